@@ -1,0 +1,44 @@
+// C functions for what `tch` 0.24 does not bind. One file per subject, one function per call; no
+// policy here. Each returns 0, or -1 with a text for `unet_take_error`. Integers have a fixed width
+// so that this header and `src/native.rs` agree; tensors are `at::Tensor *`, owned by the caller.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#define UNET_API extern "C" __attribute__((visibility("default")))
+
+// Copies the last error of this thread, cut to `size` bytes with the final NUL.
+UNET_API void unet_take_error(char *text, size_t size);
+
+// One fused Adam step over `count` tensors, in place. `step` is the 1-based step number as a float32
+// scalar tensor; with `*found_inf` != 0 nothing is changed. `weight_decay` is added to the gradient.
+UNET_API int32_t unet_fused_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads,
+                                 at::Tensor *const *exp_avgs, at::Tensor *const *exp_avg_sqs,
+                                 const at::Tensor *step, const at::Tensor *found_inf, double learning_rate,
+                                 double beta1, double beta2, double epsilon, double weight_decay);
+
+// Multiplies `count` gradients by `*inverse_scale` in place; sets `*found_inf` to 1 if any is not finite.
+UNET_API int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf,
+                              const at::Tensor *inverse_scale);
+
+// Drops the gradient of `param`.
+UNET_API int32_t unet_clear_grad(at::Tensor *param);
+
+// Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
+UNET_API void unet_keep_freed_memory(void);
+
+namespace unet {
+// Stores the text of the exception in flight for `unet_take_error`; returns -1.
+int32_t store_error() noexcept;
+}  // namespace unet
+
+// Runs `body`; every C++ exception becomes a status, for Rust cannot unwind it.
+#define UNET_GUARD(body)            \
+  try {                             \
+    body;                           \
+    return 0;                       \
+  } catch (...) {                   \
+    return ::unet::store_error();   \
+  }
