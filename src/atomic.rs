@@ -1,0 +1,59 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A file being written under a temporary name beside its place. Dropped before `commit`, it leaves nothing.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl AtomicFile {
+    /// Begins a file that will be, or replace, `path`.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        if path.is_dir() || path.file_name().is_none() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".unet-")
+            .suffix(".tmp")
+            // Less the umask, as any new file.
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder(path))?;
+        Ok(Self { path: path.to_owned(), temporary })
+    }
+
+    pub fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Where the file is until `commit`.
+    pub fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Puts the file in its place, safe from a power cut.
+    pub fn commit(self) -> io::Result<()> {
+        self.temporary.as_file().sync_all()?;
+        self.temporary.persist(&self.path).map_err(|error| error.error)?;
+        match File::open(folder(&self.path)).and_then(|folder| folder.sync_all()) {
+            // Some network file systems cannot do this for a folder; the file is there.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// The folder of a file.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,241 @@
+//! The directories of a TIFF file and the integers in them, read within bounds.
+//!
+//! Source: TIFF 6.0 section 2, BigTIFF, ImageJ's `ImageDescription`. A sound file has each
+//! directory and each table once, so what is read of them is bounded by the length of the file.
+//! Not here: what a page must be (`page`), samples (`read`).
+
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::str::FromStr;
+
+use super::{Fault, Resolution};
+
+/// A page of another program has some 20 fields.
+const MAX_FIELDS: u64 = 4096;
+/// Of an ImageDescription, in bytes; ImageJ's text is a few lines.
+const MAX_TEXT: u64 = 4096;
+
+const IMAGE_DESCRIPTION: u16 = 270;
+const X_RESOLUTION: u16 = 282;
+const Y_RESOLUTION: u16 = 283;
+const RESOLUTION_UNIT: u16 = 296;
+
+/// One field of a directory: `count` values of TIFF type `kind`, or the offset of them.
+#[derive(Clone, Copy)]
+struct Field {
+    kind: u64,
+    count: u64,
+    value: [u8; 8],
+}
+
+/// Reads directories and tables from a file.
+pub struct Scanner<'a, R> {
+    reader: &'a mut R,
+    /// Of the file, in bytes.
+    pub length: u64,
+    pub big_endian: bool,
+    big_tiff: bool,
+    /// Bytes of directories and tables that may still be read.
+    budget: u64,
+    /// Bytes of the file that are not yet samples of any page.
+    pub unclaimed: u64,
+    /// Of the directory last read, by tag. Of several fields with one tag the last counts, as in
+    /// the `tiff` crate.
+    fields: BTreeMap<u16, Field>,
+}
+
+impl<'a, R: Read + Seek> Scanner<'a, R> {
+    /// Reads the file header; gives the offset of the first directory too.
+    pub fn start(reader: &'a mut R, length: u64) -> Result<(Scanner<'a, R>, u64), Fault> {
+        let mut scanner = Scanner {
+            reader,
+            length,
+            big_endian: false,
+            big_tiff: false,
+            // Twice the length, for the header and for small tables that two pages share.
+            budget: length.saturating_mul(2),
+            unclaimed: length,
+            fields: BTreeMap::new(),
+        };
+        let header = scanner.bytes(0, length.min(16))?;
+        scanner.big_endian = match header.get(..2) {
+            Some(b"II") => false,
+            Some(b"MM") => true,
+            _ if length == 0 => return Err(not_tiff("the file is empty")),
+            _ => return Err(not_tiff("no TIFF signature at its start")),
+        };
+        let part = |from, to| match header.get(from..to) {
+            Some(bytes) => Ok(scanner.number(bytes)),
+            None => Err(Fault::damaged("the file ends in its header")),
+        };
+        let (big_tiff, first) = match part(2, 4)? {
+            42 => (false, part(4, 8)?),
+            43 if part(4, 6)? == 8 && part(6, 8)? == 0 => (true, part(8, 16)?),
+            version => return Err(not_tiff(&format!("TIFF version {version}"))),
+        };
+        scanner.big_tiff = big_tiff;
+        Ok((scanner, first))
+    }
+
+    /// An unsigned number of at most 8 bytes in the byte order of the file.
+    fn number(&self, bytes: &[u8]) -> u64 {
+        let append = |sum: u64, &byte: &u8| sum << 8 | u64::from(byte);
+        if self.big_endian { bytes.iter().fold(0, append) } else { bytes.iter().rev().fold(0, append) }
+    }
+
+    /// `count` bytes of the file.
+    fn bytes(&mut self, offset: u64, count: u64) -> Result<Vec<u8>, Fault> {
+        let end = offset.checked_add(count);
+        if end.is_none_or(|end| end > self.length) {
+            return Err(Fault::damaged(format!(
+                "directory data of {count} bytes at byte {offset}, but the file has {} bytes",
+                self.length
+            )));
+        }
+        self.budget = self
+            .budget
+            .checked_sub(count)
+            .ok_or_else(|| Fault::damaged("its directory data overlap those of other pages, expected separate"))?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(count as usize).map_err(|_| Fault::memory(count))?;
+        bytes.resize(count as usize, 0);
+        self.reader.seek(SeekFrom::Start(offset))?;
+        self.reader.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Bytes of the value in a field, or of an offset.
+    fn word(&self) -> usize {
+        if self.big_tiff { 8 } else { 4 }
+    }
+
+    /// Reads the directory at `offset`; gives the offset of the next one (0: none).
+    pub fn directory(&mut self, offset: u64) -> Result<u64, Fault> {
+        let word = self.word();
+        // Bytes of the number of fields, and of a field.
+        let (head, size) = if self.big_tiff { (8, 20) } else { (2, 12) };
+        let count = self.bytes(offset, head)?;
+        let count = self.number(&count);
+        if count > MAX_FIELDS {
+            return Err(Fault::damaged(format!("a directory of {count} fields, expected at most {MAX_FIELDS}")));
+        }
+        // No overflow: the bytes up to offset + head have just been read.
+        let table = self.bytes(offset + head, count * size as u64 + word as u64)?;
+        let (entries, next) = table.split_at(table.len() - word);
+        self.fields.clear();
+        for entry in entries.chunks_exact(size) {
+            let tag = self.number(&entry[..2]) as u16;
+            let kind = self.number(&entry[2..4]);
+            // A field of unknown type is to be passed over (TIFF 6.0 section 2). The `tiff` crate
+            // does so too, but in a BigTIFF it then goes on 8 bytes short of the next field.
+            if !matches!(kind, 1..=13 | 16..=18) {
+                if self.big_tiff {
+                    return Err(Fault::unsupported(
+                        format!("field {tag} is of unknown type {kind}"),
+                        "save the stack again without private fields",
+                    ));
+                }
+                continue;
+            }
+            let mut value = [0; 8];
+            value[..word].copy_from_slice(&entry[size - word..]);
+            let count = self.number(&entry[4..size - word]);
+            self.fields.insert(tag, Field { kind, count, value });
+        }
+        Ok(self.number(next))
+    }
+
+    /// The stored bytes of the first `count` values, of `size` bytes each, of a field.
+    fn values(&mut self, field: Field, count: u64, size: u64) -> Result<Vec<u8>, Fault> {
+        let word = self.word();
+        let bytes = count.saturating_mul(size);
+        if field.count.saturating_mul(size) > word as u64 {
+            return self.bytes(self.number(&field.value[..word]), bytes);
+        }
+        Ok(field.value[..word.min(bytes as usize)].to_vec())
+    }
+
+    /// How many values a field of the directory has; 0 if there is no such field.
+    pub fn count(&self, tag: u16) -> u64 {
+        self.fields.get(&tag).map_or(0, |field| field.count)
+    }
+
+    /// The values of an integer field, which must be `count`; `None` if there is no such field.
+    pub fn integers(&mut self, tag: u16, count: u64) -> Result<Option<Vec<u64>>, Fault> {
+        let Some(&field) = self.fields.get(&tag) else {
+            return Ok(None);
+        };
+        let size = match field.kind {
+            1 => 1,
+            3 => 2,
+            4 => 4,
+            16 => 8,
+            kind => {
+                return Err(Fault::damaged(format!("field {tag} is of type {kind}, expected an unsigned integer")));
+            }
+        };
+        if field.count != count {
+            return Err(Fault::damaged(format!("field {tag} has {} values, expected {count}", field.count)));
+        }
+        let bytes = self.values(field, count, size)?;
+        let mut list = Vec::new();
+        list.try_reserve_exact(count as usize).map_err(|_| Fault::memory(count.saturating_mul(8)))?;
+        list.extend(bytes.chunks_exact(size as usize).map(|b| self.number(b)));
+        Ok(Some(list))
+    }
+
+    /// The value of an integer field that must have one.
+    pub fn integer(&mut self, tag: u16) -> Result<Option<u64>, Fault> {
+        let list = self.integers(tag, 1)?;
+        Ok(list.and_then(|list| list.first().copied()))
+    }
+
+    /// The start of ImageDescription; empty where there is none that can be read.
+    pub fn description(&mut self) -> String {
+        let bytes = match self.fields.get(&IMAGE_DESCRIPTION) {
+            Some(&field) if field.kind == 2 => self.values(field, field.count.min(MAX_TEXT), 1),
+            _ => return String::new(),
+        };
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    }
+
+    /// The physical pixel size. What is missing or senseless is left out: no sample depends on it.
+    pub fn resolution(&mut self, description: &str) -> Option<Resolution> {
+        let is_name = |unit: &String| (1..=32).contains(&unit.len()) && unit.bytes().all(|b| b.is_ascii_graphic());
+        Some(Resolution {
+            x: self.rational(X_RESOLUTION)?,
+            y: self.rational(Y_RESOLUTION)?,
+            unit: match self.integer(RESOLUTION_UNIT) {
+                Ok(Some(1)) => 1,
+                Ok(Some(3)) => 3,
+                _ => 2,
+            },
+            imagej_unit: imagej(description, "unit").filter(is_name),
+            spacing: imagej(description, "spacing").filter(|s: &f64| s.is_finite() && *s > 0.0),
+        })
+    }
+
+    fn rational(&mut self, tag: u16) -> Option<(u32, u32)> {
+        let &field = self.fields.get(&tag).filter(|f| f.kind == 5 && f.count == 1)?;
+        let bytes = self.values(field, 1, 8).ok()?;
+        let (n, d) = (self.number(&bytes[..4]), self.number(&bytes[4..]));
+        (n > 0 && d > 0).then_some((n as u32, d as u32))
+    }
+}
+
+fn not_tiff(problem: &str) -> Fault {
+    Fault::unsupported(
+        format!("{problem}, expected a TIFF stack"),
+        "check that this is the right file, or convert it to TIFF",
+    )
+}
+
+/// A value from the `key=value` lines that ImageJ writes as ImageDescription.
+pub fn imagej<T: FromStr>(description: &str, key: &str) -> Option<T> {
+    if !description.starts_with("ImageJ=") {
+        return None;
+    }
+    let mut values = description.lines().filter_map(|line| line.split_once('='));
+    let (_, value) = values.find(|(name, _)| *name == key)?;
+    value.trim_matches(['\0', ' ']).parse().ok()
+}

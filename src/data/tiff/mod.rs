@@ -1,0 +1,141 @@
+//! Multi-page TIFF stacks to and from memory.
+//!
+//! Source: TIFF 6.0, the BigTIFF extension and ImageJ's `ImageDescription` text; samples are decoded
+//! and encoded by the `tiff` crate. `page` checks all pages of a file before memory is taken for
+//! them, by way of `directory` and `chunks`; `read` decodes them; `write` streams pages to a file.
+//! Not here: scaling of values, tensors, colour.
+//!
+//! Pages, rows and columns count from 0 everywhere, in messages too.
+
+mod chunks;
+mod directory;
+mod page;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use read::read_stack;
+pub use write::{SampleKind, StackWriter};
+
+/// Grey samples as stored, page after page, row after row: `[pages, height, width]`.
+///
+/// Integers are black-is-zero (a white-is-zero file is inverted); floats are finite.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+}
+
+/// A grey image stack in memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stack {
+    pub pages: usize,
+    pub height: usize,
+    pub width: usize,
+    /// `pages * height * width` samples.
+    pub samples: Samples,
+    /// What page 0 says of the physical size of a pixel, to be handed on to [`StackWriter::create`].
+    pub resolution: Option<Resolution>,
+}
+
+/// Physical pixel size as the file gives it; only carried from a stack to the files made from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolution {
+    /// Pixels per unit as numerator and denominator, neither of them 0: XResolution, YResolution.
+    x: (u32, u32),
+    y: (u32, u32),
+    /// ResolutionUnit: 1 none (or the ImageJ unit), 2 inch, 3 centimetre.
+    unit: u16,
+    /// ImageJ's unit, such as `micron`; printable ASCII.
+    imagej_unit: Option<String>,
+    /// ImageJ's distance between pages, in that unit; above 0.
+    spacing: Option<f64>,
+}
+
+/// Why a stack could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum TiffError {
+    /// The operating system does not open the file.
+    #[error("cannot open '{}': {cause}; check the path and its permissions", path.display())]
+    Open { path: PathBuf, cause: io::Error },
+    /// The file is damaged, or is not a stack that this program takes.
+    #[error("cannot read '{}'{}: {problem}; {advice}", path.display(), Place(*page))]
+    Read { path: PathBuf, page: Option<usize>, problem: String, advice: &'static str },
+    /// The operating system does not take the file.
+    #[error("cannot write '{}': {cause}; check the folder, its permissions and the free space", path.display())]
+    Write { path: PathBuf, cause: io::Error },
+    /// The pages given to the writer are not those announced to it.
+    #[error("cannot write '{}'{}: {problem}; {advice}", path.display(), Place(*page))]
+    Page { path: PathBuf, page: Option<usize>, problem: String, advice: &'static str },
+}
+
+/// The page part of a message; nothing for the file as a whole.
+struct Place(Option<usize>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Some(page) => write!(f, " page {page} (first is 0)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A [`TiffError::Read`] that does not know its file yet.
+#[derive(Debug)]
+struct Fault {
+    page: Option<usize>,
+    problem: String,
+    advice: &'static str,
+}
+
+impl Fault {
+    const COPY: &'static str = "the file is damaged or cut short, copy or export it again";
+
+    /// The file contradicts itself, or ends too soon.
+    fn damaged(problem: impl Into<String>) -> Fault {
+        Fault { page: None, problem: problem.into(), advice: Fault::COPY }
+    }
+
+    /// The file is sound, but not what this program takes.
+    fn unsupported(problem: impl Into<String>, advice: &'static str) -> Fault {
+        Fault { page: None, problem: problem.into(), advice }
+    }
+
+    fn memory(bytes: u64) -> Fault {
+        Fault::unsupported(
+            format!("{bytes} bytes of memory could not be reserved"),
+            "use a smaller stack or a machine with more memory",
+        )
+    }
+
+    fn on_page(self, page: usize) -> Fault {
+        Fault { page: Some(page), ..self }
+    }
+
+    fn in_file(self, path: &Path) -> TiffError {
+        TiffError::Read { path: path.to_owned(), page: self.page, problem: self.problem, advice: self.advice }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => Fault::damaged("the file ends too soon"),
+            _ => Fault::unsupported(error.to_string(), "check the disk and its permissions"),
+        }
+    }
+}
+
+/// `row 3, column 7` of a sample that is not finite, with its value; `None` if all are finite.
+fn find_non_finite(page: &[f32], width: usize) -> Option<String> {
+    let at = page.iter().position(|sample| !sample.is_finite())?;
+    let (row, column, value) = (at / width, at % width, page[at]);
+    Some(format!("{value} at row {row}, column {column}, expected a finite number"))
+}

@@ -1,0 +1,61 @@
+//! Tests of TIFF stacks; this file has what they share. The fixtures are by other writers: see
+//! `tests/fixtures/tiff/make.py`.
+
+mod hostile;
+mod read;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use super::TiffError;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiff")).join(name)
+}
+
+/// The message of a refusal.
+fn refusal<T>(result: Result<T, TiffError>) -> String {
+    match result {
+        Ok(_) => panic!("expected an error"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn assert_words(message: &str, words: &[&str]) {
+    for word in words {
+        assert!(message.contains(word), "no '{word}' in: {message}");
+    }
+}
+
+/// Name and number of pages of each fixture that can be read.
+const ACCEPTED: [(&str, usize); 29] = [
+    ("u8-strips.tif", 3),
+    ("u16-little-endian.tif", 3),
+    ("u16-big-endian.tif", 3),
+    ("f32-little-endian.tif", 2),
+    ("f32-big-endian.tif", 2),
+    ("u8-bigtiff.tif", 3),
+    ("u16-bigtiff-big-endian.tif", 3),
+    ("f32-bigtiff-deflate.tif", 2),
+    ("u8-packbits.tif", 3),
+    ("u16-packbits-big-endian.tif", 3),
+    ("u8-lzw-pillow.tif", 3),
+    ("u8-lzw-predictor2.tif", 3),
+    ("u16-lzw-predictor2-big-endian.tif", 3),
+    ("f32-lzw-predictor3-big-endian.tif", 2),
+    ("u8-deflate-old.tif", 3),
+    ("u16-deflate-predictor2.tif", 3),
+    ("f32-deflate-predictor3.tif", 2),
+    ("f32-pillow.tif", 2),
+    ("u8-tiles.tif", 3),
+    ("u8-tile-larger-than-page.tif", 3),
+    ("u16-tiles-lzw-predictor2.tif", 3),
+    ("u16-tiles-big-endian-white.tif", 1),
+    ("f32-tiles-deflate-predictor3.tif", 2),
+    ("u8-white-is-zero.tif", 3),
+    ("u16-white-is-zero-lzw.tif", 3),
+    ("u8-imagej.tif", 3),
+    ("u8-imagej-one-directory.tif", 3),
+    ("u16-imagej-one-directory.tif", 3),
+    ("f32-imagej-one-directory.tif", 2),
+];

@@ -1,0 +1,135 @@
+//! Writing, and reading back.
+
+use std::fs;
+use std::path::Path;
+
+use super::super::{Resolution, SampleKind, Samples, Stack, StackWriter, read_stack};
+use super::{assert_words, refusal};
+
+const SIZE: [usize; 3] = [3, 1200, 1000];
+
+fn resolution() -> Option<Resolution> {
+    Some(Resolution { x: (250, 1), y: (125, 3), unit: 1, imagej_unit: Some("nm".into()), spacing: Some(50.5) })
+}
+
+/// Sample (p, y, x): (37 p + 11 y + 3 x) mod 251 for u8; the same number / 256 for f32.
+fn samples(kind: SampleKind) -> Samples {
+    let [pages, height, width] = SIZE;
+    let numbers = (0..pages * height * width).map(|i| {
+        let (p, y, x) = (i / (height * width), i / width % height, i % width);
+        ((37 * p + 11 * y + 3 * x) % 251) as u8
+    });
+    match kind {
+        SampleKind::U8 => Samples::U8(numbers.collect()),
+        SampleKind::F32 => Samples::F32(numbers.map(|n| f32::from(n) / 256.0).collect()),
+    }
+}
+
+/// Writes `samples(kind)`; 1200 x 1000 makes pages of 2 strips, or 5 for floats.
+fn write(path: &Path, kind: SampleKind, big: bool) {
+    let mut writer = StackWriter::begin(path, SIZE, kind, resolution(), big).unwrap();
+    match samples(kind) {
+        Samples::U8(samples) => {
+            let mut pages = samples.chunks_exact(SIZE[1] * SIZE[2]);
+            pages.try_for_each(|page| writer.write_u8(page)).unwrap();
+        }
+        Samples::F32(samples) => {
+            let mut pages = samples.chunks_exact(SIZE[1] * SIZE[2]);
+            pages.try_for_each(|page| writer.write_f32(page)).unwrap();
+        }
+        Samples::U16(_) => unreachable!("not written"),
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn what_is_written_is_read_with_the_same_samples_and_resolution() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    for kind in [SampleKind::U8, SampleKind::F32] {
+        for big in [false, true] {
+            write(&path, kind, big);
+            let expected = Stack {
+                pages: SIZE[0],
+                height: SIZE[1],
+                width: SIZE[2],
+                samples: samples(kind),
+                resolution: resolution(),
+            };
+            assert!(read_stack(&path).unwrap() == expected, "{kind:?} {big}");
+            let version = fs::read(&path).unwrap()[2];
+            assert_eq!(version, if big { 43 } else { 42 });
+        }
+    }
+}
+
+/// For `fixtures/check.py`, which reads the files with other programs.
+#[test]
+fn a_stack_above_4_gib_is_a_bigtiff() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    for (pages, version) in [(3_800, 42), (4_000, 43)] {
+        // 1 MiB a page; dropped before the end of this turn.
+        let _begun = StackWriter::create(&path, pages, 1024, 256, SampleKind::F32, None).unwrap();
+        let mut files = fs::read_dir(&folder).unwrap();
+        let begun = files.next().unwrap().unwrap().path();
+        assert_eq!(fs::read(begun).unwrap()[2], version);
+    }
+}
+
+#[test]
+fn an_unfinished_stack_leaves_the_folder_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    fs::write(&path, "old").unwrap();
+    let begin = || StackWriter::create(&path, 2, 1, 2, SampleKind::U8, None).unwrap();
+    let mut writer = begin();
+    writer.write_u8(&[1, 2]).unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    drop(writer);
+    let mut writer = begin();
+    writer.write_u8(&[1, 2]).unwrap();
+    assert_words(&refusal(writer.finish()), &["1 pages were written, expected 2"]);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    let mut writer = begin();
+    writer.write_u8(&[1, 2]).unwrap();
+    writer.write_u8(&[3, 4]).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+    assert_eq!(read_stack(&path).unwrap().samples, Samples::U8(vec![1, 2, 3, 4]));
+}
+
+#[test]
+fn a_new_stack_has_the_permissions_of_any_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, stack] = ["plain", "stack.tif"].map(|name| folder.path().join(name));
+    fs::write(&plain, "").unwrap();
+    let mut writer = StackWriter::create(&stack, 1, 1, 1, SampleKind::U8, None).unwrap();
+    writer.write_u8(&[7]).unwrap();
+    writer.finish().unwrap();
+    let mode = |path| fs::metadata(path).unwrap().permissions();
+    assert_eq!(mode(&stack), mode(&plain));
+}
+
+#[test]
+fn refuses_pages_other_than_announced_and_paths_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    let create = |path: &Path, pages| StackWriter::create(path, pages, 1, 2, SampleKind::F32, None);
+    let mut writer = create(&path, 1).unwrap();
+    assert_words(&refusal(writer.write_f32(&[1.0])), &["page 0 (first is 0): 1 F32 samples, expected 2 F32"]);
+    assert_words(&refusal(writer.write_u8(&[1, 2])), &["2 U8 samples, expected 2 F32"]);
+    assert_words(&refusal(writer.write_f32(&[1.0, f32::NAN])), &["NaN at row 0, column 1"]);
+    writer.write_f32(&[1.0, 0.5]).unwrap();
+    assert_words(&refusal(writer.write_f32(&[1.0, 0.5])), &["page 1 (first is 0): a page too many"]);
+    writer.finish().unwrap();
+    for (path, pages, words) in [
+        (path.as_path(), 0, "0 pages of 2 x 1 samples, expected at least 1"),
+        (folder.path(), 1, "is a directory"),
+        (&folder.path().join("none/stack.tif"), 1, "No such file or directory"),
+        (Path::new(""), 1, "is a directory"),
+    ] {
+        assert_words(&refusal(create(path, pages)), &[words]);
+    }
+}
