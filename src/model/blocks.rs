@@ -1,0 +1,141 @@
+//! The blocks of the U-Net (paper, section 2). One struct per block, one `forward` each.
+//!
+//! Shapes: N images, C channels, H, W pixels; activations `[N, C, H, W]` in channels-last memory.
+//! Parameters are f32; they are used in the dtype of the activation that they meet, so that an input
+//! in float16 or bfloat16 makes the whole network compute in it (mixed precision with f32 weights).
+//! Tensor names follow PyTorch's modules (`weight`, `bias`).
+
+use anyhow::Result;
+use rand::{Rng, RngExt};
+use tch::{Device, Kind, Tensor};
+
+/// A parameter with its path, such as `encoder.0.conv1.weight`.
+pub type Named<'a> = (String, &'a Tensor);
+
+/// Where parameters come from: f32 values on the right device for a path and a shape.
+pub type Source<'a> = dyn FnMut(&str, &[i64]) -> Result<Tensor> + 'a;
+
+/// A convolution's kernel `[out, in, k, k]` and bias `[out]`; for a transposed one `[in, out, k, k]`.
+#[derive(Debug)]
+pub struct Convolution {
+    pub weight: Tensor,
+    pub bias: Tensor,
+}
+
+impl Convolution {
+    fn new(path: &str, kernel: [i64; 4], outputs: i64, source: &mut Source) -> Result<Self> {
+        let weight = channels_last(&source(&format!("{path}.weight"), &kernel)?);
+        let bias = source(&format!("{path}.bias"), &[outputs])?;
+        Ok(Self { weight: weight.set_requires_grad(true), bias: bias.set_requires_grad(true) })
+    }
+
+    /// Unpadded `size` x `size` convolution.
+    pub fn plain(path: &str, inputs: i64, outputs: i64, size: i64, source: &mut Source) -> Result<Self> {
+        Self::new(path, [outputs, inputs, size, size], outputs, source)
+    }
+
+    /// 3x3 transposed convolution with stride 2.
+    pub fn transposed(path: &str, inputs: i64, outputs: i64, source: &mut Source) -> Result<Self> {
+        Self::new(path, [inputs, outputs, 3, 3], outputs, source)
+    }
+
+    /// Unpadded convolution: `[N, in, H, W]` to `[N, out, H - k + 1, W - k + 1]`.
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        let (weight, bias) = self.cast(x.kind());
+        x.conv2d(&weight, Some(bias), 1, 0, 1, 1)
+    }
+
+    /// Transposed convolution with stride 2: `[N, in, H, W]` to `[N, out, 2H, 2W]`.
+    pub fn forward_transposed(&self, x: &Tensor) -> Tensor {
+        let (weight, bias) = self.cast(x.kind());
+        x.conv_transpose2d(&weight, Some(bias), 2, 1, 1, 1, 1)
+    }
+
+    fn cast(&self, kind: Kind) -> (Tensor, Tensor) {
+        (self.weight.to_kind(kind), self.bias.to_kind(kind))
+    }
+
+    pub fn parameters(&self, path: &str) -> [Named<'_>; 2] {
+        [(format!("{path}.weight"), &self.weight), (format!("{path}.bias"), &self.bias)]
+    }
+}
+
+/// Two 3x3 convolutions, each followed by ReLU: `[N, in, H, W]` to `[N, out, H - 4, W - 4]`.
+#[derive(Debug)]
+pub struct DoubleConvolution {
+    pub conv1: Convolution,
+    pub conv2: Convolution,
+}
+
+impl DoubleConvolution {
+    pub fn new(path: &str, inputs: i64, outputs: i64, source: &mut Source) -> Result<Self> {
+        Ok(Self {
+            conv1: Convolution::plain(&format!("{path}.conv1"), inputs, outputs, 3, source)?,
+            conv2: Convolution::plain(&format!("{path}.conv2"), outputs, outputs, 3, source)?,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor) -> Tensor {
+        self.conv2.forward(&self.conv1.forward(x).relu_()).relu_()
+    }
+
+    pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {
+        [self.conv1.parameters(&format!("{path}.conv1")), self.conv2.parameters(&format!("{path}.conv2"))].concat()
+    }
+}
+
+/// A step of the expanding path: upsample, join the skip connection, convolve twice.
+#[derive(Debug)]
+pub struct Up {
+    pub up: Convolution,
+    pub convolutions: DoubleConvolution,
+}
+
+impl Up {
+    /// Halves the channels: `inputs` = 2 * `outputs`.
+    pub fn new(path: &str, inputs: i64, outputs: i64, source: &mut Source) -> Result<Self> {
+        Ok(Self {
+            up: Convolution::transposed(&format!("{path}.up"), inputs, outputs, source)?,
+            convolutions: DoubleConvolution::new(path, 2 * outputs, outputs, source)?,
+        })
+    }
+
+    /// `x` `[N, in, H, W]` and `skip` `[N, out, >= 2H, >= 2W]` to `[N, out, 2H - 4, 2W - 4]`.
+    pub fn forward(&self, x: &Tensor, skip: &Tensor) -> Tensor {
+        let x = self.up.forward_transposed(x).relu_();
+        let skip = centre_crop(skip, x.size()[2], x.size()[3]);
+        self.convolutions.forward(&Tensor::cat(&[x, skip], 1))
+    }
+
+    pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {
+        let mut parameters = self.up.parameters(&format!("{path}.up")).to_vec();
+        parameters.extend(self.convolutions.parameters(path));
+        parameters
+    }
+}
+
+/// The middle `height` x `width` of `x`, rounded towards the top left.
+fn centre_crop(x: &Tensor, height: i64, width: i64) -> Tensor {
+    let size = x.size();
+    x.narrow(2, (size[2] - height) / 2, height).narrow(3, (size[3] - width) / 2, width)
+}
+
+/// `x` in channels-last memory, which the convolution kernels of CPU and GPU prefer.
+pub fn channels_last(x: &Tensor) -> Tensor {
+    // libtorch's TensorOptions spell "channels last" only through the shim; a permuted copy is the same layout.
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// Glorot uniform weights (the reference's default initialiser) and zero biases, drawn from `rng` in the
+/// order in which they are asked for.
+pub fn glorot_uniform(rng: &mut impl Rng, device: Device) -> impl FnMut(&str, &[i64]) -> Result<Tensor> {
+    move |_path, shape| {
+        let &[outputs, inputs, height, width] = shape else {
+            return Ok(Tensor::zeros(shape, (Kind::Float, device)));
+        };
+        let fans = (outputs + inputs) * height * width;
+        let bound = (6.0 / fans as f64).sqrt() as f32;
+        let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(|_| rng.random_range(-bound..bound)).collect();
+        Ok(Tensor::from_slice(&values).view(shape).to_device(device))
+    }
+}

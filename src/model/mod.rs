@@ -1,0 +1,4 @@
+//! The network: its blocks from small to large, then the whole.
+
+pub mod blocks;
+pub mod unet;

@@ -1,0 +1,205 @@
+//! The U-Net (paper, figure 1; reference `model/unet.py`): wiring and the arithmetic of its sizes.
+//! No loss here, and no choice of device or precision.
+//!
+//! Shapes: N images, H, W pixels.
+
+use anyhow::{Result, bail};
+use tch::{Device, Tensor};
+use thiserror::Error;
+
+use super::blocks::{self, Convolution, DoubleConvolution, Named, Source, Up};
+use crate::data::random::{Purpose, stream};
+
+/// Times that the contracting path halves the image.
+const LEVELS: usize = 4;
+/// Share of the bottleneck's outputs that dropout zeroes in training (reference).
+const DROPOUT: f64 = 0.5;
+
+/// Filters, channels and classes that a file may ask for.
+const SUPPORTED: std::ops::RangeInclusive<i64> = 1..=1024;
+
+/// What fixes the shape of every parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Architecture {
+    /// Filters of the first level; level i has `base_filters * 2^i`.
+    pub base_filters: i64,
+    pub channels: i64,
+    pub classes: i64,
+}
+
+/// The network and its f32 parameters.
+#[derive(Debug)]
+pub struct UNet {
+    pub architecture: Architecture,
+    encoder: Vec<DoubleConvolution>,
+    bottleneck: DoubleConvolution,
+    decoder: Vec<Up>,
+    head: Convolution,
+}
+
+/// A side for which the network's arithmetic does not work out.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "an input side of {side} pixels does not fit the network: {reason}; the next sides that fit are {below} and {above}"
+)]
+pub struct SideError {
+    side: i64,
+    reason: String,
+    below: String,
+    above: i64,
+}
+
+impl UNet {
+    /// A network whose parameters come from `source`, asked for in the order of `parameters`.
+    ///
+    /// Errors: an architecture outside the supported range, and those of `source`.
+    pub fn new(architecture: Architecture, source: &mut Source) -> Result<Self> {
+        let Architecture { base_filters, channels, classes } = architecture;
+        if !SUPPORTED.contains(&base_filters) || !SUPPORTED.contains(&channels) || !SUPPORTED.contains(&classes) {
+            bail!("{architecture:?} is outside the supported range of 1 to {} each", SUPPORTED.end());
+        }
+        let filters = |level: usize| base_filters << level;
+        let inputs = |level: usize| if level == 0 { channels } else { filters(level - 1) };
+        let encoder = (0..LEVELS)
+            .map(|level| DoubleConvolution::new(&format!("encoder.{level}"), inputs(level), filters(level), source));
+        let encoder = encoder.collect::<Result<_>>()?;
+        let bottleneck = DoubleConvolution::new("bottleneck", inputs(LEVELS), filters(LEVELS), source)?;
+        let decoder = (0..LEVELS).map(|step| {
+            let level = LEVELS - 1 - step;
+            Up::new(&format!("decoder.{step}"), filters(level + 1), filters(level), source)
+        });
+        let decoder = decoder.collect::<Result<_>>()?;
+        let head = Convolution::plain("head", base_filters, classes, 1, source)?;
+        Ok(Self { architecture, encoder, bottleneck, decoder, head })
+    }
+
+    /// A network with fresh weights for `seed`; the same on every device.
+    pub fn with_fresh_weights(architecture: Architecture, seed: u64, device: Device) -> Result<Self> {
+        let mut rng = stream(seed, Purpose::Weights, 0);
+        Self::new(architecture, &mut blocks::glorot_uniform(&mut rng, device))
+    }
+
+    /// Logits `[N, classes, output_side(H), output_side(W)]` for `x` `[N, channels, H, W]`, in x's dtype.
+    ///
+    /// `training` turns dropout on; its mask comes from libtorch's default generator.
+    ///
+    /// Errors: sides for which `output_side` has none.
+    pub fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
+        for side in &x.size()[2..] {
+            output_side(*side)?;
+        }
+        let mut skips = Vec::with_capacity(LEVELS);
+        let mut x = blocks::channels_last(x);
+        for level in &self.encoder {
+            let skip = level.forward(&x);
+            x = skip.max_pool2d(2, 2, 0, 1, false);
+            skips.push(skip);
+        }
+        x = self.bottleneck.forward(&x).dropout(DROPOUT, training);
+        for (level, skip) in self.decoder.iter().zip(skips.iter().rev()) {
+            x = level.forward(&x, skip);
+        }
+        Ok(self.head.forward(&x))
+    }
+
+    /// All parameters with their paths, in the order of PyTorch's `named_parameters`.
+    pub fn parameters(&self) -> Vec<Named<'_>> {
+        let mut parameters = Vec::new();
+        for (level, block) in self.encoder.iter().enumerate() {
+            parameters.extend(block.parameters(&format!("encoder.{level}")));
+        }
+        parameters.extend(self.bottleneck.parameters("bottleneck"));
+        for (level, block) in self.decoder.iter().enumerate() {
+            parameters.extend(block.parameters(&format!("decoder.{level}")));
+        }
+        parameters.extend(self.head.parameters("head"));
+        parameters
+    }
+}
+
+/// The output side for an input side, in pixels: 388 for 572.
+///
+/// Errors: sides that a pooling step would not halve evenly, or that leave no output.
+pub fn output_side(side: i64) -> Result<i64, SideError> {
+    try_output_side(side).map_err(|reason| {
+        let fits = |side: &i64| try_output_side(*side).is_ok();
+        SideError {
+            side,
+            reason,
+            below: (1..side).rev().find(fits).map_or_else(|| "none".to_owned(), |side| side.to_string()),
+            // Sides that fit are 16 apart, from 188 on.
+            above: (side.max(0) + 1..).find(fits).unwrap_or(i64::MAX),
+        }
+    })
+}
+
+fn try_output_side(side: i64) -> Result<i64, String> {
+    /// Pixels that two unpadded 3x3 convolutions take off.
+    const BORDER: i64 = 4;
+    let mut size = side;
+    for level in 0..LEVELS {
+        size -= BORDER;
+        if size <= 0 || size % 2 != 0 {
+            return Err(format!("{size} pixels are left to halve at level {level}"));
+        }
+        size /= 2;
+    }
+    size -= BORDER;
+    for _ in 0..LEVELS {
+        size = 2 * size - BORDER;
+    }
+    if size <= 0 { Err("no output pixel is left".to_owned()) } else { Ok(size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::preprocess::{INPUT_SIDE, OUTPUT_SIDE};
+    use tch::Kind;
+
+    /// From the paper's figure 1, level by level.
+    #[test]
+    fn sides_follow_the_paper() {
+        assert_eq!(output_side(INPUT_SIDE), Ok(OUTPUT_SIDE));
+        assert_eq!(output_side(572 + 16), Ok(388 + 16));
+        assert_eq!(output_side(188), Ok(4));
+    }
+
+    #[test]
+    fn sides_that_do_not_fit_are_refused_with_the_next_that_do() {
+        let message = output_side(512).unwrap_err().to_string();
+        assert!(message.contains("512") && message.contains("508") && message.contains("524"), "{message}");
+        let message = output_side(100).unwrap_err().to_string();
+        assert!(message.contains("none") && message.contains("188"), "{message}");
+        assert!(output_side(0).is_err() && output_side(-5).is_err());
+    }
+
+    #[test]
+    fn forward_gives_the_side_that_the_arithmetic_says_and_refuses_others() {
+        let architecture = Architecture { base_filters: 2, channels: 1, classes: 3 };
+        let net = UNet::with_fresh_weights(architecture, 0, Device::Cpu).unwrap();
+        let x = |height, width| Tensor::zeros([2, 1, height, width], (Kind::Float, Device::Cpu));
+        assert_eq!(net.forward(&x(188, 204), false).unwrap().size(), [2, 3, 4, 20]);
+        assert!(net.forward(&x(188, 200), false).is_err());
+    }
+
+    #[test]
+    fn fresh_weights_are_glorot_uniform_and_biases_zero() {
+        let architecture = Architecture { base_filters: 16, channels: 1, classes: 2 };
+        let net = UNet::with_fresh_weights(architecture, 3, Device::Cpu).unwrap();
+        for (name, tensor) in net.parameters() {
+            let largest = tensor.abs().max().double_value(&[]);
+            if name.ends_with("bias") {
+                assert_eq!(largest, 0.0, "{name}");
+                continue;
+            }
+            let size = tensor.size();
+            let bound = (6.0 / ((size[0] + size[1]) * size[2] * size[3]) as f64).sqrt();
+            assert!(largest <= bound * 1.0001, "{name}: {largest} above {bound}");
+            // A uniform distribution's deviation is its half-width over the root of 3.
+            let deviation = tensor.std(false).double_value(&[]);
+            let slack = 4.0 / (tensor.numel() as f64).sqrt();
+            assert!((deviation * 3f64.sqrt() / bound - 1.0).abs() < slack, "{name}: {deviation}");
+        }
+    }
+}

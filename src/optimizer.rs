@@ -1,0 +1,72 @@
+//! Adam over the network's parameters, with its moments kept where a checkpoint can save them.
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use crate::native::{self, AdamOptions};
+
+/// Adam with L2 added to the gradient (PyTorch's `Adam(weight_decay=..)`).
+#[derive(Debug)]
+pub struct Adam {
+    params: Vec<Tensor>,
+    exp_avgs: Vec<Tensor>,
+    exp_avg_sqs: Vec<Tensor>,
+    /// Updates made, `[]` f32 on the device: a skipped update is not counted, without asking the device.
+    updates: Tensor,
+    options: AdamOptions,
+}
+
+impl Adam {
+    /// Moments zero, no update made. `params` are shared with the network.
+    pub fn new(params: Vec<Tensor>, learning_rate: f64, weight_decay: f64) -> Self {
+        let zeros = || params.iter().map(Tensor::zeros_like).collect::<Vec<_>>();
+        let device = params.first().map_or(Device::Cpu, Tensor::device);
+        Self {
+            exp_avgs: tch::no_grad(zeros),
+            exp_avg_sqs: tch::no_grad(zeros),
+            updates: Tensor::zeros([] as [i64; 0], (Kind::Float, device)),
+            params,
+            options: AdamOptions { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay },
+        }
+    }
+
+    /// Forgets the gradients, so that the next backward pass writes instead of adding.
+    pub fn zero_grad(&mut self) -> Result<()> {
+        self.params.iter_mut().try_for_each(native::clear_grad)
+    }
+
+    /// The gradients of the last backward pass, in the order of the parameters.
+    pub fn grads(&self) -> Vec<Tensor> {
+        self.params.iter().map(Tensor::grad).collect()
+    }
+
+    /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes.
+    pub fn step(&mut self, grads: &[Tensor], found_inf: &Tensor) -> Result<()> {
+        tch::no_grad(|| {
+            let applied = found_inf.eq(0.0).to_kind(Kind::Float).squeeze();
+            let step = &self.updates + &applied;
+            // A skipped first update would divide by 1 - beta^0 = 0: harmless, as nothing is written then.
+            native::fused_adam(&self.params, grads, &self.exp_avgs, &self.exp_avg_sqs, &step, found_inf, self.options)?;
+            self.updates = step;
+            Ok(())
+        })
+    }
+
+    /// State to save: both moments in the order of the parameters, and the number of updates.
+    pub fn state(&self) -> (&[Tensor], &[Tensor], f64) {
+        (&self.exp_avgs, &self.exp_avg_sqs, self.updates.double_value(&[]))
+    }
+
+    /// Takes over saved state; the shapes are those of the parameters.
+    pub fn restore(&mut self, exp_avgs: &[Tensor], exp_avg_sqs: &[Tensor], updates: f64) {
+        tch::no_grad(|| {
+            for (own, saved) in self.exp_avgs.iter_mut().zip(exp_avgs) {
+                own.copy_(saved);
+            }
+            for (own, saved) in self.exp_avg_sqs.iter_mut().zip(exp_avg_sqs) {
+                own.copy_(saved);
+            }
+            let _ = self.updates.fill_(updates);
+        });
+    }
+}

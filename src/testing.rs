@@ -1,0 +1,42 @@
+//! What several unit tests need: the real data where it is present, and the PyTorch peer.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tch::Tensor;
+
+/// A file of the folder `shared` beside the checkout, where the challenge's data and reference values made
+/// from it are kept: they are not ours to distribute. `None`, with a message, where it is absent.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: '{}' is not there", path.display());
+    None
+}
+
+/// Runs `scripts/pytorch_peer.py` with `args`. `false`, with a message, where Python has no PyTorch.
+pub fn pytorch_peer(args: &[&str]) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = || {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", root.join(".libtorch/site-packages"));
+        command
+    };
+    let present = python().args(["-c", "import torch, safetensors, numpy"]).output();
+    if !present.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3 has no torch, safetensors and numpy; scripts/setup.sh fetches them");
+        return false;
+    }
+    let output = python().arg(root.join("scripts/pytorch_peer.py")).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    true
+}
+
+/// The largest absolute difference.
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let difference = a.to_kind(tch::Kind::Double) - b.to_kind(tch::Kind::Double);
+    difference.abs().max().double_value(&[])
+}

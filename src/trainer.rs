@@ -1,0 +1,242 @@
+//! One training step, for training and its benchmark alike.
+
+use anyhow::Result;
+use rand::RngExt;
+use tch::{Device, Kind, Tensor};
+
+use crate::amp::{GradScaler, Precision};
+use crate::checkpoint::{Checkpoint, TrainingState};
+use crate::config::Recipe;
+use crate::data::batches::Batch;
+use crate::data::random::{Purpose, stream};
+use crate::loss::{self, Losses};
+use crate::model::unet::UNet;
+use crate::optimizer::Adam;
+
+/// The network with everything that a step changes.
+pub struct Trainer {
+    pub net: UNet,
+    optimizer: Adam,
+    scaler: GradScaler,
+    precision: Precision,
+    seed: u64,
+    /// Steps made since the start of training, those before a resume included.
+    pub step: u64,
+    /// Steps whose gradients were not finite, `[1]` f32 on the device.
+    skipped: Tensor,
+}
+
+impl Trainer {
+    pub fn new(net: UNet, recipe: &Recipe, precision: Precision, device: Device) -> Self {
+        let params = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        Self {
+            net,
+            optimizer: Adam::new(params, recipe.learning_rate, recipe.weight_decay),
+            scaler: GradScaler::new(precision, device),
+            precision,
+            seed: recipe.seed,
+            step: 0,
+            skipped: Tensor::zeros([1], (Kind::Float, device)),
+        }
+    }
+
+    /// A trainer that goes on where `checkpoint` was written.
+    pub fn resume(checkpoint: Checkpoint, recipe: &Recipe, precision: Precision, device: Device) -> Self {
+        let Checkpoint { state, net, exp_avgs, exp_avg_sqs } = checkpoint;
+        let mut trainer = Self::new(net, recipe, precision, device);
+        trainer.optimizer.restore(&exp_avgs, &exp_avg_sqs, state.updates);
+        trainer.scaler.restore(state.loss_scale, state.growth_tracker);
+        trainer.step = state.step;
+        trainer
+    }
+
+    /// One optimiser step on `batch`; the losses are those before it. Does not wait for the device.
+    pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
+        // Dropout is libtorch's, which has one generator: it starts anew at a place that the step fixes.
+        tch::manual_seed(stream(self.seed, Purpose::Dropout, self.step).random());
+
+        let logits = self.net.forward(&batch.images.to_kind(self.precision.0), true)?;
+        let losses = loss::losses(&logits, &batch.labels);
+        self.update(&losses)?;
+        Ok(losses)
+    }
+
+    /// Backward from `losses`, then the optimiser's update unless a gradient is not finite.
+    fn update(&mut self, losses: &Losses) -> Result<()> {
+        self.optimizer.zero_grad()?;
+        self.scaler.scale(&losses.total()).backward();
+        let grads = self.optimizer.grads();
+        let found_inf = self.scaler.unscale(&grads)?;
+        self.optimizer.step(&grads, found_inf)?;
+        let _ = self.skipped.g_add_(found_inf);
+        self.scaler.update();
+        self.step += 1;
+        Ok(())
+    }
+
+    /// Steps since the start of the process whose gradients were not finite. Waits for the device.
+    pub fn skipped_steps(&self) -> u64 {
+        self.skipped.double_value(&[0]) as u64
+    }
+
+    /// What a checkpoint saves besides the network: both moments and the counters. Waits for the device.
+    pub fn state(&self) -> ((&[Tensor], &[Tensor]), TrainingState) {
+        let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();
+        let state = TrainingState::new(self.net.architecture, self.step, updates, self.scaler.state());
+        ((exp_avgs, exp_avg_sqs), state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint;
+    use crate::data::phantom;
+    use crate::data::preprocess::{self, GreyRange};
+    use crate::data::stack::TrainingStacks;
+    use crate::model::unet::Architecture;
+    use crate::testing::{largest_difference, pytorch_peer, shared};
+    use std::collections::HashMap;
+
+    const RECIPE: Recipe = Recipe {
+        max_steps: 1,
+        learning_rate: 1e-4,
+        weight_decay: 5e-4,
+        augment: false,
+        seed: 0,
+        crossvalidation_idx: None,
+    };
+
+    /// Two slices: of the challenge where they are present, else of the phantom.
+    fn two_slices() -> Batch {
+        if let Some(folder) = shared("isbi2012") {
+            let TrainingStacks { images, labels } = TrainingStacks::read(&folder, Device::Cpu).unwrap();
+            return Batch::new(images.preprocessed(&[0, 17]), &labels.preprocessed(&[0, 17]));
+        }
+        let phantom = phantom::generate(2, 512, 0);
+        let tensor = |stack: &ndarray::Array3<u8>| Tensor::from_slice(stack.as_slice().unwrap()).view([2, 512, 512]);
+        let images = preprocess::images(&tensor(&phantom.train_volume), GreyRange { black: 0.0, white: 255.0 });
+        let labels = preprocess::labels(&tensor(&phantom.train_labels).clamp_max(1));
+        Batch::new(images, &labels)
+    }
+
+    fn network(base_filters: i64) -> UNet {
+        UNet::with_fresh_weights(Architecture { base_filters, channels: 1, classes: 2 }, 0, Device::Cpu).unwrap()
+    }
+
+    fn read(path: &str) -> HashMap<String, Tensor> {
+        Tensor::read_safetensors(path).unwrap().into_iter().collect()
+    }
+
+    /// One step of the same network in PyTorch, from the weights that `trainer` has now.
+    struct PeerStep {
+        logits: Tensor,
+        grads: HashMap<String, Tensor>,
+        weights: HashMap<String, Tensor>,
+    }
+
+    /// `None` where Python has no PyTorch.
+    fn peer_step(trainer: &Trainer, batch: &Batch, options: &[&str]) -> Option<PeerStep> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (weights, x, y) = (path("before.safetensors"), path("x.npy"), path("y.npy"));
+        let (logits, after, grads) = (path("logits.npy"), path("after.safetensors"), path("grads.safetensors"));
+        checkpoint::save_weights(weights.as_ref(), &trainer.net).unwrap();
+        batch.images.write_npy(&x).unwrap();
+        batch.labels.write_npy(&y).unwrap();
+        if !pytorch_peer(&["logits", "--weights", &weights, "--image", &x, "--out", &logits]) {
+            return None;
+        }
+        let files = ["--weights", &weights, "--image", &x, "--label", &y, "--out", &after, "--grads", &grads];
+        pytorch_peer(&[&["step"], &files[..], options].concat());
+        Some(PeerStep { logits: Tensor::read_npy(&logits).unwrap(), grads: read(&grads), weights: read(&after) })
+    }
+
+    /// The largest difference of a tensor's gradient from the peer's, relative to its norm, and the tensor.
+    fn worst_gradient(trainer: &Trainer, peer: &PeerStep) -> (f64, String) {
+        let relative = |(name, ours): (String, &Tensor)| {
+            let theirs = peer.grads[&name].to_kind(Kind::Double);
+            let difference = (ours.grad().to_kind(Kind::Double) - &theirs).norm() / theirs.norm();
+            (difference.double_value(&[]), name)
+        };
+        trainer.net.parameters().into_iter().map(relative).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+    }
+
+    /// `Trainer::step` without dropout.
+    fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) {
+        let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), false).unwrap();
+        trainer.update(&loss::losses(&logits, &batch.labels)).unwrap();
+    }
+
+    /// In f64, where rounding cannot hide an error nor be blamed for one.
+    #[test]
+    fn gradients_equal_those_of_pytorch() {
+        let batch = two_slices();
+        let mut trainer = Trainer::new(network(16), &RECIPE, Precision(Kind::Double), Device::Cpu);
+        let Some(peer) = peer_step(&trainer, &batch, &["--double"]) else { return };
+        step_without_dropout(&mut trainer, &batch);
+        let (difference, name) = worst_gradient(&trainer, &peer);
+        assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
+    }
+
+    /// The full network in f32. Gradients have a wider band here: where a sum is near zero, its rounding decides
+    /// what ReLU and max pooling let through. PyTorch's own two memory layouts differ by 5e-4 on these slices.
+    #[test]
+    fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
+        let batch = two_slices();
+        let mut trainer = Trainer::new(network(64), &RECIPE, Precision(Kind::Float), Device::Cpu);
+        let Some(peer) = peer_step(&trainer, &batch, &[]) else { return };
+        let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
+        let difference = largest_difference(&logits, &peer.logits);
+        assert!(difference < 1e-4, "logits differ by {difference}");
+
+        step_without_dropout(&mut trainer, &batch);
+        let (difference, name) = worst_gradient(&trainer, &peer);
+        assert!(difference < 2e-3, "gradient of {name} differs by {difference} of its norm");
+        let (mut elements, mut differing) = (0, 0.0);
+        for (name, ours) in trainer.net.parameters() {
+            elements += ours.numel();
+            differing += (ours - &peer.weights[&name]).abs().gt(1e-6).sum(Kind::Double).double_value(&[]);
+        }
+        // Adam's first step has the length of the learning rate whatever the gradient: a tiny one's sign decides.
+        assert!(differing <= elements as f64 * 1e-4, "{differing} of {elements} weights differ by more than 1e-6");
+    }
+
+    /// With float16's scaler, an overflow must leave weights and moments alone and lower the scale.
+    #[test]
+    fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
+        let batch = Batch { images: two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188), labels: Tensor::new() };
+        let mut trainer = Trainer::new(network(2), &RECIPE, Precision(Kind::Float), Device::Cpu);
+        trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
+        let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
+        let loss = |trainer: &Trainer, factor: f64| {
+            let term = trainer.net.forward(&batch.images, false).unwrap().sum(Kind::Float) * factor;
+            Losses { dice_loss: term.zeros_like(), cross_entropy: term }
+        };
+        let infinite = loss(&trainer, f64::INFINITY);
+        trainer.update(&infinite).unwrap();
+        assert_eq!(trainer.skipped_steps(), 1);
+        assert_eq!(trainer.state().1.updates, 0.0);
+        assert_eq!(trainer.state().1.loss_scale, 32_768.0);
+        for ((name, after), before) in trainer.net.parameters().iter().zip(&before) {
+            assert_eq!(largest_difference(after, before), 0.0, "{name}");
+        }
+        let finite = loss(&trainer, 1.0);
+        trainer.update(&finite).unwrap();
+        assert_eq!((trainer.skipped_steps(), trainer.state().1.updates), (1, 1.0));
+        let changed = trainer.net.parameters().iter().zip(&before).any(|((_, a), b)| largest_difference(a, b) > 0.0);
+        assert!(changed);
+    }
+
+    #[test]
+    fn bfloat16_steps_stay_near_those_of_float32() {
+        let batch = two_slices();
+        let first_losses = [Kind::Float, Kind::BFloat16].map(|kind| {
+            let net = network(4);
+            let logits = net.forward(&batch.images.to_kind(kind), false).unwrap();
+            assert_eq!(logits.kind(), kind);
+            loss::losses(&logits, &batch.labels).total().double_value(&[])
+        });
+        assert!((first_losses[0] - first_losses[1]).abs() < 5e-3, "{first_losses:?}");
+    }
+}
