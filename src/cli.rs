@@ -1,0 +1,250 @@
+//! The command line: flag names, defaults and help, as `UNet_Medical/main.py` has them.
+//!
+//! Only the shape of each value is checked here; what flags mean together is in `config.rs`.
+
+use std::ffi::OsString;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::error::UsageError;
+
+/// Trains, evaluates and runs the U-Net for biomedical image segmentation.
+#[derive(Debug, Parser)]
+#[command(
+    name = "unet",
+    version,
+    about = "Trains, evaluates and runs the U-Net of Ronneberger et al. (2015) for biomedical image segmentation",
+    after_help = "Example: unet --data_dir data --model_dir results --exec_mode train_and_evaluate --crossvalidation_idx 0 --augment\n\
+                  Every flag may be spelled with dashes too (--data-dir). Files made and numbers printed: README.md.",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    disable_help_flag = true,
+    // As with argparse the last of a repeated flag counts: scripts append to the flags of other scripts.
+    args_override_self = true,
+    max_term_width = 120
+)]
+pub struct Cli {
+    /// Print this help
+    #[arg(short, long, global = true, action = ArgAction::HelpShort)]
+    help: (),
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The reference's side programs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a synthetic EM-like dataset in the layout of the ISBI 2012 challenge
+    Phantom(PhantomArgs),
+    /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
+    Inspect(InspectArgs),
+    /// Mean and deviation of Dice and cross entropy over the folds of a cross-validation
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PhantomArgs {
+    /// Folder for train-volume.tif, train-labels.tif, test-volume.tif and test-labels.tif
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Slices in each stack
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = whole(1..=100_000))]
+    pub slices: u64,
+    /// Height and width of a slice in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 512, value_parser = whole(16..=16_384))]
+    pub size: u64,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u64::MAX))]
+    pub seed: u64,
+    /// Replace stacks that are already there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Folder with the stacks
+    #[arg(long = "data_dir", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// One file per fold: captured output, log.json or eval.json
+    #[arg(value_name = "LOG", required = true)]
+    pub logs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ExecMode {
+    Train,
+    TrainAndPredict,
+    Predict,
+    Evaluate,
+    TrainAndEvaluate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// The first GPU, or the CPU where there is none
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+/// `unet --data_dir DIR [flags]`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to do; the evaluate modes need --crossvalidation_idx
+    #[arg(long = "exec_mode", value_name = "MODE", value_enum, default_value_t = ExecMode::Train, help_heading = "Task")]
+    pub exec_mode: ExecMode,
+    /// Time the steps of training or prediction; writes nothing to --model_dir
+    #[arg(long, help_heading = "Task")]
+    pub benchmark: bool,
+    /// First steps that --benchmark does not count
+    #[arg(long = "warmup_steps", value_name = "N", default_value_t = 200, value_parser = whole(0..=1_000_000_000), help_heading = "Task")]
+    pub warmup_steps: u64,
+
+    /// Folder with train-volume.tif, train-labels.tif and test-volume.tif
+    #[arg(long = "data_dir", value_name = "DIR", required = true, help_heading = "Files")]
+    pub data_dir: Option<PathBuf>,
+    /// Folder for the weights, checkpoints, scores and predictions
+    #[arg(long = "model_dir", value_name = "DIR", default_value = "/results", help_heading = "Files")]
+    pub model_dir: PathBuf,
+    /// Folder for log.json (DLLogger's JSON lines); no log file without it
+    #[arg(long = "log_dir", value_name = "DIR", help_heading = "Files")]
+    pub log_dir: Option<PathBuf>,
+    /// Replace the run, the scores or the predictions that --model_dir already holds
+    #[arg(long, help_heading = "Files")]
+    pub overwrite: bool,
+    /// Go on from the newest checkpoint in --model_dir up to --max_steps
+    #[arg(long = "resume_training", help_heading = "Files")]
+    pub resume_training: bool,
+
+    /// Fold whose slices are kept for validation, 0 to 4; without it all slices are trained on
+    #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=4), help_heading = "Training")]
+    pub crossvalidation_idx: Option<u64>,
+    /// Optimiser steps (batches); with --benchmark the steps timed, warm-up included
+    #[arg(long = "max_steps", value_name = "N", default_value_t = 1000, value_parser = whole(1..=1_000_000_000), help_heading = "Training")]
+    pub max_steps: u64,
+    /// Images per step on each GPU
+    #[arg(long = "batch_size", value_name = "N", default_value_t = 1, value_parser = whole(1..=65_536), help_heading = "Training")]
+    pub batch_size: u64,
+    /// Adam's learning rate
+    #[arg(long = "learning_rate", value_name = "RATE", default_value_t = 1e-4, value_parser = positive, help_heading = "Training")]
+    pub learning_rate: f64,
+    /// L2 coefficient: this times the weight is added to each gradient
+    #[arg(long = "weight_decay", value_name = "COEFFICIENT", default_value_t = 5e-4, value_parser = not_negative, help_heading = "Training")]
+    pub weight_decay: f64,
+    /// Random flips, crops and brightness in training
+    #[arg(long, help_heading = "Training")]
+    pub augment: bool,
+    /// Seed of everything random: weights, folds, order, augmentation, dropout
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u32::MAX as u64), help_heading = "Training")]
+    pub seed: u64,
+    /// Filters of the first level; each level down doubles them [default: 64, or what the checkpoint holds]
+    #[arg(long = "base_filters", value_name = "N", value_parser = whole(1..=1024), help_heading = "Training")]
+    pub base_filters: Option<u64>,
+    /// Steps between two lines of losses
+    #[arg(long = "log_every", value_name = "N", default_value_t = 100, value_parser = whole(1..=1_000_000_000), help_heading = "Training")]
+    pub log_every: u64,
+
+    /// Where to compute; auto takes the first GPU, or the CPU where there is none
+    #[arg(long, value_name = "DEVICE", value_enum, default_value_t = DeviceChoice::Auto, help_heading = "Device and precision")]
+    pub device: DeviceChoice,
+    /// Mixed precision: float16 with loss scaling on a GPU, bfloat16 on the CPU
+    #[arg(long, visible_alias = "use_amp", help_heading = "Device and precision")]
+    pub amp: bool,
+    /// Accepted for the reference's scripts; libtorch has no XLA, and this version warns that it changes nothing
+    #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
+    pub xla: bool,
+}
+
+/// Flags that only training reads. Given with another mode they get a warning.
+pub const TRAINING_ONLY: &[&str] = &["learning_rate", "weight_decay", "log_every", "augment"];
+
+/// The parsed command line and which flags were given rather than defaulted.
+pub struct Parsed {
+    pub cli: Cli,
+    pub given: Vec<String>,
+}
+
+/// Parses `args`; help and version are printed and end the process, as clap does it.
+///
+/// Errors: one line for anything that is not a valid command line.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return Err(UsageError::new(one_line(&error))),
+    };
+    let given = matches
+        .ids()
+        .map(|id| id.as_str())
+        .filter(|id| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine))
+        .map(str::to_owned)
+        .collect();
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| UsageError::new(one_line(&error)))?;
+    Ok(Parsed { cli, given })
+}
+
+/// The clap command with a kebab-case alias for every snake_case flag.
+pub fn command() -> clap::Command {
+    fn with_kebab_case(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| {
+            let names: Vec<String> = arg
+                .get_long_and_visible_aliases()
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|name| name.contains('_'))
+                .map(|name| name.replace('_', "-"))
+                .collect();
+            // So that -1 is refused as a value of its flag, not as an unknown flag.
+            let takes_value = matches!(arg.get_action(), ArgAction::Set);
+            arg.aliases(names).allow_negative_numbers(takes_value)
+        })
+    }
+    with_kebab_case(Cli::command()).mut_subcommands(with_kebab_case)
+}
+
+/// clap's message without the usage block: the first paragraph, and its tip where there is one.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let words =
+        |lines: &mut dyn Iterator<Item = &str>| lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let first = words(&mut text.lines().take_while(|line| !line.trim().is_empty()));
+    let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    match tip {
+        Some(tip) => format!("{message}; {tip}; see unet --help"),
+        None => format!("{message}; see unet --help"),
+    }
+}
+
+fn whole(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| match text.parse::<u64>() {
+        Ok(value) if range.contains(&value) => Ok(value),
+        _ => Err(format!("expected a whole number from {} to {}", range.start(), range.end())),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number above 0".to_owned()),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number of 0 or more".to_owned()),
+    }
+}

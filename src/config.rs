@@ -1,0 +1,184 @@
+//! The checked configuration of a run. Nothing after this file sees a flag or a raw string.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cli::{self, DeviceChoice, ExecMode, RunArgs};
+use crate::data::preprocess::CLASSES;
+use crate::error::UsageError;
+use crate::model::unet::Architecture;
+
+/// The paper's width.
+const DEFAULT_BASE_FILTERS: i64 = 64;
+
+/// Everything that the flags say about one run, with all range and cross-flag checks passed.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub exec_mode: ExecMode,
+    pub data_dir: PathBuf,
+    pub model_dir: PathBuf,
+    pub log_dir: Option<PathBuf>,
+    pub benchmark: Option<Benchmark>,
+    pub overwrite: bool,
+    pub resume_training: bool,
+    pub log_every: u64,
+    pub device: DeviceChoice,
+    pub amp: bool,
+    pub xla: bool,
+    pub batch_size: usize,
+    /// Width of the first level; `None` where the flag was not given.
+    pub base_filters: Option<i64>,
+    pub recipe: Recipe,
+    /// Flags that were given but change nothing in this run, each with its reason.
+    pub warnings: Vec<String>,
+}
+
+/// What decides the weights that training makes, apart from data, width, batch size and device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Recipe {
+    pub max_steps: u64,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    pub augment: bool,
+    pub seed: u64,
+    /// Index of the validation fold, 0..5; `None` trains on all slices.
+    pub crossvalidation_idx: Option<usize>,
+}
+
+/// Steps of a benchmark: `max_steps` are run, the first `warmup_steps` of them not counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Benchmark {
+    pub warmup_steps: u64,
+}
+
+impl ExecMode {
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Train | Self::TrainAndPredict | Self::TrainAndEvaluate)
+    }
+
+    pub fn evaluates(self) -> bool {
+        matches!(self, Self::Evaluate | Self::TrainAndEvaluate)
+    }
+
+    pub fn predicts(self) -> bool {
+        matches!(self, Self::Predict | Self::TrainAndPredict)
+    }
+
+    /// The spelling of the flag's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::TrainAndPredict => "train_and_predict",
+            Self::Predict => "predict",
+            Self::Evaluate => "evaluate",
+            Self::TrainAndEvaluate => "train_and_evaluate",
+        }
+    }
+}
+
+impl Config {
+    /// Checks what the flags mean together. `given` names the flags that were on the command line.
+    ///
+    /// Errors: the first impossible combination, naming the flags and what to change.
+    pub fn new(args: RunArgs, given: &[String]) -> Result<Self, UsageError> {
+        let mode = args.exec_mode;
+        let refuse = |message: String| Err(UsageError::new(message));
+        let Some(data_dir) = args.data_dir else {
+            return refuse("--data_dir is missing; name the folder with the stacks".to_owned());
+        };
+        if mode.evaluates() && args.crossvalidation_idx.is_none() {
+            return refuse(format!(
+                "--exec_mode {} needs --crossvalidation_idx 0..4: without a fold there are no validation slices",
+                mode.name()
+            ));
+        }
+        if args.resume_training && !mode.trains() {
+            return refuse(format!("--resume_training does nothing with --exec_mode {}; leave it out", mode.name()));
+        }
+        if args.resume_training && args.overwrite {
+            return refuse(
+                "--resume_training goes on with a run, --overwrite discards it; give one of them".to_owned(),
+            );
+        }
+        if args.benchmark {
+            check_benchmark(&args.exec_mode, args.warmup_steps, args.max_steps)?;
+            if args.resume_training || args.overwrite {
+                return refuse(
+                    "--benchmark writes nothing to --model_dir; leave out --resume_training and --overwrite".to_owned(),
+                );
+            }
+        }
+
+        Ok(Self {
+            warnings: warnings(mode, args.benchmark, args.xla, given),
+            exec_mode: mode,
+            data_dir,
+            model_dir: args.model_dir,
+            log_dir: args.log_dir,
+            benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps }),
+            overwrite: args.overwrite,
+            resume_training: args.resume_training,
+            log_every: args.log_every,
+            device: args.device,
+            amp: args.amp,
+            xla: args.xla,
+            batch_size: args.batch_size as usize,
+            base_filters: args.base_filters.map(|n| n as i64),
+            recipe: Recipe {
+                max_steps: args.max_steps,
+                learning_rate: args.learning_rate,
+                weight_decay: args.weight_decay,
+                augment: args.augment,
+                seed: args.seed,
+                crossvalidation_idx: args.crossvalidation_idx.map(|fold| fold as usize),
+            },
+        })
+    }
+}
+
+impl Config {
+    /// The network that training from the start makes.
+    pub fn architecture(&self) -> Architecture {
+        Architecture { base_filters: self.base_filters.unwrap_or(DEFAULT_BASE_FILTERS), channels: 1, classes: CLASSES }
+    }
+}
+
+fn check_benchmark(mode: &ExecMode, warmup_steps: u64, max_steps: u64) -> Result<(), UsageError> {
+    if mode.evaluates() {
+        return Err(UsageError::new(format!(
+            "--benchmark times training or prediction, not --exec_mode {}; use train or predict",
+            mode.name()
+        )));
+    }
+    if warmup_steps >= max_steps {
+        return Err(UsageError::new(format!(
+            "--warmup_steps {warmup_steps} leaves nothing of --max_steps {max_steps} to time; raise --max_steps or lower --warmup_steps"
+        )));
+    }
+    Ok(())
+}
+
+fn warnings(mode: ExecMode, benchmark: bool, xla: bool, given: &[String]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut unused = |flag: &str, why: String| {
+        if given.iter().any(|name| name == flag) {
+            warnings.push(format!("--{flag} changes nothing {why}"));
+        }
+    };
+    if !mode.trains() {
+        for flag in cli::TRAINING_ONLY {
+            unused(flag, format!("with --exec_mode {}", mode.name()));
+        }
+        if !benchmark {
+            unused("max_steps", format!("with --exec_mode {}", mode.name()));
+        }
+    }
+    if !benchmark {
+        unused("warmup_steps", "without --benchmark".to_owned());
+    }
+    if xla {
+        warnings.push("--xla changes nothing in this version: libtorch has no XLA".to_owned());
+    }
+    warnings
+}

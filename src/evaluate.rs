@@ -1,0 +1,83 @@
+//! `--exec_mode evaluate` and the second half of `train_and_evaluate`: scores of the validation slices.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::amp::Precision;
+use crate::data::batches::Batch;
+use crate::data::stack::TrainingStacks;
+use crate::logger::{Logger, Step};
+use crate::loss::{self, Losses};
+use crate::model::unet::UNet;
+use crate::model_dir::{self, ModelDir};
+
+/// Means over the validation slices, at the network's output size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Scores {
+    /// In nats per pixel; lower is better.
+    pub eval_ce_loss: f64,
+    /// 1 - Dice; lower is better.
+    pub eval_dice_loss: f64,
+    /// The sum of both losses.
+    pub eval_total_loss: f64,
+    /// Soft Dice over both classes, 0 to 1; higher is better.
+    pub eval_dice_score: f64,
+}
+
+impl Scores {
+    fn named(&self) -> [(&'static str, f64); 4] {
+        [
+            ("eval_ce_loss", self.eval_ce_loss),
+            ("eval_dice_loss", self.eval_dice_loss),
+            ("eval_total_loss", self.eval_total_loss),
+            ("eval_dice_score", self.eval_dice_score),
+        ]
+    }
+}
+
+/// Scores `slices`, prints the means and writes `eval.json`.
+pub fn evaluate(
+    net: &UNet,
+    stacks: &TrainingStacks,
+    slices: &[usize],
+    precision: Precision,
+    model_dir: &ModelDir,
+    logger: &mut Logger,
+) -> Result<Scores> {
+    let scores = score(net, stacks, slices, precision, logger)?;
+    logger.log(Step::Summary, &scores.named())?;
+    model_dir::write_json(&model_dir.scores(), &scores)?;
+    logger.note(&format!("scores: {}", model_dir.scores().display()));
+    Ok(scores)
+}
+
+fn score(
+    net: &UNet,
+    stacks: &TrainingStacks,
+    slices: &[usize],
+    precision: Precision,
+    logger: &mut Logger,
+) -> Result<Scores> {
+    let (mut cross_entropy, mut dice_loss) = (0.0, 0.0);
+    logger.start_bar("evaluate", slices.len() as u64, 0);
+    for (done, &slice) in slices.iter().enumerate() {
+        // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
+        let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
+        let losses = tch::no_grad(|| -> Result<Losses> {
+            let logits = net.forward(&batch.images.to_kind(precision.0), false)?;
+            Ok(loss::losses(&logits, &batch.labels))
+        })?;
+        cross_entropy += losses.cross_entropy.double_value(&[]);
+        dice_loss += losses.dice_loss.double_value(&[]);
+        logger.advance(done as u64 + 1);
+    }
+    logger.end_bar();
+    let count = slices.len() as f64;
+    let (cross_entropy, dice_loss) = (cross_entropy / count, dice_loss / count);
+    Ok(Scores {
+        eval_ce_loss: cross_entropy,
+        eval_dice_loss: dice_loss,
+        eval_total_loss: cross_entropy + dice_loss,
+        eval_dice_score: 1.0 - dice_loss,
+    })
+}

@@ -1,0 +1,138 @@
+//! What a run tells: one line per record on stdout, the same records as DLLogger's JSON lines in
+//! `log_dir/log.json`, and a progress bar on stderr where that is a terminal. Formats, never computes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Local};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+/// What a record is about, DLLogger's `step`.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    /// The settings of the run.
+    Parameters,
+    /// Training step number, 1-based.
+    Train(u64),
+    /// The whole run.
+    Summary,
+}
+
+/// Writes records to stdout and to the log file.
+#[derive(Debug)]
+pub struct Logger {
+    file: Option<File>,
+    start: Instant,
+    bar: ProgressBar,
+}
+
+impl Logger {
+    /// `log_dir` is made if it is absent; an existing log.json is added to.
+    pub fn new(log_dir: Option<&Path>) -> Result<Self> {
+        let open = |folder: &Path| -> Result<File> {
+            let path = folder.join("log.json");
+            fs::create_dir_all(folder)
+                .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
+                .with_context(|| format!("cannot write to --log_dir '{}'", folder.display()))
+        };
+        Ok(Self { file: log_dir.map(open).transpose()?, start: Instant::now(), bar: ProgressBar::hidden() })
+    }
+
+    /// A line for people, not a record.
+    pub fn note(&self, text: &str) {
+        self.bar.suspend(|| println!("{text}"));
+    }
+
+    /// A line about something that may surprise, on stderr.
+    pub fn warn(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("warning: {text}"));
+    }
+
+    /// The unit of a figure, for the log file (DLLogger's metadata).
+    pub fn unit(&mut self, metric: &str, unit: &str) -> Result<()> {
+        self.write(json!({"type": "METADATA", "metric": metric, "metadata": {"unit": unit}}))
+    }
+
+    /// The settings of the run, for the log file.
+    pub fn parameters(&mut self, data: Value) -> Result<()> {
+        self.write(json!({"type": "LOG", "step": Step::Parameters.json(), "data": data}))
+    }
+
+    /// A record of figures, for stdout and the log file.
+    pub fn log(&mut self, step: Step, figures: &[(&str, f64)]) -> Result<()> {
+        let words = figures.iter().map(|(name, value)| format!("{name} {}", short(*value)));
+        let line: Vec<String> = step.prefix().into_iter().chain(words).collect();
+        self.note(&line.join("  "));
+        let data: Map<String, Value> = figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        self.write(json!({"type": "LOG", "step": step.json(), "data": data}))
+    }
+
+    /// Begins a progress bar of `total` steps, of which `done` are made already.
+    pub fn start_bar(&mut self, what: &'static str, total: u64, done: u64) {
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {elapsed} + {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        self.bar = ProgressBar::new(total).with_style(style).with_prefix(what).with_position(done);
+        self.bar.reset_eta();
+    }
+
+    /// Moves the bar to `done` steps and shows `message`.
+    pub fn progress(&self, done: u64, message: String) {
+        self.bar.set_message(message);
+        self.bar.set_position(done);
+    }
+
+    /// Moves the bar to `done` steps.
+    pub fn advance(&self, done: u64) {
+        self.bar.set_position(done);
+    }
+
+    /// Takes the bar away.
+    pub fn end_bar(&mut self) {
+        self.bar.finish_and_clear();
+        self.bar = ProgressBar::hidden();
+    }
+
+    fn write(&mut self, record: Value) -> Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let line = dllogger_line(Local::now(), self.start.elapsed(), record);
+        file.write_all(line.as_bytes()).context("cannot write to log.json in --log_dir")
+    }
+}
+
+impl Step {
+    fn json(self) -> Value {
+        match self {
+            Self::Parameters => json!("PARAMETER"),
+            Self::Train(step) => json!([step]),
+            Self::Summary => json!([]),
+        }
+    }
+
+    fn prefix(self) -> Option<String> {
+        match self {
+            Self::Train(step) => Some(format!("step {step}")),
+            Self::Parameters | Self::Summary => None,
+        }
+    }
+}
+
+/// DLLogger's JSON line: `DLLL {"timestamp": .., "datetime": .., "elapsedtime": .., ..record}`.
+fn dllogger_line(now: DateTime<Local>, elapsed: Duration, record: Value) -> String {
+    let mut fields = Map::new();
+    fields.insert("timestamp".into(), json!(format!("{}.{:06}", now.timestamp(), now.timestamp_subsec_micros())));
+    fields.insert("datetime".into(), json!(now.format("%Y-%m-%d %H:%M:%S%.6f").to_string()));
+    fields.insert("elapsedtime".into(), json!(format!("{:.6}", elapsed.as_secs_f64())));
+    if let Value::Object(record) = record {
+        fields.extend(record);
+    }
+    format!("DLLL {}\n", Value::Object(fields))
+}
+
+/// Four decimals, more digits for small values.
+fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.001 { format!("{value:.4e}") } else { format!("{value:.4}") }
+}

@@ -1,0 +1,117 @@
+//! The folder of a run: which file is where, who may write, and atomic replacement of files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::atomic::AtomicFile;
+
+/// `--model_dir` and the files in it.
+#[derive(Debug)]
+pub struct ModelDir {
+    root: PathBuf,
+}
+
+impl ModelDir {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Final weights.
+    pub fn weights(&self) -> PathBuf {
+        self.root.join("model.safetensors")
+    }
+
+    /// Settings, versions and data of the run.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.json")
+    }
+
+    /// Scores of the validation slices.
+    pub fn scores(&self) -> PathBuf {
+        self.root.join("eval.json")
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    pub fn masks(&self) -> PathBuf {
+        self.root.join("pred").join("test-masks.tif")
+    }
+
+    pub fn probabilities(&self) -> PathBuf {
+        self.root.join("pred").join("test-probabilities.tif")
+    }
+
+    /// Makes the folder and proves that it can be written to, before any work is done.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir_all(&self.root)
+            .and_then(|()| tempfile::tempfile_in(&self.root).map(drop))
+            .with_context(|| format!("cannot write to --model_dir '{}'", self.root.display()))
+    }
+
+    /// What training would replace, relative to the folder.
+    fn run_files(&self) -> Vec<PathBuf> {
+        [self.config(), self.weights(), self.checkpoints(), self.scores(), self.masks(), self.probabilities()]
+            .into_iter()
+            .filter(|path| path.exists())
+            .collect()
+    }
+
+    /// Refuses to train where a run is kept already.
+    pub fn refuse_existing_run(&self) -> Result<()> {
+        if let Some(path) = self.run_files().first() {
+            bail!(
+                "--model_dir '{}' already holds a run ('{}'); use --resume_training to go on with it, \
+                 --overwrite to replace it, or another --model_dir",
+                self.root.display(),
+                path.strip_prefix(&self.root).unwrap_or(path).display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes the files of a run, and nothing else.
+    pub fn discard_run(&self) -> Result<()> {
+        for path in self.run_files() {
+            let removed = if path.is_dir() { crate::checkpoint::discard(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("cannot remove '{}'", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to replace results unless that was asked for.
+    pub fn refuse_existing(&self, results: &[PathBuf]) -> Result<()> {
+        if let Some(path) = results.iter().find(|path| path.exists()) {
+            bail!("'{}' is there already; use --overwrite to replace it, or move it away", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// Writes `path` so that at any moment it holds the old or the new content whole. `write` is given a
+/// temporary path to fill.
+pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let attempt = || -> Result<()> {
+        let file = AtomicFile::create(path)?;
+        write(file.temporary_path())?;
+        Ok(file.commit()?)
+    };
+    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// Makes the folder that a result lies in.
+pub fn create_parent(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("cannot make folder '{}'", folder.display()))
+}
+
+/// Writes `value` as indented JSON, atomically.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    write_atomically(path, |temporary| Ok(fs::write(temporary, &text)?))
+}

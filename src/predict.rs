@@ -1,0 +1,68 @@
+//! `--exec_mode predict` and the second half of `train_and_predict`: masks and probabilities of the test stack.
+
+use anyhow::Result;
+use tch::{IndexOp, Kind, Tensor};
+
+use crate::amp::Precision;
+use crate::data::preprocess::{BACKGROUND, resize};
+use crate::data::stack::ImageStack;
+use crate::data::tiff::{SampleKind, StackWriter};
+use crate::logger::Logger;
+use crate::model::unet::UNet;
+use crate::model_dir::{ModelDir, create_parent};
+
+/// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
+/// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
+pub fn predict(
+    net: &UNet,
+    stack: &ImageStack,
+    batch_size: usize,
+    precision: Precision,
+    model_dir: &ModelDir,
+    logger: &mut Logger,
+) -> Result<()> {
+    let [pages, height, width] = stack.size().map(|side| side as usize);
+    create_parent(&model_dir.masks())?;
+    let mut masks =
+        StackWriter::create(&model_dir.masks(), pages, height, width, SampleKind::U8, stack.resolution.clone())?;
+    let mut probabilities = StackWriter::create(
+        &model_dir.probabilities(),
+        pages,
+        height,
+        width,
+        SampleKind::F32,
+        stack.resolution.clone(),
+    )?;
+
+    let slices: Vec<usize> = (0..pages).collect();
+    let mut mask = vec![0u8; height * width];
+    let mut probability = vec![0f32; height * width];
+    logger.start_bar("predict", pages as u64, 0);
+    for batch in slices.chunks(batch_size) {
+        let background = background_probability(net, &stack.preprocessed(batch), precision)?;
+        let background = resize(&background, height as i64, width as i64).to_device(tch::Device::Cpu).contiguous();
+        for (index, &slice) in batch.iter().enumerate() {
+            background.i((index as i64, 0)).copy_data(&mut probability, height * width);
+            for (mask, &probability) in mask.iter_mut().zip(&probability) {
+                *mask = if probability > 0.5 { 255 } else { 0 };
+            }
+            masks.write_u8(&mask)?;
+            probabilities.write_f32(&probability)?;
+            logger.advance(slice as u64 + 1);
+        }
+    }
+    logger.end_bar();
+    masks.finish()?;
+    probabilities.finish()?;
+    logger.note(&format!("masks: {}", model_dir.masks().display()));
+    logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
+    Ok(())
+}
+
+/// Softmax probability of background, `[N, 388, 388]` f32, for `images` `[N, 1, 572, 572]` f32.
+pub fn background_probability(net: &UNet, images: &Tensor, precision: Precision) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let logits = net.forward(&images.to_kind(precision.0), false)?;
+        Ok(logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND)))
+    })
+}

@@ -1,0 +1,124 @@
+//! The command line as a contract: names, defaults, refusals before any work.
+
+mod common;
+
+use common::{Place, fails, stderr, stdout};
+
+/// Adding or renaming a flag is a conscious act: it changes this list, the README and the CHANGELOG.
+#[test]
+fn the_flags_are_these() {
+    let help = stdout(&Place::new().unet(&["--help"]).success());
+    let mut flags: Vec<&str> = help
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"))
+        .map(|word| word.trim_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
+        .collect();
+    flags.sort_unstable();
+    flags.dedup();
+    let expected = [
+        "amp",
+        "augment",
+        "base_filters",
+        "batch_size",
+        "benchmark",
+        "crossvalidation_idx",
+        "data_dir",
+        "device",
+        "exec_mode",
+        "help",
+        "learning_rate",
+        "log_dir",
+        "log_every",
+        "max_steps",
+        "model_dir",
+        "overwrite",
+        "resume_training",
+        "seed",
+        "use_amp",
+        "use_xla",
+        "version",
+        "warmup_steps",
+        "weight_decay",
+        "xla",
+    ];
+    assert_eq!(flags, expected);
+}
+
+#[test]
+fn help_groups_the_flags_and_shows_the_defaults() {
+    let help = stdout(&Place::new().unet(&["--help"]).success());
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    for heading in ["Task:", "Files:", "Training:", "Device and precision:"] {
+        assert!(help.contains(heading), "{help}");
+    }
+    for default in ["default: /results", "default: 0.0005", "default: 0.0001", "default: 1000", "default: 200"] {
+        assert!(help.contains(default), "no '{default}' in {help}");
+    }
+}
+
+#[test]
+fn kebab_case_and_the_reference_s_long_names_are_accepted() {
+    let place = Place::new();
+    place
+        .unet(
+            &"--data-dir data --model-dir model --exec-mode train --max-steps 1 --base-filters 1 --batch-size 1 \
+              --log-every 1 --use-amp --use_xla --device cpu"
+                .split_whitespace()
+                .collect::<Vec<_>>(),
+        )
+        .success();
+}
+
+#[test]
+fn the_last_of_a_repeated_flag_counts() {
+    let place = Place::new();
+    place.run("--base_filters 3 --max_steps 7 --amp --amp --base_filters 1 --max_steps 1").success();
+    assert_eq!(place.json("model/config.json")["base_filters"], 1);
+    assert_eq!(place.files("model/checkpoints"), ["step-0000000001.safetensors"]);
+}
+
+#[test]
+fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
+    let place = Place::new();
+    let cases: &[(&str, &[&str])] = &[
+        ("--crossvalidation_idx 5", &["--crossvalidation_idx", "5", "0 to 4"]),
+        ("--batch_size 0", &["--batch_size", "0", "1 to 65536"]),
+        ("--batch_size -1", &["--batch_size", "-1", "1 to 65536"]),
+        ("--max_steps 0", &["--max_steps"]),
+        ("--log_every 0", &["--log_every"]),
+        ("--base_filters 0", &["--base_filters"]),
+        ("--learning_rate 0", &["--learning_rate", "above 0"]),
+        ("--learning_rate nan", &["--learning_rate"]),
+        ("--weight_decay -1", &["--weight_decay"]),
+        ("--seed 4294967296", &["--seed"]),
+        ("--exec_mode test", &["--exec_mode", "train_and_predict"]),
+        ("--device tpu", &["--device", "cuda"]),
+        ("--no_such_flag", &["--no_such_flag", "--help"]),
+        ("--max_step 3", &["--max_step", "--max_steps"]),
+        ("--exec_mode evaluate", &["--exec_mode evaluate", "--crossvalidation_idx"]),
+        ("--exec_mode train_and_evaluate", &["--crossvalidation_idx"]),
+        ("--resume_training --overwrite", &["--resume_training", "--overwrite"]),
+        ("--exec_mode predict --resume_training", &["--resume_training", "predict"]),
+        ("--benchmark --exec_mode evaluate --crossvalidation_idx 0", &["--benchmark", "evaluate"]),
+        ("--benchmark --max_steps 200", &["--warmup_steps 200", "--max_steps 200"]),
+        ("--benchmark --overwrite", &["--benchmark", "--overwrite"]),
+    ];
+    for (args, words) in cases {
+        fails(place.run(args), 2, words);
+    }
+    assert!(!place.path("model").exists(), "a refused command line must leave nothing");
+    fails(place.unet(&[]), 2, &["--data_dir"]);
+    fails(place.unet(&["phantom"]), 2, &["--out"]);
+    fails(place.unet(&["report"]), 2, &["LOG"]);
+}
+
+#[test]
+fn flags_that_change_nothing_in_a_mode_are_named() {
+    let place = Place::new();
+    place.run("--max_steps 1 --base_filters 1").success();
+    let warned = stderr(&place.run("--exec_mode predict --augment --learning_rate 0.1 --warmup_steps 3").success());
+    for flag in ["--augment", "--learning_rate", "--warmup_steps"] {
+        assert!(warned.contains(&format!("warning: {flag} changes nothing")), "{warned}");
+    }
+    assert_eq!(warned.lines().count(), 3, "{warned}");
+}

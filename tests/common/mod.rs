@@ -1,0 +1,102 @@
+//! Helpers of the tests that run the built program.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use assert_cmd::assert::Assert;
+use tempfile::TempDir;
+
+/// A folder with a small synthetic dataset in `data`, in which a test runs the program.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// Six slices of 64x64 pixels.
+    pub fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.unet(&["phantom", "--out", "data", "--slices", "6", "--size", "64"]).success();
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn json(&self, name: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.read(name)).unwrap()
+    }
+
+    /// Runs `unet` with these arguments in this folder.
+    pub fn unet(&self, args: &[&str]) -> Assert {
+        assert_cmd::Command::cargo_bin("unet").unwrap().current_dir(self.folder.path()).args(args).assert()
+    }
+
+    /// Runs a small network on the CPU: one or two base filters, `data` and `model`, plus `args`.
+    pub fn run(&self, args: &str) -> Assert {
+        let mut all = vec!["--data_dir", "data", "--model_dir", "model", "--device", "cpu"];
+        all.extend(args.split_whitespace());
+        self.unet(&all)
+    }
+
+    /// Every file below `name`, relative, in order.
+    pub fn files(&self, name: &str) -> Vec<String> {
+        fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    walk(&path, root, found);
+                } else {
+                    found.push(path.strip_prefix(root).unwrap().display().to_string());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        if self.path(name).is_dir() {
+            walk(&self.path(name), &self.path(name), &mut found);
+        }
+        found.sort();
+        found
+    }
+}
+
+/// What a finished program printed.
+pub fn stdout(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+}
+
+pub fn stderr(assert: &Assert) -> String {
+    String::from_utf8(assert.get_output().stderr.clone()).unwrap()
+}
+
+/// Asserts an exit code and one line on stderr that holds all these words.
+pub fn fails(assert: Assert, code: i32, words: &[&str]) {
+    let message = stderr(&assert);
+    assert_eq!(assert.get_output().status.code(), Some(code), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    assert!(message.starts_with("error: "), "{message}");
+    for word in words {
+        assert!(message.contains(word), "no '{word}' in: {message}");
+    }
+}
+
+/// Runs Python code with the modules of scripts/requirements.txt. `None`, with a message, where they are absent.
+pub fn python(code: &str, args: &[&Path]) -> Option<String> {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/site-packages");
+    let run = |code: &str, args: &[&Path]| {
+        Command::new("python3").env("PYTHONPATH", &modules).arg("-c").arg(code).args(args).output()
+    };
+    if !run("import numpy, tifffile, PIL, safetensors", &[]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3 lacks the modules of scripts/requirements.txt; scripts/setup.sh fetches them");
+        return None;
+    }
+    let output = run(code, args).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap())
+}

@@ -1,0 +1,257 @@
+//! What each mode leaves on disk and prints.
+
+mod common;
+
+use std::fs;
+
+use common::{Place, python, stderr, stdout};
+
+const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7";
+
+#[test]
+fn the_same_seed_gives_the_same_weights_to_the_bit() {
+    let weights = |args: &str| {
+        let place = Place::new();
+        place.run(&format!("{TRAIN} --max_steps 3 {args}")).success();
+        place.read("model/model.safetensors")
+    };
+    let first = weights("");
+    assert!(first == weights(""));
+    assert!(first != weights("--seed 8"));
+}
+
+#[test]
+fn resumed_training_ends_with_the_weights_of_an_unbroken_run() {
+    let (unbroken, resumed) = (Place::new(), Place::new());
+    unbroken.run(&format!("{TRAIN} --max_steps 5")).success();
+    resumed.run(&format!("{TRAIN} --max_steps 2")).success();
+    resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).success();
+    assert!(unbroken.read("model/model.safetensors") == resumed.read("model/model.safetensors"));
+    let checkpoint = "model/checkpoints/step-0000000005.safetensors";
+    assert!(unbroken.read(checkpoint) == resumed.read(checkpoint), "moments and counters too");
+    let again = stderr(&resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).failure());
+    assert!(again.contains("5 steps already"), "{again}");
+}
+
+/// Each flag of the recipe must reach the optimiser or the data: other values, other weights.
+#[test]
+fn every_training_flag_takes_effect() {
+    let weights = |args: &str| {
+        let place = Place::new();
+        place.run(&format!("--max_steps 2 {args}")).success();
+        place.read("model/model.safetensors")
+    };
+    let base = weights("--base_filters 2");
+    for args in [
+        "--base_filters 2 --weight_decay 0",
+        "--base_filters 2 --learning_rate 0.01",
+        "--base_filters 2 --augment",
+        "--base_filters 2 --batch_size 2",
+        "--base_filters 2 --crossvalidation_idx 1",
+        "--base_filters 2 --amp",
+        "--base_filters 3",
+    ] {
+        assert!(base != weights(args), "{args} changed nothing");
+    }
+}
+
+#[test]
+fn training_prints_losses_and_writes_them_as_dllogger_does() {
+    let place = Place::new();
+    let run = place.run("--base_filters 2 --max_steps 5 --log_every 2 --log_dir log").success();
+    let printed = stdout(&run);
+    for step in [2, 4, 5] {
+        let line = printed.lines().find(|line| line.starts_with(&format!("step {step} "))).unwrap();
+        for key in ["train_ce_loss", "train_dice_loss", "train_total_loss"] {
+            assert!(line.contains(key), "{line}");
+        }
+    }
+    assert_eq!(stderr(&run), "", "no progress bar where stderr is no terminal");
+
+    let log = String::from_utf8(place.read("log/log.json")).unwrap();
+    let mut steps = Vec::new();
+    for line in log.lines() {
+        let record: serde_json::Value = serde_json::from_str(line.strip_prefix("DLLL ").unwrap()).unwrap();
+        for key in ["timestamp", "datetime", "elapsedtime", "type"] {
+            assert!(record[key].is_string(), "{line}");
+        }
+        if let Some(step) = record["step"][0].as_u64() {
+            let data = &record["data"];
+            let sum = data["train_ce_loss"].as_f64().unwrap() + data["train_dice_loss"].as_f64().unwrap();
+            assert!((sum - data["train_total_loss"].as_f64().unwrap()).abs() < 1e-9);
+            steps.push(step);
+        } else if record["step"] == "PARAMETER" {
+            assert_eq!(record["data"]["base_filters"], 2);
+        }
+    }
+    assert_eq!(steps, [2, 4, 5]);
+}
+
+#[test]
+fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
+    let place = Place::new();
+    let run =
+        place.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 3 --max_steps 2")).success();
+    let files = ["checkpoints/step-0000000002.safetensors", "config.json", "eval.json", "model.safetensors"];
+    assert_eq!(place.files("model"), files);
+
+    let config = place.json("model/config.json");
+    assert_eq!(config["seed"], 7);
+    assert_eq!(config["base_filters"], 2);
+    assert_eq!(config["crossvalidation_idx"], 3);
+    assert_eq!(config["libtorch_version"], "2.11.0");
+    let slices = |key: &str| -> Vec<u64> {
+        config[key].as_array().unwrap().iter().map(|slice| slice.as_u64().unwrap()).collect()
+    };
+    let mut all = [slices("train_slices"), slices("validation_slices")].concat();
+    assert_eq!(slices("validation_slices").len(), 2);
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5]);
+
+    let scores = place.json("model/eval.json");
+    let figure = |key: &str| scores[key].as_f64().unwrap();
+    assert!((figure("eval_dice_score") + figure("eval_dice_loss") - 1.0).abs() < 1e-12);
+    assert!((figure("eval_ce_loss") + figure("eval_dice_loss") - figure("eval_total_loss")).abs() < 1e-12);
+    assert!(stdout(&run).contains(&format!("eval_dice_score {:.4}", figure("eval_dice_score"))));
+
+    // Evaluating alone, from the weights on disk, gives the same scores.
+    fs::remove_file(place.path("model/eval.json")).unwrap();
+    fs::remove_file(place.path("data/test-volume.tif")).unwrap();
+    place.run("--exec_mode evaluate --crossvalidation_idx 3 --seed 7").success();
+    assert_eq!(place.json("model/eval.json"), scores);
+}
+
+#[test]
+fn the_dataset_hash_is_that_of_the_raw_samples() {
+    let place = Place::new();
+    place.run("--base_filters 1 --max_steps 1").success();
+    let hash = place.json("model/config.json")["datasets"][0]["sha256"].as_str().unwrap().to_owned();
+    let code =
+        "import sys, hashlib, tifffile\nprint(hashlib.sha256(tifffile.imread(sys.argv[1]).tobytes()).hexdigest())";
+    if let Some(expected) = python(code, &[&place.path("data/train-volume.tif")]) {
+        assert_eq!(hash, expected.trim());
+    }
+}
+
+#[test]
+fn predictions_are_stacks_that_other_programs_read() {
+    let place = Place::new();
+    place.run(&format!("{TRAIN} --exec_mode train --max_steps 2")).success();
+    fs::remove_file(place.path("data/train-volume.tif")).unwrap();
+    fs::remove_file(place.path("data/train-labels.tif")).unwrap();
+    place.run("--exec_mode predict --batch_size 4").success();
+    let code = r#"
+import sys
+import numpy, tifffile
+from PIL import Image, ImageSequence
+def pillow(path):
+    return numpy.stack([numpy.array(page) for page in ImageSequence.Iterator(Image.open(path))])
+masks, probabilities = (tifffile.imread(path) for path in sys.argv[1:])
+assert masks.shape == probabilities.shape == (6, 64, 64), (masks.shape, probabilities.shape)
+assert masks.dtype == numpy.uint8 and set(numpy.unique(masks)) <= {0, 255}
+assert probabilities.dtype == numpy.float32 and 0 <= probabilities.min() and probabilities.max() <= 1
+assert ((probabilities > 0.5) == (masks == 255)).all()
+assert (pillow(sys.argv[1]) == masks).all() and (pillow(sys.argv[2]) == probabilities).all()
+with tifffile.TiffFile(sys.argv[1]) as file:
+    assert file.is_imagej and file.imagej_metadata['slices'] == 6
+    assert all(page.compression == 8 for page in file.pages)
+assert probabilities.std() > 0
+"#;
+    python(code, &[&place.path("model/pred/test-masks.tif"), &place.path("model/pred/test-probabilities.tif")]);
+}
+
+#[test]
+fn weights_load_into_pytorch_by_name() {
+    let place = Place::new();
+    place.run("--base_filters 3 --max_steps 1").success();
+    let code = r#"
+import sys
+from safetensors import safe_open
+with safe_open(sys.argv[1], 'np') as file:
+    names = set(file.keys())
+    assert file.get_tensor('encoder.0.conv1.weight').shape == (3, 1, 3, 3)
+    assert file.get_tensor('decoder.0.up.weight').shape == (48, 24, 3, 3)
+expected = {f'{block}.{conv}' for block in ['bottleneck'] + [f'encoder.{i}' for i in range(4)] for conv in ('conv1', 'conv2')}
+expected |= {f'decoder.{i}.{conv}' for i in range(4) for conv in ('up', 'conv1', 'conv2')} | {'head'}
+assert names == {f'{path}.{kind}' for path in expected for kind in ('weight', 'bias')}, names
+"#;
+    python(code, &[&place.path("model/model.safetensors")]);
+}
+
+#[test]
+fn benchmarks_print_their_figures_and_write_nothing_to_the_model_dir() {
+    let place = Place::new();
+    for (mode, name) in [("train", "train"), ("predict", "test")] {
+        let args =
+            format!("--exec_mode {mode} --benchmark --max_steps 4 --warmup_steps 1 --base_filters 1 --log_dir log");
+        let printed = stdout(&place.run(&args).success());
+        let log = String::from_utf8(place.read("log/log.json")).unwrap();
+        for key in [
+            format!("throughput_{name}"),
+            format!("latency_{name}_mean"),
+            format!("latency_{name}_90"),
+            format!("latency_{name}_95"),
+            format!("latency_{name}_99"),
+        ] {
+            assert!(printed.contains(&key), "no {key} in {printed}");
+            assert!(log.contains(&format!("\"{key}\":")), "no {key} in {log}");
+        }
+    }
+    assert!(!place.path("model").exists());
+}
+
+#[test]
+fn a_prediction_benchmark_without_weights_says_that_they_are_random() {
+    let place = Place::new();
+    let args = "--exec_mode predict --benchmark --max_steps 2 --warmup_steps 1";
+    assert!(stdout(&place.run(&format!("{args} --base_filters 1")).success()).contains("random"));
+    place.run("--base_filters 2 --max_steps 1").success();
+    let files = place.files("model");
+    assert!(!stdout(&place.run(args).success()).contains("random"));
+    assert_eq!(place.files("model"), files);
+}
+
+#[test]
+fn report_averages_the_folds() {
+    let place = Place::new();
+    for (name, dice, loss) in [("a", 0.8, 0.3), ("b", 0.9, 0.1)] {
+        let text = format!("step 1  train_ce_loss 9\neval_ce_loss {loss}  eval_dice_score {dice}\n");
+        fs::write(place.path(name), text).unwrap();
+    }
+    let printed = stdout(&place.unet(&["report", "a", "b"]).success());
+    assert!(printed.contains("mean of 2: Dice 0.8500  cross entropy 0.2000"), "{printed}");
+    // Deviations of 0.05 and 0.1 from the mean, over n - 1 = 1.
+    assert!(printed.contains("standard deviation: Dice 0.0707  cross entropy 0.1414"), "{printed}");
+    fs::write(place.path("c"), "nothing here").unwrap();
+    assert!(stderr(&place.unet(&["report", "a", "c"]).failure()).contains("no eval_dice_score in 'c'"));
+}
+
+#[test]
+fn inspect_tells_what_a_dataset_holds_and_what_is_wrong() {
+    let place = Place::new();
+    let printed = stdout(&place.unet(&["inspect", "--data_dir", "data"]).success());
+    for words in ["6 pages of 64x64", "8-bit", "values 0 and 255", "0 becomes -1, 255 becomes 1", "no problem"] {
+        assert!(printed.contains(words), "no '{words}' in {printed}");
+    }
+    let code = "import sys, tifffile\nprint(f'membrane {100 * (tifffile.imread(sys.argv[1]) == 0).mean():.2f} %')";
+    if let Some(share) = python(code, &[&place.path("data/train-labels.tif")]) {
+        assert!(printed.contains(share.trim()), "no '{share}' in {printed}");
+    }
+    fs::copy(place.path("data/train-volume.tif"), place.path("data/train-labels.tif")).unwrap();
+    fs::remove_file(place.path("data/test-volume.tif")).unwrap();
+    let run = place.unet(&["inspect", "--data_dir", "data"]).code(1);
+    assert!(stdout(&run).contains("problem: label values"));
+    assert!(stdout(&run).contains("test-volume.tif"));
+    assert!(stderr(&run).contains("2 problem(s)"), "{}", stderr(&run));
+}
+
+#[test]
+fn the_phantom_is_not_written_over() {
+    let place = Place::new();
+    let before = place.read("data/train-volume.tif");
+    let args = ["phantom", "--out", "data", "--slices", "2", "--size", "32", "--seed", "1"];
+    assert!(stderr(&place.unet(&args).code(1)).contains("--overwrite"));
+    assert_eq!(place.read("data/train-volume.tif"), before);
+    place.unet(&[&args[..], &["--overwrite"]].concat()).success();
+    assert_ne!(place.read("data/train-volume.tif"), before);
+}
