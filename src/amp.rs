@@ -60,6 +60,11 @@ impl GradScaler {
         }
     }
 
+    /// Whether the scale changes, as it does for float16.
+    pub fn is_dynamic(&self) -> bool {
+        self.dynamic
+    }
+
     /// The loss to run backward from.
     pub fn scale(&self, loss: &Tensor) -> Tensor {
         if self.dynamic { loss * &self.scale } else { loss.shallow_clone() }

@@ -88,12 +88,30 @@ fn work(
         checkpoint::load_weights(&model_dir.weights(), config.base_filters, device)?
     };
     if let (true, Some(data)) = (mode.evaluates(), &training) {
+        warn_of_known_slices(model_dir, &data.split, logger);
         evaluate::evaluate(&net, &data.stacks, &data.split.validation, precision, model_dir, logger)?;
     }
     if let Some(stack) = &test {
         predict::predict(&net, stack, config.batch_size, precision, model_dir, logger)?;
     }
     Ok(())
+}
+
+/// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
+fn warn_of_known_slices(model_dir: &ModelDir, split: &Split, logger: &Logger) {
+    let record: Option<serde_json::Value> =
+        std::fs::read(model_dir.config()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let trained = record.as_ref().and_then(|record| record["train_slices"].as_array());
+    let known = |slice: &&usize| trained.is_some_and(|trained| trained.contains(&serde_json::json!(slice)));
+    let count = split.validation.iter().filter(known).count();
+    if count > 0 {
+        logger.warn(&format!(
+            "{count} of {} validation slices were trained on, see train_slices in '{}'; \
+             give the --crossvalidation_idx and --seed of the training",
+            split.validation.len(),
+            model_dir.config().display()
+        ));
+    }
 }
 
 /// Times training, prediction, or first one and then the other.

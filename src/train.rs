@@ -93,14 +93,15 @@ impl Figures {
         [("train_ce_loss", self.cross_entropy), ("train_dice_loss", self.dice_loss), ("train_total_loss", self.total())]
     }
 
-    /// Stops a run whose loss is no number: nothing that follows would be worth anything.
+    /// Stops a run that learns nothing more: its loss is no number, or its gradients are none although no loss
+    /// scale is there to be lowered.
     fn check(&self, config: &Config, trainer: &Trainer, slices: &[usize]) -> Result<()> {
-        if self.total().is_finite() {
+        if self.total().is_finite() && (trainer.scales_loss() || trainer.skipped_steps() == 0) {
             return Ok(());
         }
         bail!(
             "step {}: the loss is {} (cross entropy {}, Dice loss {}) on slices {slices:?} at learning rate {}; \
-             {} steps were skipped; lower --learning_rate, or train without --amp",
+             {} steps had gradients that are not finite; lower --learning_rate, or train without --amp",
             trainer.step,
             self.total(),
             self.cross_entropy,

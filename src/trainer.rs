@@ -79,6 +79,11 @@ impl Trainer {
         self.skipped.double_value(&[0]) as u64
     }
 
+    /// Whether steps may be skipped to find a loss scale.
+    pub fn scales_loss(&self) -> bool {
+        self.scaler.is_dynamic()
+    }
+
     /// What a checkpoint saves besides the network: both moments and the counters. Waits for the device.
     pub fn state(&self) -> ((&[Tensor], &[Tensor]), TrainingState) {
         let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();

@@ -122,6 +122,28 @@ fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
 }
 
 #[test]
+fn scoring_slices_that_were_trained_on_is_pointed_out() {
+    let place = Place::new();
+    let run =
+        place.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1").success();
+    assert_eq!(stderr(&run), "");
+    let warned = stderr(&place.run("--exec_mode evaluate --crossvalidation_idx 0 --seed 5 --overwrite").success());
+    assert!(warned.contains("validation slices were trained on"), "{warned}");
+}
+
+#[test]
+fn a_run_that_learns_nothing_more_stops_with_step_and_slices() {
+    let place = Place::new();
+    // Adam moves each weight by the learning rate: after one step nothing in the network is finite.
+    let run = place.run("--base_filters 2 --max_steps 20 --learning_rate 1e30").code(1);
+    let message = stderr(&run);
+    for words in ["step", "slices [", "1000000000000000000000000000000", "--learning_rate"] {
+        assert!(message.contains(words), "no '{words}' in {message}");
+    }
+    assert!(!place.path("model/model.safetensors").exists());
+}
+
+#[test]
 fn the_dataset_hash_is_that_of_the_raw_samples() {
     let place = Place::new();
     place.run("--base_filters 1 --max_steps 1").success();
