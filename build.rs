@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 /// The version that `tch` 0.24 is written for and that the shim is tested with.
 const LIBTORCH_VERSION: &str = "2.11.0";
 
-const SOURCES: &[&str] = &["src/native/error.cpp", "src/native/optimizer.cpp", "src/native/process.cpp"];
+/// Folders whose C++ files make up the shim.
+const SOURCES: [&str; 2] = ["src/native", "src/native/cpu"];
 
 fn main() -> Result<()> {
     let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").context(
@@ -21,7 +22,7 @@ fn main() -> Result<()> {
     })?;
     let include = lib.with_file_name("include");
     check_version(&include)?;
-    compile_shim(&include);
+    compile_shim(&include)?;
     link(&lib);
     Ok(())
 }
@@ -49,15 +50,24 @@ fn check_version(include: &Path) -> Result<()> {
     Ok(())
 }
 
-fn compile_shim(include: &Path) {
-    println!("cargo:rerun-if-changed=src/native");
+fn compile_shim(include: &Path) -> Result<()> {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").files(SOURCES).warnings(true).extra_warnings(true);
+    // Optimised in every profile: unoptimised convolutions would make tests last for hours.
+    build.cpp(true).std("c++17").opt_level(3).flag("-fopenmp").warnings(true).extra_warnings(true);
+    for folder in SOURCES {
+        println!("cargo:rerun-if-changed={folder}");
+        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read '{folder}'"))?;
+        let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "cpp"));
+        files.sort();
+        build.files(files);
+    }
     // As system headers, so that warnings are about our own code.
     for folder in [include.to_path_buf(), include.join("torch/csrc/api/include")] {
         build.flag("-isystem").flag(folder);
     }
     build.compile("unet_native");
+    Ok(())
 }
 
 fn link(lib: &Path) {

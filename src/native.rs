@@ -30,6 +30,39 @@ unsafe extern "C" {
         inverse_scale: *const C_tensor,
     ) -> i32;
     fn unet_clear_grad(param: *mut C_tensor) -> i32;
+    fn unet_conv3x3_relu(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        x2: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        below_is_relu: i32,
+        masked_above: i32,
+    ) -> i32;
+    fn unet_upconv_relu(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        below_is_relu: i32,
+        masked_above: i32,
+    ) -> i32;
+    fn unet_pool_and_crop(
+        pooled: *mut *mut C_tensor,
+        crop: *mut *mut C_tensor,
+        x: *const C_tensor,
+        height: i64,
+        width: i64,
+    ) -> i32;
+    fn unet_conv3x3_pack(out: *mut *mut C_tensor, weight: *const C_tensor, like: *const C_tensor) -> i32;
+    fn unet_conv3x3_relu_packed(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        x2: *const C_tensor,
+        packed: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> i32;
     fn unet_keep_freed_memory();
 }
 
@@ -92,10 +125,110 @@ pub fn clear_grad(param: &mut Tensor) -> Result<()> {
     check(unsafe { unet_clear_grad(param.as_mut_ptr()) })
 }
 
+/// Who multiplies a gradient by that of a ReLU. On its own it costs a pass over memory, so a neighbour that
+/// touches the numbers anyway does it where it can.
+#[derive(Debug, Clone, Copy)]
+pub struct ReluGradient {
+    /// The layer's input comes from a ReLU: the layer applies that ReLU's gradient to what it passes down.
+    pub input_is_relu: bool,
+    /// All that use the layer's output apply the gradient of its ReLU. Wrong gradients if one does not.
+    pub output_is_masked: bool,
+}
+
+/// ReLU of the unpadded 3x3 convolution of `x`, or of `x` and `x2` as if concatenated, on the CPU, with gradients.
+///
+/// Shapes: `x` `[N, C1, H, W]`, `x2` `[N, C2, H, W]`, f32 or bfloat16; `weight` `[O, C1 + C2, 3, 3]` and `bias`
+/// `[O]` f32; the result `[N, O, H - 2, W - 2]`, x's dtype. `input_is_relu` is about `x` alone.
+pub fn conv3x3_relu(
+    x: &Tensor,
+    x2: Option<&Tensor>,
+    weight: &Tensor,
+    bias: &Tensor,
+    gradient: ReluGradient,
+) -> Result<Tensor> {
+    let ReluGradient { input_is_relu, output_is_masked } = gradient;
+    // SAFETY: see `new_tensor`; the inputs are borrowed for the call.
+    new_tensor(|out| unsafe {
+        unet_conv3x3_relu(
+            out,
+            x.as_ptr(),
+            or_null(x2),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            i32::from(input_is_relu),
+            i32::from(output_is_masked),
+        )
+    })
+}
+
+/// ReLU of the 3x3 transposed convolution with stride 2 on the CPU, with gradients: `[N, C, H, W]` to
+/// `[N, O, 2H, 2W]`, `weight` `[C, O, 3, 3]`; dtypes as in `conv3x3_relu`.
+pub fn upconv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
+    let ReluGradient { input_is_relu, output_is_masked } = gradient;
+    // SAFETY: as in `conv3x3_relu`.
+    new_tensor(|out| unsafe {
+        unet_upconv_relu(
+            out,
+            x.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            i32::from(input_is_relu),
+            i32::from(output_is_masked),
+        )
+    })
+}
+
+/// 2x2 max pooling and the centre `height` x `width` of `x`, on the CPU, with gradients. `x` comes from a ReLU,
+/// whose gradient is applied here.
+pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
+    let mut crop = std::ptr::null_mut();
+    // SAFETY: as in `conv3x3_relu`.
+    let pooled = new_tensor(|out| unsafe { unet_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
+    // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
+    Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
+}
+
+/// Filters of a 3x3 convolution in the form that the CPU kernels multiply with, for inputs of one dtype.
+#[derive(Debug)]
+pub struct PackedFilters(Tensor);
+
+/// Prepares `weight` `[O, C, 3, 3]` f32 for many predictions from inputs like `like`. `None` where that saves nothing.
+pub fn pack_conv3x3(weight: &Tensor, like: &Tensor) -> Result<Option<PackedFilters>> {
+    // SAFETY: as in `conv3x3_relu`.
+    let packed = new_tensor(|out| unsafe { unet_conv3x3_pack(out, weight.as_ptr(), like.as_ptr()) })?;
+    Ok(packed.defined().then_some(PackedFilters(packed)))
+}
+
+/// `conv3x3_relu` without gradients, with filters that `pack_conv3x3` made from `weight`.
+pub fn conv3x3_relu_packed(
+    x: &Tensor,
+    x2: Option<&Tensor>,
+    packed: &PackedFilters,
+    weight: &Tensor,
+    bias: &Tensor,
+) -> Result<Tensor> {
+    // SAFETY: as in `conv3x3_relu`.
+    new_tensor(|out| unsafe {
+        unet_conv3x3_relu_packed(out, x.as_ptr(), or_null(x2), packed.0.as_ptr(), weight.as_ptr(), bias.as_ptr())
+    })
+}
+
 /// Tells the allocator to keep freed memory: paging activations in anew costs a sixth of a CPU step.
 pub fn keep_freed_memory() {
     // SAFETY: sets options of the allocator; called once before other threads start.
     unsafe { unet_keep_freed_memory() }
+}
+
+/// The tensor that `make` puts into its argument.
+fn new_tensor(make: impl FnOnce(*mut *mut C_tensor) -> i32) -> Result<Tensor> {
+    let mut out = std::ptr::null_mut();
+    check(make(&mut out))?;
+    // SAFETY: on success the shim stores a new tensor, which is freed by the handle made here.
+    Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+fn or_null(tensor: Option<&Tensor>) -> *const C_tensor {
+    tensor.map_or(std::ptr::null(), Tensor::as_ptr)
 }
 
 fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {

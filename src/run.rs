@@ -87,6 +87,7 @@ fn work(
     } else {
         checkpoint::load_weights(&model_dir.weights(), config.base_filters, device)?
     };
+    let net = net.prepare_for_prediction(precision.0)?;
     if let (true, Some(data)) = (mode.evaluates(), &training) {
         warn_of_known_slices(model_dir, &data.split, logger);
         evaluate::evaluate(&net, &data.stacks, &data.split.validation, precision, model_dir, logger)?;
@@ -139,6 +140,7 @@ fn time(
             logger.note(&format!("no weights in '{}': timing random ones", config.model_dir.display()));
             UNet::with_fresh_weights(config.architecture(), config.recipe.seed, device)?
         };
+        let net = net.prepare_for_prediction(precision.0)?;
         let (pages, size) = (stack.pages() as u64, config.batch_size as u64);
         let mut last: Option<Tensor> = None;
         let step = |number: u64| {

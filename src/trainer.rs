@@ -99,6 +99,7 @@ mod tests {
     use crate::data::phantom;
     use crate::data::preprocess::{self, GreyRange};
     use crate::data::stack::TrainingStacks;
+    use crate::model::layers;
     use crate::model::unet::Architecture;
     use crate::testing::{largest_difference, pytorch_peer, shared};
     use std::collections::HashMap;
@@ -185,7 +186,8 @@ mod tests {
     }
 
     /// The full network in f32. Gradients have a wider band here: where a sum is near zero, its rounding decides
-    /// what ReLU and max pooling let through. PyTorch's own two memory layouts differ by 5e-4 on these slices.
+    /// what ReLU and max pooling let through. PyTorch's own two memory layouts differ by 5e-4 on these slices;
+    /// Winograd's sums, ten times as coarse, by 4e-3. What each layer computes is held to 5e-6 in `model/layers.rs`.
     #[test]
     fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
         let batch = two_slices();
@@ -197,7 +199,8 @@ mod tests {
 
         step_without_dropout(&mut trainer, &batch);
         let (difference, name) = worst_gradient(&trainer, &peer);
-        assert!(difference < 2e-3, "gradient of {name} differs by {difference} of its norm");
+        let band = if layers::has_own_kernels(&batch.images) { 1e-2 } else { 2e-3 };
+        assert!(difference < band, "gradient of {name} differs by {difference} of its norm");
         let (mut elements, mut differing) = (0, 0.0);
         for (name, ours) in trainer.net.parameters() {
             elements += ours.numel();

@@ -9,6 +9,9 @@ use anyhow::Result;
 use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
+use super::layers;
+use crate::native::{self, PackedFilters, ReluGradient};
+
 /// A parameter with its path, such as `encoder.0.conv1.weight`.
 pub type Named<'a> = (String, &'a Tensor);
 
@@ -20,13 +23,15 @@ pub type Source<'a> = dyn FnMut(&str, &[i64]) -> Result<Tensor> + 'a;
 pub struct Convolution {
     pub weight: Tensor,
     pub bias: Tensor,
+    /// The weights in the form that prediction multiplies with; see `UNet::prepare_for_prediction`.
+    pub packed: Option<PackedFilters>,
 }
 
 impl Convolution {
     fn new(path: &str, kernel: [i64; 4], outputs: i64, source: &mut Source) -> Result<Self> {
         let weight = channels_last(&source(&format!("{path}.weight"), &kernel)?);
         let bias = source(&format!("{path}.bias"), &[outputs])?;
-        Ok(Self { weight: weight.set_requires_grad(true), bias: bias.set_requires_grad(true) })
+        Ok(Self { weight: weight.set_requires_grad(true), bias: bias.set_requires_grad(true), packed: None })
     }
 
     /// Unpadded `size` x `size` convolution.
@@ -75,8 +80,20 @@ impl DoubleConvolution {
         })
     }
 
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        self.conv2.forward(&self.conv1.forward(x).relu_()).relu_()
+    /// `x2` counts as concatenated to `x`. `input_is_relu`: x comes from a ReLU; `output_is_masked`: all that use the
+    /// result apply the gradient of its ReLU.
+    pub fn forward(&self, x: &Tensor, x2: Option<&Tensor>, gradient: ReluGradient) -> Result<Tensor> {
+        let between = ReluGradient { output_is_masked: true, ..gradient };
+        let x = layers::conv3x3_relu(&self.conv1, x, x2, between)?;
+        layers::conv3x3_relu(&self.conv2, &x, None, ReluGradient { input_is_relu: true, ..gradient })
+    }
+
+    /// Prepares the weights for predictions from inputs like `like`.
+    pub fn pack(&mut self, like: &Tensor) -> Result<()> {
+        for convolution in [&mut self.conv1, &mut self.conv2] {
+            convolution.packed = native::pack_conv3x3(&convolution.weight, like)?;
+        }
+        Ok(())
     }
 
     pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {
@@ -100,11 +117,10 @@ impl Up {
         })
     }
 
-    /// `x` `[N, in, H, W]` and `skip` `[N, out, >= 2H, >= 2W]` to `[N, out, 2H - 4, 2W - 4]`.
-    pub fn forward(&self, x: &Tensor, skip: &Tensor) -> Tensor {
-        let x = self.up.forward_transposed(x).relu_();
-        let skip = centre_crop(skip, x.size()[2], x.size()[3]);
-        self.convolutions.forward(&Tensor::cat(&[x, skip], 1))
+    /// `x` `[N, in, H, W]` and `skip` `[N, out, 2H, 2W]` to `[N, out, 2H - 4, 2W - 4]`.
+    pub fn forward(&self, x: &Tensor, skip: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
+        let x = layers::upconv_relu(&self.up, x, ReluGradient { output_is_masked: true, ..gradient })?;
+        self.convolutions.forward(&x, Some(skip), ReluGradient { input_is_relu: true, ..gradient })
     }
 
     pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {
@@ -115,7 +131,7 @@ impl Up {
 }
 
 /// The middle `height` x `width` of `x`, rounded towards the top left.
-fn centre_crop(x: &Tensor, height: i64, width: i64) -> Tensor {
+pub fn centre_crop(x: &Tensor, height: i64, width: i64) -> Tensor {
     let size = x.size();
     x.narrow(2, (size[2] - height) / 2, height).narrow(3, (size[3] - width) / 2, width)
 }

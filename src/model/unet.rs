@@ -4,11 +4,13 @@
 //! Shapes: N images, H, W pixels.
 
 use anyhow::{Result, bail};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 use super::blocks::{self, Convolution, DoubleConvolution, Named, Source, Up};
+use super::layers;
 use crate::data::random::{Purpose, stream};
+use crate::native::ReluGradient;
 
 /// Times that the contracting path halves the image.
 const LEVELS: usize = 4;
@@ -88,18 +90,39 @@ impl UNet {
         for side in &x.size()[2..] {
             output_side(*side)?;
         }
+        let (heights, widths) = (skip_sides(x.size()[2]), skip_sides(x.size()[3]));
         let mut skips = Vec::with_capacity(LEVELS);
         let mut x = blocks::channels_last(x);
-        for level in &self.encoder {
-            let skip = level.forward(&x);
-            x = skip.max_pool2d(2, 2, 0, 1, false);
+        for (level, block) in self.encoder.iter().enumerate() {
+            // Pooling applies the gradient of the ReLU before it.
+            let gradient = ReluGradient { input_is_relu: false, output_is_masked: true };
+            let (pooled, skip) =
+                layers::pool_and_crop(&block.forward(&x, None, gradient)?, heights[level], widths[level])?;
+            x = pooled;
             skips.push(skip);
         }
-        x = self.bottleneck.forward(&x).dropout(DROPOUT, training);
-        for (level, skip) in self.decoder.iter().zip(skips.iter().rev()) {
-            x = level.forward(&x, skip);
+        let gradient = ReluGradient { input_is_relu: false, output_is_masked: false };
+        x = self.bottleneck.forward(&x, None, gradient)?.dropout(DROPOUT, training);
+        for (step, block) in self.decoder.iter().enumerate() {
+            // Dropout comes before the first, the head after the last; neither knows of a ReLU.
+            let gradient = ReluGradient { input_is_relu: step > 0, output_is_masked: step + 1 < LEVELS };
+            x = block.forward(&x, &skips[LEVELS - 1 - step], gradient)?;
         }
         Ok(self.head.forward(&x))
+    }
+
+    /// Spends memory and a moment so that each prediction from inputs of `kind` is faster. The network can no longer be trained.
+    pub fn prepare_for_prediction(mut self, kind: Kind) -> Result<Self> {
+        let like = Tensor::empty([0], (kind, self.head.weight.device()));
+        if layers::has_own_kernels(&like) {
+            for block in self.encoder.iter_mut().chain([&mut self.bottleneck]) {
+                block.pack(&like)?;
+            }
+            for block in &mut self.decoder {
+                block.convolutions.pack(&like)?;
+            }
+        }
+        Ok(self)
     }
 
     /// All parameters with their paths, in the order of PyTorch's `named_parameters`.
@@ -133,9 +156,19 @@ pub fn output_side(side: i64) -> Result<i64, SideError> {
     })
 }
 
+/// Pixels that two unpadded 3x3 convolutions take off.
+const BORDER: i64 = 4;
+
 fn try_output_side(side: i64) -> Result<i64, String> {
-    /// Pixels that two unpadded 3x3 convolutions take off.
-    const BORDER: i64 = 4;
+    let mut size = bottleneck_side(side)?;
+    for _ in 0..LEVELS {
+        size = 2 * size - BORDER;
+    }
+    if size <= 0 { Err("no output pixel is left".to_owned()) } else { Ok(size) }
+}
+
+/// The side of the bottleneck's output for an input side.
+fn bottleneck_side(side: i64) -> Result<i64, String> {
     let mut size = side;
     for level in 0..LEVELS {
         size -= BORDER;
@@ -144,18 +177,24 @@ fn try_output_side(side: i64) -> Result<i64, String> {
         }
         size /= 2;
     }
-    size -= BORDER;
-    for _ in 0..LEVELS {
-        size = 2 * size - BORDER;
+    Ok(size - BORDER)
+}
+
+/// The side of the crop that each level's skip connection carries. `side` is one that `output_side` accepts.
+fn skip_sides(side: i64) -> [i64; LEVELS] {
+    let mut sides = [0; LEVELS];
+    let mut size = bottleneck_side(side).unwrap_or_default();
+    for skip in sides.iter_mut().rev() {
+        *skip = 2 * size;
+        size = *skip - BORDER;
     }
-    if size <= 0 { Err("no output pixel is left".to_owned()) } else { Ok(size) }
+    sides
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::preprocess::{INPUT_SIDE, OUTPUT_SIDE};
-    use tch::Kind;
 
     /// From the paper's figure 1, level by level.
     #[test]

@@ -26,19 +26,35 @@ UNET_API int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor
 // Drops the gradient of `param`.
 UNET_API int32_t unet_clear_grad(at::Tensor *param);
 
+// The layers of `cpu/layers.h` on the CPU, with gradients: `*out` and `*crop` are new tensors, owned by the caller; `x2` may be null.
+UNET_API int32_t unet_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *x2, const at::Tensor *weight,
+                                   const at::Tensor *bias, int32_t below_is_relu, int32_t masked_above);
+UNET_API int32_t unet_upconv_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,
+                                  int32_t below_is_relu, int32_t masked_above);
+UNET_API int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height,
+                                    int64_t width);
+
+// Filters of a 3x3 convolution prepared for many predictions from inputs of the dtype of `like`; undefined where the layer has no
+// such form. Then the convolution with them, without gradients.
+UNET_API int32_t unet_conv3x3_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
+UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *x2, const at::Tensor *packed,
+                                          const at::Tensor *weight, const at::Tensor *bias);
+
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);
 
 namespace unet {
 // Stores the text of the exception in flight for `unet_take_error`; returns -1.
 int32_t store_error() noexcept;
-}  // namespace unet
 
 // Runs `body`; every C++ exception becomes a status, for Rust cannot unwind it.
-#define UNET_GUARD(body)            \
-  try {                             \
-    body;                           \
-    return 0;                       \
-  } catch (...) {                   \
-    return ::unet::store_error();   \
+template <class Body>
+int32_t guard(const Body &body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (...) {
+    return store_error();
   }
+}
+}  // namespace unet

@@ -1,0 +1,141 @@
+#include "conv3x3.h"
+#include "first_layer.h"
+#include "winograd.h"
+
+namespace unet {
+namespace {
+
+enum class Plan { winograd, first_layer, aten };
+
+Plan plan(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
+  const Kernels* k = kernels_for(dtype);
+  if (!k) return Plan::aten;
+  if (!second && 9 * first <= k->panel) return Plan::first_layer;
+  const int64_t least = k->element_bytes == 2 ? 64 : 16;  // below: no faster, and bf16 sums too few products to average its rounding
+  if (first + second < least || outputs < least) return Plan::aten;
+  if (k->element_bytes == 2 && (first % 2 || second % 2 || outputs % 2)) return Plan::aten;
+  return Plan::winograd;
+}
+
+int64_t channels(const at::Tensor& x) { return x.defined() ? x.size(1) : 0; }
+
+struct Inputs {
+  at::Tensor x, x2;
+  Inputs(const at::Tensor& a, const at::Tensor& b) : x(channels_adjacent(a)), x2(b.defined() ? channels_adjacent(b) : b) {
+    TORCH_CHECK(!x2.defined() || (x2.size(0) == x.size(0) && x2.size(2) == x.size(2) && x2.size(3) == x.size(3)),
+                "cannot concatenate ", x.sizes(), " and ", x2.sizes(), "; they must agree in all but channels");
+  }
+  std::vector<Image> images() const {
+    std::vector<Image> result{image(x)};
+    if (x2.defined()) result.push_back(image(x2));
+    return result;
+  }
+  at::Tensor joined() const { return x2.defined() ? at::cat({x, x2}, 1) : x; }
+};
+
+at::Tensor as_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? t : t.to(at::kFloat); }
+
+at::Tensor aten_forward(const Inputs& in, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  const auto dtype = in.x.scalar_type();
+  at::Tensor y = at::conv2d(in.joined(), weight.to(dtype, false, false, at::MemoryFormat::ChannelsLast), bias.to(dtype));
+  return relu ? y.relu_() : y;
+}
+
+at::Tensor masked(const at::Tensor& grad, const at::Tensor& output) {
+  return output.defined() ? at::threshold_backward(grad, output, 0) : grad;
+}
+
+at::Tensor forward(const Inputs& in, const PackedFilters* packed, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  const at::Tensor& x = in.x;
+  const Kernels& k = *kernels_for(x.scalar_type());
+  at::Tensor y = empty_image(x.size(0), weight.size(0), x.size(2) - 2, x.size(3) - 2, x.scalar_type());
+  const at::Tensor w = as_float(weight), b = as_float(bias).contiguous();
+  const Filter raw = filter_of(w, false, false);
+  Convolution convolution{k, in.images()};
+  convolution.outputs = {image(y)};
+  convolution.bias = b.data_ptr<float>();
+  convolution.relu = relu;
+  convolve(convolution, packed, packed ? nullptr : &raw);
+  return y;
+}
+
+}  // namespace
+
+PackedConv3x3 conv3x3_pack(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType dtype) {
+  const at::Tensor w = as_float(weight);
+  PackedConv3x3 result{{}, w, bias, dtype};
+  if (plan(dtype, w.size(1), 0, w.size(0)) != Plan::winograd) return result;
+  const Kernels& k = *kernels_for(dtype);
+  const auto outputs = panels({Image{nullptr, 1, 1, 1, w.size(0), 0, 0, 0}}, k.panel);
+  result.data = at::empty({packed_elements(k, outputs, w.size(1))}, at::TensorOptions().dtype(dtype));
+  pack_filters(k, filter_of(w, false, false), outputs, w.size(1), result.data.data_ptr());
+  return result;
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const PackedConv3x3& packed, bool relu) {
+  const bool usable = packed.data.defined() && x.scalar_type() == packed.dtype && channels(x) + channels(x2) == packed.weight.size(1) &&
+                      plan(packed.dtype, channels(x), channels(x2), packed.weight.size(0)) == Plan::winograd;
+  if (!usable) return conv3x3(x, x2, packed.weight, packed.bias, relu);
+  const PackedFilters filters{packed.data.data_ptr(), packed.weight.size(1)};
+  return forward({x, x2}, &filters, packed.weight, packed.bias, relu);
+}
+
+at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(1) == channels(x) + channels(x2) && x.size(2) > 2 && x.size(3) > 2,
+              "cannot convolve ", x.sizes(), " with ", weight.sizes(), "; channels must agree and images be 3 x 3 at least");
+  const Inputs in(x, x2);
+  switch (plan(x.scalar_type(), channels(x), channels(x2), weight.size(0))) {
+    case Plan::winograd: return forward(in, nullptr, weight, bias, relu);
+    case Plan::first_layer: return first_layer(in.x, as_float(weight), as_float(bias), relu);
+    default: return aten_forward(in, weight, bias, relu);
+  }
+}
+
+std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& weight,
+                                                      int64_t first, const at::Tensor& mask, const at::Tensor& mask2) {
+  const int64_t n = grad.size(0), h = grad.size(2) + 2, w = grad.size(3) + 2, second = weight.size(1) - first;
+  const auto dtype = grad.scalar_type();
+  if (plan(dtype, first, second, weight.size(0)) != Plan::winograd) {
+    at::Tensor dx = at::convolution(masked(grad, output), weight.to(dtype), {}, {1, 1}, {0, 0}, {1, 1}, true, {0, 0}, 1);
+    if (!second) return {masked(dx, mask), {}};
+    return {masked(dx.narrow(1, 0, first), mask), masked(dx.narrow(1, first, second), mask2)};
+  }
+  const at::Tensor g = channels_adjacent(grad), own = output.defined() ? channels_adjacent(output) : output, f = as_float(weight);
+  const at::Tensor tensors[2] = {empty_image(n, first, h, w, dtype), second ? empty_image(n, second, h, w, dtype) : at::Tensor()};
+  const at::Tensor masks[2] = {mask.defined() ? channels_adjacent(mask) : mask, mask2.defined() ? channels_adjacent(mask2) : mask2};
+  Convolution convolution{*kernels_for(dtype), {image(g)}};
+  Image own_mask, output_masks[2];
+  if (own.defined()) own_mask = image(own), convolution.input_mask = &own_mask;
+  convolution.pad = 2;
+  for (int i = 0; i < (second ? 2 : 1); ++i) {
+    convolution.outputs.push_back(image(tensors[i]));
+    if (masks[i].defined()) output_masks[i] = image(masks[i]);
+    convolution.output_masks.push_back(masks[i].defined() ? &output_masks[i] : nullptr);
+  }
+  const Filter raw = filter_of(f, true, true);
+  convolve(convolution, nullptr, &raw);
+  return {tensors[0], tensors[1]};
+}
+
+std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
+                                                       const at::Tensor& x2, const at::Tensor& weight) {
+  const Inputs in(x, x2);
+  const auto dtype = x.scalar_type();
+  const Plan chosen = plan(dtype, channels(x), channels(x2), weight.size(0));
+  if (chosen == Plan::aten) {
+    const at::Tensor g = masked(grad, output);
+    auto all = at::convolution_backward(g, in.joined(), weight.to(dtype), at::OptionalIntArrayRef(at::IntArrayRef{weight.size(0)}), {1, 1},
+                                        {0, 0}, {1, 1}, false, {0, 0}, 1, {false, true, true});
+    return {as_float(std::get<1>(all)), as_float(std::get<2>(all))};
+  }
+  const at::Tensor g = channels_adjacent(grad), own = output.defined() ? channels_adjacent(output) : output;
+  if (chosen == Plan::first_layer) return first_layer_grad(g, own, in.x, weight);
+  at::Tensor dw = at::empty_like(weight, at::kFloat), db = at::empty({weight.size(0)}, at::kFloat);
+  Image mask;
+  if (own.defined()) mask = image(own);
+  filter_gradients(*kernels_for(dtype), in.images(), image(g), own.defined() ? &mask : nullptr, filter_of(dw, false, false),
+                   db.data_ptr<float>());
+  return {dw, db};
+}
+
+}  // namespace unet
