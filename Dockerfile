@@ -13,7 +13,7 @@ RUN cargo build --release --locked
 # The libraries that libtorch names, where its own search path finds them.
 RUN mkdir -p /opt/unet/lib/torch && cp -r libtorch/lib /opt/unet/lib/torch/lib && \
     cp -r .libtorch/site-packages/nvidia /opt/unet/lib/nvidia && \
-    find /opt/unet/lib \( -name include -o -name '*.a' -o -name 'libtorch_python.so' \) -exec rm -rf {} +
+    find /opt/unet/lib \( -name include -o -name '*.a' -o -name libtorch_python.so \) -prune -exec rm -rf {} +
 
 FROM ${BASE}
 # The driver's libraries are put in by the container toolkit.

@@ -73,7 +73,7 @@ impl Logger {
 
     /// Begins a progress bar of `total` steps, of which `done` are made already.
     pub fn start_bar(&mut self, what: &'static str, total: u64, done: u64) {
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {elapsed} + {eta}")
+        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar = ProgressBar::new(total).with_style(style).with_prefix(what).with_position(done);
         self.bar.reset_eta();
