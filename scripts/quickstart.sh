@@ -26,7 +26,7 @@ done
 
 # 16 filters instead of 64, so that two CPU cores are done in minutes.
 "$unet" --data_dir "$data" --model_dir "$model" --exec_mode train_and_evaluate --crossvalidation_idx 0 \
-  --augment --base_filters 16 --batch_size 2 --max_steps 150 --learning_rate 0.0003 --log_every 25
+  --augment --base_filters 16 --batch_size 2 --max_steps 400 --learning_rate 0.0003 --log_every 50
 "$unet" --data_dir "$data" --model_dir "$model" --exec_mode predict
 
 echo

@@ -33,11 +33,6 @@ impl AtomicFile {
         self.temporary.as_file()
     }
 
-    /// Where the file is until `commit`.
-    pub fn temporary_path(&self) -> &Path {
-        self.temporary.path()
-    }
-
     /// Puts the file in its place, safe from a power cut.
     pub fn commit(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;

@@ -54,7 +54,7 @@ pub struct Checkpoint {
 /// Writes the parameters of `net`.
 pub fn save_weights(path: &Path, net: &UNet) -> Result<()> {
     let header = WeightsHeader { format: FORMAT, architecture: net.architecture };
-    let tensors = net.parameters().into_iter().map(|(name, tensor)| (name, HostTensor::new(tensor))).collect();
+    let tensors = net.parameters().into_iter().map(|(name, tensor)| (name, Saved::new(tensor))).collect();
     write(path, tensors, &header)
 }
 
@@ -84,9 +84,9 @@ pub fn require_weights(path: &Path) -> Result<()> {
 pub fn save(folder: &Path, net: &UNet, moments: (&[Tensor], &[Tensor]), state: &TrainingState) -> Result<()> {
     let mut tensors = Vec::new();
     for (index, (name, tensor)) in net.parameters().into_iter().enumerate() {
-        tensors.push((format!("model.{name}"), HostTensor::new(tensor)));
-        tensors.push((format!("exp_avg.{name}"), HostTensor::new(&moments.0[index])));
-        tensors.push((format!("exp_avg_sq.{name}"), HostTensor::new(&moments.1[index])));
+        tensors.push((format!("model.{name}"), Saved::new(tensor)));
+        tensors.push((format!("exp_avg.{name}"), Saved::new(&moments.0[index])));
+        tensors.push((format!("exp_avg_sq.{name}"), Saved::new(&moments.1[index])));
     }
     write(&checkpoint_path(folder, state.step), tensors, state)
 }
@@ -164,23 +164,20 @@ fn check_width(path: &Path, architecture: Architecture, base_filters: Option<i64
     }
 }
 
-/// A tensor's values in host memory, row-major.
-struct HostTensor {
+/// A tensor to be saved as f32, row-major.
+struct Saved {
+    tensor: Tensor,
     shape: Vec<usize>,
-    bytes: Vec<u8>,
 }
 
-impl HostTensor {
-    /// Copies `tensor`, which is f32.
+impl Saved {
     fn new(tensor: &Tensor) -> Self {
-        let host = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-        let mut bytes = vec![0; host.numel() * 4];
-        host.copy_data_u8(&mut bytes, host.numel());
-        Self { shape: host.size().into_iter().map(|side| side as usize).collect(), bytes }
+        let shape = tensor.size().into_iter().map(|side| side as usize).collect();
+        Self { tensor: tensor.detach(), shape }
     }
 }
 
-impl View for HostTensor {
+impl View for Saved {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
@@ -189,19 +186,23 @@ impl View for HostTensor {
         &self.shape
     }
 
+    /// Copied only when it is written, one tensor at a time.
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let host = self.tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+        let mut bytes = vec![0; self.data_len()];
+        host.copy_data_u8(&mut bytes, host.numel());
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        self.tensor.numel() * size_of::<f32>()
     }
 }
 
-fn write(path: &Path, tensors: Vec<(String, HostTensor)>, header: &impl Serialize) -> Result<()> {
+fn write(path: &Path, tensors: Vec<(String, Saved)>, header: &impl Serialize) -> Result<()> {
     create_parent(path)?;
     let metadata = HashMap::from([(HEADER_KEY.to_owned(), serde_json::to_string(header)?)]);
-    write_atomically(path, |temporary| Ok(safetensors::serialize_to_file(tensors, Some(metadata), temporary)?))
+    write_atomically(path, &safetensors::serialize(tensors, Some(metadata))?)
 }
 
 /// A safetensors file in memory.

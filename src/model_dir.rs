@@ -1,6 +1,7 @@
 //! The folder of a run: which file is where, who may write, and atomic replacement of files.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -92,13 +93,12 @@ impl ModelDir {
     }
 }
 
-/// Writes `path` so that at any moment it holds the old or the new content whole. `write` is given a
-/// temporary path to fill.
-pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let attempt = || -> Result<()> {
+/// Writes `path` so that at any moment it holds the old or the new content whole.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let attempt = || {
         let file = AtomicFile::create(path)?;
-        write(file.temporary_path())?;
-        Ok(file.commit()?)
+        file.file().write_all(bytes)?;
+        file.commit()
     };
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
@@ -113,5 +113,5 @@ pub fn create_parent(path: &Path) -> Result<()> {
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    write_atomically(path, |temporary| Ok(fs::write(temporary, &text)?))
+    write_atomically(path, &text)
 }

@@ -182,6 +182,19 @@ assert probabilities.std() > 0
     python(code, &[&place.path("model/pred/test-masks.tif"), &place.path("model/pred/test-probabilities.tif")]);
 }
 
+/// Files may be shared as any new file may: with the umask's permissions, not those of a temporary file.
+#[test]
+fn results_have_the_permissions_of_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    place.run("--base_filters 1 --max_steps 1 --exec_mode train_and_predict").success();
+    fs::write(place.path("model/new"), "").unwrap();
+    let mode = |name: &str| fs::metadata(place.path("model").join(name)).unwrap().permissions().mode();
+    for name in place.files("model") {
+        assert_eq!(mode(&name), mode("new"), "{name}");
+    }
+}
+
 #[test]
 fn weights_load_into_pytorch_by_name() {
     let place = Place::new();
