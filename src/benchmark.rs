@@ -5,11 +5,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tch::Device;
 
-use crate::config::{Benchmark, Config};
+use crate::config::Benchmark;
 use crate::device;
 use crate::logger::{Logger, Step};
+use crate::run::Run;
 
 /// Which figures are measured; names the keys.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +19,13 @@ pub enum Work {
 }
 
 /// Times `max_steps` calls of `step`, without the first `warmup_steps`, and reports the figures.
-pub fn run(
+pub fn benchmark(
+    run: &mut Run<'_>,
     work: Work,
-    config: &Config,
     benchmark: Benchmark,
-    device: Device,
-    logger: &mut Logger,
     mut step: impl FnMut(u64) -> Result<()>,
 ) -> Result<()> {
+    let Run { config, device, logger, .. } = run;
     let steps = config.recipe.max_steps;
     let mut latencies = Vec::with_capacity((steps - benchmark.warmup_steps) as usize);
     logger.start_bar("benchmark", steps, 0);
@@ -37,7 +36,7 @@ pub fn run(
         }
         let start = Instant::now();
         step(number)?;
-        device::synchronize(device);
+        device::synchronize(*device);
         if number >= benchmark.warmup_steps {
             latencies.push(start.elapsed());
         }

@@ -3,13 +3,13 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::amp::Precision;
 use crate::data::batches::Batch;
 use crate::data::stack::TrainingStacks;
-use crate::logger::{Logger, Step};
+use crate::logger::Step;
 use crate::loss::{self, Losses};
 use crate::model::unet::UNet;
-use crate::model_dir::{self, ModelDir};
+use crate::model_dir;
+use crate::run::Run;
 
 /// Means over the validation slices, at the network's output size.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -36,28 +36,16 @@ impl Scores {
 }
 
 /// Scores `slices`, prints the means and writes `eval.json`.
-pub fn evaluate(
-    net: &UNet,
-    stacks: &TrainingStacks,
-    slices: &[usize],
-    precision: Precision,
-    model_dir: &ModelDir,
-    logger: &mut Logger,
-) -> Result<Scores> {
-    let scores = score(net, stacks, slices, precision, logger)?;
-    logger.log(Step::Summary, &scores.named())?;
-    model_dir::write_json(&model_dir.scores(), &scores)?;
-    logger.note(&format!("scores: {}", model_dir.scores().display()));
-    Ok(scores)
+pub fn evaluate(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: &[usize]) -> Result<()> {
+    let scores = score(run, net, stacks, slices)?;
+    run.logger.log(Step::Summary, &scores.named())?;
+    model_dir::write_json(&run.model_dir.scores(), &scores)?;
+    run.logger.note(&format!("scores: {}", run.model_dir.scores().display()));
+    Ok(())
 }
 
-fn score(
-    net: &UNet,
-    stacks: &TrainingStacks,
-    slices: &[usize],
-    precision: Precision,
-    logger: &mut Logger,
-) -> Result<Scores> {
+fn score(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {
+    let Run { precision, logger, .. } = run;
     let (mut cross_entropy, mut dice_loss) = (0.0, 0.0);
     logger.start_bar("evaluate", slices.len() as u64, 0);
     for (done, &slice) in slices.iter().enumerate() {

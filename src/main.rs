@@ -29,6 +29,7 @@ mod native;
 mod optimizer;
 mod phantom;
 mod predict;
+mod record;
 mod report;
 mod run;
 #[cfg(test)]

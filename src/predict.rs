@@ -7,20 +7,14 @@ use crate::amp::Precision;
 use crate::data::preprocess::{BACKGROUND, resize};
 use crate::data::stack::ImageStack;
 use crate::data::tiff::{SampleKind, StackWriter};
-use crate::logger::Logger;
 use crate::model::unet::UNet;
-use crate::model_dir::{ModelDir, create_parent};
+use crate::model_dir::create_parent;
+use crate::run::Run;
 
 /// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
 /// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
-pub fn predict(
-    net: &UNet,
-    stack: &ImageStack,
-    batch_size: usize,
-    precision: Precision,
-    model_dir: &ModelDir,
-    logger: &mut Logger,
-) -> Result<()> {
+pub fn predict(run: &mut Run<'_>, net: &UNet, stack: &ImageStack) -> Result<()> {
+    let Run { config, model_dir, precision, logger, .. } = run;
     let [pages, height, width] = stack.size().map(|side| side as usize);
     create_parent(&model_dir.masks())?;
     let mut masks =
@@ -38,8 +32,8 @@ pub fn predict(
     let mut mask = vec![0u8; height * width];
     let mut probability = vec![0f32; height * width];
     logger.start_bar("predict", pages as u64, 0);
-    for batch in slices.chunks(batch_size) {
-        let background = background_probability(net, &stack.preprocessed(batch), precision)?;
+    for batch in slices.chunks(config.batch_size) {
+        let background = background_probability(net, &stack.preprocessed(batch), *precision)?;
         let background = resize(&background, height as i64, width as i64).to_device(tch::Device::Cpu).contiguous();
         for (index, &slice) in batch.iter().enumerate() {
             background.i((index as i64, 0)).copy_data(&mut probability, height * width);

@@ -1,21 +1,28 @@
 //! One run from its configuration to its results: read the data, train, evaluate, predict, or time.
 
 use anyhow::{Result, bail};
-use serde::Serialize;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::amp::Precision;
 use crate::benchmark::{self, Work};
-use crate::config::{Benchmark, Config, Recipe};
+use crate::config::{Benchmark, Config};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
-use crate::data::preprocess::GreyRange;
 use crate::data::stack::{ImageStack, TEST_VOLUME, TrainingStacks, describe, stack_path};
 use crate::logger::Logger;
 use crate::model::unet::UNet;
 use crate::model_dir::ModelDir;
-use crate::trainer::Trainer;
+use crate::record::RunRecord;
 use crate::{checkpoint, device, evaluate, predict, train};
+
+/// What every part of a run needs to know, and where it tells what it does.
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub model_dir: ModelDir,
+    pub device: Device,
+    pub precision: Precision,
+    pub logger: Logger,
+}
 
 /// Carries out `config`.
 pub fn run(config: &Config) -> Result<()> {
@@ -27,16 +34,103 @@ pub fn run(config: &Config) -> Result<()> {
         refuse_to_lose_results(config, &model_dir)?;
     }
     let inputs = Inputs::read(config, device)?;
-    let mut logger = Logger::new(config.log_dir.as_deref())?;
+    let logger = Logger::new(config.log_dir.as_deref())?;
     for warning in &config.warnings {
         logger.warn(warning);
     }
     logger.note(&format!("device: {}, {}", device::describe(device), precision.name()));
     inputs.describe(&logger);
 
+    let run = Run { config, model_dir, device, precision, logger };
     match config.benchmark {
-        Some(benchmark) => time(config, benchmark, inputs, &model_dir, precision, device, &mut logger),
-        None => work(config, inputs, &model_dir, precision, device, &mut logger),
+        Some(benchmark) => run.time(benchmark, &inputs),
+        None => run.work(&inputs),
+    }
+}
+
+impl Run<'_> {
+    /// Trains, evaluates and predicts, as far as the mode says.
+    fn work(mut self, inputs: &Inputs) -> Result<()> {
+        let mode = self.config.exec_mode;
+        let record = RunRecord::new(&self, inputs);
+        self.logger.parameters(serde_json::to_value(&record)?)?;
+
+        let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
+            let trainer = train::trainer(&self)?;
+            if self.config.overwrite {
+                self.model_dir.discard_run()?;
+            }
+            let mut batches = data.batches(self.config);
+            train::train(&mut self, trainer, &mut batches, &record)?
+        } else {
+            self.load_weights()?
+        };
+        if !mode.evaluates() && !mode.predicts() {
+            return Ok(());
+        }
+        let net = net.prepare_for_prediction(self.precision.0)?;
+        if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
+            self.warn_of_known_slices(&data.split);
+            evaluate::evaluate(&mut self, &net, &data.stacks, &data.split.validation)?;
+        }
+        if let Some(stack) = &inputs.test {
+            predict::predict(&mut self, &net, stack)?;
+        }
+        Ok(())
+    }
+
+    /// Times training, prediction, or first one and then the other.
+    fn time(mut self, benchmark: Benchmark, inputs: &Inputs) -> Result<()> {
+        if let (true, Some(data)) = (self.config.exec_mode.trains(), &inputs.training) {
+            let mut trainer = train::new_trainer(&self)?;
+            let mut batches = data.batches(self.config);
+            let step = |number| trainer.step(&batches.batch(number)).map(drop);
+            benchmark::benchmark(&mut self, Work::Train, benchmark, step)?;
+        }
+        if let Some(stack) = &inputs.test {
+            let net = if self.model_dir.weights().is_file() {
+                self.load_weights()?
+            } else {
+                let folder = self.config.model_dir.display();
+                self.logger.note(&format!("no weights in '{folder}': timing random ones"));
+                self.fresh_network()?
+            };
+            let net = net.prepare_for_prediction(self.precision.0)?;
+            let (pages, size, precision) = (stack.pages() as u64, self.config.batch_size as u64, self.precision);
+            let step = |number: u64| {
+                let slices: Vec<usize> = (0..size).map(|i| ((number * size + i) % pages) as usize).collect();
+                predict::background_probability(&net, &stack.preprocessed(&slices), precision).map(drop)
+            };
+            benchmark::benchmark(&mut self, Work::Test, benchmark, step)?;
+        }
+        Ok(())
+    }
+
+    /// The network that training from the start begins with.
+    pub fn fresh_network(&self) -> Result<UNet> {
+        UNet::with_fresh_weights(self.config.architecture(), self.config.recipe.seed, self.device)
+    }
+
+    fn load_weights(&self) -> Result<UNet> {
+        checkpoint::load_weights(&self.model_dir.weights(), self.config.base_filters, self.device)
+    }
+
+    /// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
+    fn warn_of_known_slices(&self, split: &Split) {
+        let path = self.model_dir.config();
+        let record: Option<serde_json::Value> =
+            std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let trained = record.as_ref().and_then(|record| record["train_slices"].as_array());
+        let known = |slice: &&usize| trained.is_some_and(|trained| trained.contains(&serde_json::json!(slice)));
+        let count = split.validation.iter().filter(known).count();
+        if count > 0 {
+            self.logger.warn(&format!(
+                "{count} of {} validation slices were trained on, see train_slices in '{}'; \
+                 give the --crossvalidation_idx and --seed of the training",
+                split.validation.len(),
+                path.display()
+            ));
+        }
     }
 }
 
@@ -63,105 +157,15 @@ fn refuse_to_lose_results(config: &Config, model_dir: &ModelDir) -> Result<()> {
     Ok(())
 }
 
-/// Trains, evaluates and predicts, as far as the mode says.
-fn work(
-    config: &Config,
-    inputs: Inputs,
-    model_dir: &ModelDir,
-    precision: Precision,
-    device: Device,
-    logger: &mut Logger,
-) -> Result<()> {
-    let record = RunRecord::new(config, &inputs, precision, device);
-    logger.parameters(serde_json::to_value(&record)?)?;
-    let Inputs { training, test } = inputs;
-    let mode = config.exec_mode;
-
-    let net = if let (true, Some(data)) = (mode.trains(), &training) {
-        let trainer = train::trainer(config, model_dir, precision, device)?;
-        if config.overwrite {
-            model_dir.discard_run()?;
-        }
-        let mut batches = data.batches(config);
-        train::train(config, trainer, &mut batches, model_dir, &record, logger, device)?
-    } else {
-        checkpoint::load_weights(&model_dir.weights(), config.base_filters, device)?
-    };
-    let net = net.prepare_for_prediction(precision.0)?;
-    if let (true, Some(data)) = (mode.evaluates(), &training) {
-        warn_of_known_slices(model_dir, &data.split, logger);
-        evaluate::evaluate(&net, &data.stacks, &data.split.validation, precision, model_dir, logger)?;
-    }
-    if let Some(stack) = &test {
-        predict::predict(&net, stack, config.batch_size, precision, model_dir, logger)?;
-    }
-    Ok(())
-}
-
-/// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
-fn warn_of_known_slices(model_dir: &ModelDir, split: &Split, logger: &Logger) {
-    let record: Option<serde_json::Value> =
-        std::fs::read(model_dir.config()).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let trained = record.as_ref().and_then(|record| record["train_slices"].as_array());
-    let known = |slice: &&usize| trained.is_some_and(|trained| trained.contains(&serde_json::json!(slice)));
-    let count = split.validation.iter().filter(known).count();
-    if count > 0 {
-        logger.warn(&format!(
-            "{count} of {} validation slices were trained on, see train_slices in '{}'; \
-             give the --crossvalidation_idx and --seed of the training",
-            split.validation.len(),
-            model_dir.config().display()
-        ));
-    }
-}
-
-/// Times training, prediction, or first one and then the other.
-fn time(
-    config: &Config,
-    benchmark: Benchmark,
-    inputs: Inputs,
-    model_dir: &ModelDir,
-    precision: Precision,
-    device: Device,
-    logger: &mut Logger,
-) -> Result<()> {
-    let Inputs { training, test } = inputs;
-    if let (true, Some(data)) = (config.exec_mode.trains(), &training) {
-        let net = UNet::with_fresh_weights(config.architecture(), config.recipe.seed, device)?;
-        let mut trainer = Trainer::new(net, &config.recipe, precision, device);
-        let mut batches = data.batches(config);
-        let step = |number| trainer.step(&batches.batch(number)).map(drop);
-        benchmark::run(Work::Train, config, benchmark, device, logger, step)?;
-    }
-    if let Some(stack) = &test {
-        let net = if model_dir.weights().is_file() {
-            checkpoint::load_weights(&model_dir.weights(), config.base_filters, device)?
-        } else {
-            logger.note(&format!("no weights in '{}': timing random ones", config.model_dir.display()));
-            UNet::with_fresh_weights(config.architecture(), config.recipe.seed, device)?
-        };
-        let net = net.prepare_for_prediction(precision.0)?;
-        let (pages, size) = (stack.pages() as u64, config.batch_size as u64);
-        let mut last: Option<Tensor> = None;
-        let step = |number: u64| {
-            let slices: Vec<usize> = (0..size).map(|i| ((number * size + i) % pages) as usize).collect();
-            last = Some(predict::background_probability(&net, &stack.preprocessed(&slices), precision)?);
-            Ok(())
-        };
-        benchmark::run(Work::Test, config, benchmark, device, logger, step)?;
-    }
-    Ok(())
-}
-
 /// The stacks that the mode needs, read before anything else is done.
-struct Inputs {
-    training: Option<TrainingData>,
-    test: Option<ImageStack>,
+pub struct Inputs {
+    pub training: Option<TrainingData>,
+    pub test: Option<ImageStack>,
 }
 
-struct TrainingData {
-    stacks: TrainingStacks,
-    split: Split,
+pub struct TrainingData {
+    pub stacks: TrainingStacks,
+    pub split: Split,
 }
 
 impl Inputs {
@@ -205,82 +209,5 @@ impl TrainingData {
         let recipe = &config.recipe;
         let slices = self.split.train.clone();
         TrainingBatches::new(&self.stacks, slices, recipe.seed, config.batch_size, recipe.augment)
-    }
-}
-
-/// `config.json`: all that one needs to know to repeat the run.
-#[derive(Debug, Serialize)]
-pub struct RunRecord {
-    unet_version: &'static str,
-    libtorch_version: &'static str,
-    exec_mode: &'static str,
-    device: String,
-    precision: &'static str,
-    base_filters: Option<i64>,
-    batch_size: usize,
-    log_every: u64,
-    xla: bool,
-    #[serde(flatten)]
-    recipe: Recipe,
-    data_dir: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    train_slices: Option<Vec<usize>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    validation_slices: Option<Vec<usize>>,
-    datasets: Vec<DatasetRecord>,
-}
-
-/// One file of the data: its content and how its values are read.
-#[derive(Debug, Serialize)]
-struct DatasetRecord {
-    file: String,
-    pages: i64,
-    height: i64,
-    width: i64,
-    /// Of the raw samples, little-endian.
-    sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    grey_range: Option<GreyRange>,
-}
-
-impl RunRecord {
-    fn new(config: &Config, inputs: &Inputs, precision: Precision, device: Device) -> Self {
-        let split = inputs.training.as_ref().map(|data| data.split.clone());
-        let mut datasets = Vec::new();
-        if let Some(data) = &inputs.training {
-            let TrainingStacks { images, labels } = &data.stacks;
-            datasets.push(DatasetRecord::new(&images.path, images.size(), &images.sha256, Some(images.range)));
-            datasets.push(DatasetRecord::new(&labels.path, labels.size(), &labels.sha256, None));
-        }
-        if let Some(stack) = &inputs.test {
-            datasets.push(DatasetRecord::new(&stack.path, stack.size(), &stack.sha256, Some(stack.range)));
-        }
-        Self {
-            unet_version: env!("CARGO_PKG_VERSION"),
-            libtorch_version: "2.11.0",
-            exec_mode: config.exec_mode.name(),
-            device: device::describe(device),
-            precision: precision.name(),
-            base_filters: config.exec_mode.trains().then_some(config.architecture().base_filters),
-            batch_size: config.batch_size,
-            log_every: config.log_every,
-            xla: config.xla,
-            recipe: config.recipe.clone(),
-            data_dir: config.data_dir.display().to_string(),
-            train_slices: split.as_ref().map(|split| split.train.clone()),
-            validation_slices: split.map(|split| split.validation),
-            datasets,
-        }
-    }
-}
-
-impl DatasetRecord {
-    fn new(
-        path: &std::path::Path,
-        [pages, height, width]: [i64; 3],
-        sha256: &str,
-        grey_range: Option<GreyRange>,
-    ) -> Self {
-        Self { file: path.display().to_string(), pages, height, width, sha256: sha256.to_owned(), grey_range }
     }
 }

@@ -3,29 +3,26 @@
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use tch::Device;
 
-use crate::amp::Precision;
 use crate::checkpoint;
 use crate::config::Config;
 use crate::data::batches::TrainingBatches;
-use crate::logger::{Logger, Step};
+use crate::logger::Step;
 use crate::loss::Losses;
 use crate::model::unet::UNet;
-use crate::model_dir::{self, ModelDir};
-use crate::run::RunRecord;
+use crate::model_dir;
+use crate::record::RunRecord;
+use crate::run::Run;
 use crate::trainer::Trainer;
 
 /// Trains up to `max_steps` and writes the weights, a checkpoint and the configuration.
 pub fn train(
-    config: &Config,
+    run: &mut Run<'_>,
     mut trainer: Trainer,
     batches: &mut TrainingBatches<'_>,
-    model_dir: &ModelDir,
     record: &RunRecord,
-    logger: &mut Logger,
-    device: Device,
 ) -> Result<UNet> {
+    let Run { config, model_dir, device, logger, .. } = run;
     model_dir::write_json(&model_dir.config(), record)?;
     let (first, last) = (trainer.step, config.recipe.max_steps);
     let start = Instant::now();
@@ -58,19 +55,24 @@ pub fn train(
 }
 
 /// A trainer that starts anew, or from the newest checkpoint with `--resume_training`.
-pub fn trainer(config: &Config, model_dir: &ModelDir, precision: Precision, device: Device) -> Result<Trainer> {
+pub fn trainer(run: &Run<'_>) -> Result<Trainer> {
+    let config = run.config;
     if !config.resume_training {
-        let net = UNet::with_fresh_weights(config.architecture(), config.recipe.seed, device)?;
-        return Ok(Trainer::new(net, &config.recipe, precision, device));
+        return new_trainer(run);
     }
-    let checkpoint = checkpoint::load_newest(&model_dir.checkpoints(), config.base_filters, device)?;
+    let checkpoint = checkpoint::load_newest(&run.model_dir.checkpoints(), config.base_filters, run.device)?;
     let (done, asked) = (checkpoint.state.step, config.recipe.max_steps);
     if done >= asked {
         bail!(
             "--resume_training: the newest checkpoint has made {done} steps already, --max_steps says {asked}; raise it"
         );
     }
-    Ok(Trainer::resume(checkpoint, &config.recipe, precision, device))
+    Ok(Trainer::resume(checkpoint, &config.recipe, run.precision, run.device))
+}
+
+/// A trainer that starts anew.
+pub fn new_trainer(run: &Run<'_>) -> Result<Trainer> {
+    Ok(Trainer::new(run.fresh_network()?, &run.config.recipe, run.precision, run.device))
 }
 
 /// The losses of one step as numbers.
