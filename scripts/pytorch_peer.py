@@ -3,6 +3,7 @@
 
     pytorch_peer.py logits --weights model.safetensors --image x.npy --out logits.npy
     pytorch_peer.py step   --weights before.safetensors --image x.npy --label y.npy --out after.safetensors --grads g.safetensors
+    pytorch_peer.py bench  --mode train|predict [--engine eager|compile|openvino] [--amp] [--device cpu|cuda] [--batch_size 1] ...
     pytorch_peer.py train  --data_dir DIR --crossvalidation_idx 0 [--augment] [--base_filters 16] [--batch_size 2] [--max_steps 600] [--seed 0]
 
 Needs scripts/requirements.txt. The tensor names are those of model.safetensors:
@@ -200,6 +201,60 @@ def step(a):
     save_file({name: p.detach().contiguous() for name, p in net.named_parameters()}, a.out)
 
 
+# --- speed ------------------------------------------------------------------------------------------------
+
+
+def bench(a):
+    """Prints the seconds of each counted step as JSON."""
+    torch.manual_seed(0)
+    torch.backends.cudnn.benchmark = True
+    net = UNet(a.base_filters).to(a.device, memory_format=torch.channels_last).train(a.mode == 'train')
+    x = torch.randn(a.batch_size, 1, INPUT_SIDE, INPUT_SIDE, device=a.device).to(memory_format=torch.channels_last)
+    y = (torch.rand(a.batch_size, OUTPUT_SIDE, OUTPUT_SIDE, device=a.device) > .25).long()
+    run = torch.compile(net) if a.engine == 'compile' else net
+    half = torch.bfloat16 if a.device == 'cpu' else torch.float16
+    optimizer = torch.optim.Adam(net.parameters(), 1e-4, weight_decay=5e-4, fused=True)
+    scaler = torch.amp.GradScaler(a.device, enabled=a.amp and a.device == 'cuda')
+
+    def predict():
+        with torch.inference_mode(), torch.autocast(a.device, half, enabled=a.amp):
+            return torch.softmax(run(x).float(), 1)
+
+    def train():
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(a.device, half, enabled=a.amp):
+            logits = run(x)
+        scaler.scale(sum(losses(logits.float(), y))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    step = train if a.mode == 'train' else predict
+    if a.engine == 'openvino':
+        step = openvino_predict(net.eval(), x, a.amp)
+    times = []
+    for number in range(a.warmup_steps + a.steps):
+        start = time.perf_counter()
+        step()
+        if a.device == 'cuda':
+            torch.cuda.synchronize()
+        if number >= a.warmup_steps:
+            times.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if a.device == 'cuda' else None
+    print(json.dumps(dict(seconds=times, device_peak_bytes=peak)))
+
+
+def openvino_predict(net, x, amp):
+    import openvino
+    with torch.no_grad():
+        model = openvino.convert_model(nn.Sequential(net, nn.Softmax(1)), example_input=x)
+    model.reshape(list(x.shape))
+    precision = 'bf16' if amp else 'f32'
+    compiled = openvino.Core().compile_model(
+        model, 'CPU', {'INFERENCE_PRECISION_HINT': precision, 'PERFORMANCE_HINT': 'LATENCY'})
+    image = x.contiguous().numpy()
+    return lambda: compiled(image)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -215,6 +270,14 @@ def main():
     command.add_argument('--crossvalidation_idx', type=int, required=True)
     command.add_argument('--augment', action='store_true')
     for name, value in (('base_filters', 16), ('batch_size', 2), ('max_steps', 600), ('seed', 0)):
+        command.add_argument('--' + name, type=int, default=value)
+    command = commands.add_parser('bench')
+    command.set_defaults(run=bench)
+    command.add_argument('--mode', choices=['train', 'predict'], required=True)
+    command.add_argument('--engine', choices=['eager', 'compile', 'openvino'], default='eager')
+    command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    command.add_argument('--amp', action='store_true')
+    for name, value in (('base_filters', 64), ('batch_size', 1), ('warmup_steps', 2), ('steps', 3)):
         command.add_argument('--' + name, type=int, default=value)
     a = parser.parse_args()
     a.run(a)

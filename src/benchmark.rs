@@ -63,7 +63,7 @@ fn report(
     let mean = milliseconds(latencies.iter().sum::<Duration>()) / latencies.len() as f64;
     let percentile = |share| milliseconds(nearest_rank(&latencies, share));
     let throughput = format!("throughput_{name}");
-    let latency = [90, 95, 99].map(|percent| (format!("latency_{name}_{percent}"), percentile(percent)));
+    let latency = [50, 90, 95, 99].map(|percent| (format!("latency_{name}_{percent}"), percentile(percent)));
     let latency_mean = format!("latency_{name}_mean");
 
     logger.unit(&throughput, "images/s")?;
@@ -92,6 +92,7 @@ mod tests {
     #[test]
     fn percentiles_are_nearest_ranks() {
         let latencies: Vec<Duration> = (1..=20).map(Duration::from_millis).collect();
+        assert_eq!(nearest_rank(&latencies, 50), Duration::from_millis(10));
         assert_eq!(nearest_rank(&latencies, 90), Duration::from_millis(18));
         assert_eq!(nearest_rank(&latencies, 95), Duration::from_millis(19));
         assert_eq!(nearest_rank(&latencies, 99), Duration::from_millis(20));

@@ -224,6 +224,7 @@ fn benchmarks_print_their_figures_and_write_nothing_to_the_model_dir() {
         for key in [
             format!("throughput_{name}"),
             format!("latency_{name}_mean"),
+            format!("latency_{name}_50"),
             format!("latency_{name}_90"),
             format!("latency_{name}_95"),
             format!("latency_{name}_99"),
