@@ -22,6 +22,7 @@ fn main() -> Result<()> {
     })?;
     let include = lib.with_file_name("include");
     check_version(&include)?;
+    println!("cargo:rustc-env=LIBTORCH_VERSION={LIBTORCH_VERSION}");
     compile_shim(&include)?;
     link(&lib);
     Ok(())

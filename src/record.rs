@@ -6,6 +6,7 @@ use crate::config::Recipe;
 use crate::data::preprocess::GreyRange;
 use crate::data::stack::TrainingStacks;
 use crate::device;
+use crate::model::unet::Architecture;
 use crate::run::{Inputs, Run};
 
 /// Settings, versions and data of a run.
@@ -16,7 +17,7 @@ pub struct RunRecord {
     exec_mode: &'static str,
     device: String,
     precision: &'static str,
-    base_filters: Option<i64>,
+    base_filters: i64,
     batch_size: usize,
     log_every: u64,
     xla: bool,
@@ -44,7 +45,8 @@ struct DatasetRecord {
 }
 
 impl RunRecord {
-    pub fn new(run: &Run<'_>, inputs: &Inputs) -> Self {
+    /// `architecture` is that of the network in use, which a checkpoint may have decided.
+    pub fn new(run: &Run<'_>, inputs: &Inputs, architecture: Architecture) -> Self {
         let config = run.config;
         let split = inputs.training.as_ref().map(|data| data.split.clone());
         let mut datasets = Vec::new();
@@ -58,11 +60,11 @@ impl RunRecord {
         }
         Self {
             unet_version: env!("CARGO_PKG_VERSION"),
-            libtorch_version: "2.11.0",
+            libtorch_version: env!("LIBTORCH_VERSION"),
             exec_mode: config.exec_mode.name(),
             device: device::describe(run.device),
             precision: run.precision.name(),
-            base_filters: config.exec_mode.trains().then_some(config.architecture().base_filters),
+            base_filters: architecture.base_filters,
             batch_size: config.batch_size,
             log_every: config.log_every,
             xla: config.xla,

@@ -52,18 +52,18 @@ impl Run<'_> {
     /// Trains, evaluates and predicts, as far as the mode says.
     fn work(mut self, inputs: &Inputs) -> Result<()> {
         let mode = self.config.exec_mode;
-        let record = RunRecord::new(&self, inputs);
-        self.logger.parameters(serde_json::to_value(&record)?)?;
-
         let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
             let trainer = train::trainer(&self)?;
+            let record = self.record(inputs, &trainer.net)?;
             if self.config.overwrite {
                 self.model_dir.discard_run()?;
             }
             let mut batches = data.batches(self.config);
             train::train(&mut self, trainer, &mut batches, &record)?
         } else {
-            self.load_weights()?
+            let net = self.load_weights()?;
+            self.record(inputs, &net)?;
+            net
         };
         if !mode.evaluates() && !mode.predicts() {
             return Ok(());
@@ -104,6 +104,13 @@ impl Run<'_> {
             benchmark::benchmark(&mut self, Work::Test, benchmark, step)?;
         }
         Ok(())
+    }
+
+    /// What the run is made of, told to the log file too.
+    fn record(&mut self, inputs: &Inputs, net: &UNet) -> Result<RunRecord> {
+        let record = RunRecord::new(self, inputs, net.architecture);
+        self.logger.parameters(serde_json::to_value(&record)?)?;
+        Ok(record)
     }
 
     /// The network that training from the start begins with.

@@ -121,6 +121,15 @@ fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
     assert_eq!(place.json("model/eval.json"), scores);
 }
 
+/// Without --base_filters, the checkpoint decides the width, and the record says so.
+#[test]
+fn a_resumed_run_records_the_width_of_its_checkpoint() {
+    let place = Place::new();
+    place.run("--base_filters 3 --max_steps 1").success();
+    place.run("--resume_training --max_steps 2").success();
+    assert_eq!(place.json("model/config.json")["base_filters"], 3);
+}
+
 #[test]
 fn scoring_slices_that_were_trained_on_is_pointed_out() {
     let place = Place::new();

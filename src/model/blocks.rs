@@ -138,7 +138,7 @@ pub fn centre_crop(x: &Tensor, height: i64, width: i64) -> Tensor {
 
 /// `x` in channels-last memory, which the convolution kernels of CPU and GPU prefer.
 pub fn channels_last(x: &Tensor) -> Tensor {
-    // libtorch's TensorOptions spell "channels last" only through the shim; a permuted copy is the same layout.
+    // `tch` has no argument for the memory format; a contiguous copy of the permuted tensor has that layout.
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
