@@ -22,6 +22,12 @@ const FORMAT: u32 = 1;
 /// The header entry with our own facts.
 const HEADER_KEY: &str = "unet";
 
+/// The part of every header that is read first.
+#[derive(Debug, Deserialize)]
+struct Format {
+    format: u32,
+}
+
 /// What a weight file says of itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct WeightsHeader {
@@ -224,9 +230,15 @@ impl TensorFile {
         let Some(text) = text else {
             bail!("'{}' was not written by unet: its header has no '{HEADER_KEY}' entry", self.path.display());
         };
-        serde_json::from_str(text).with_context(|| {
-            format!("cannot read the header of '{}'; it may come from another version", self.path.display())
-        })
+        let unreadable = || format!("cannot read the '{HEADER_KEY}' header of '{}'", self.path.display());
+        let Format { format } = serde_json::from_str(text).with_context(unreadable)?;
+        if format != FORMAT {
+            bail!(
+                "'{}' has format {format}, this program reads {FORMAT}; use the version of unet that wrote it",
+                self.path.display()
+            );
+        }
+        serde_json::from_str(text).with_context(unreadable)
     }
 
     /// The network whose parameters stand under `prefix`.

@@ -201,12 +201,21 @@ fn corrupt_weights_are_named() {
         let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
     };
+    // One digit of the header changed, so that all lengths stay.
+    let newer = {
+        let old = br#"\"format\":1"#;
+        let at = good.windows(old.len()).position(|bytes| bytes == old).unwrap();
+        let mut bytes = good.clone();
+        bytes[at + old.len() - 1] = b'2';
+        bytes
+    };
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (Vec::new(), "damaged"),
         (good[..good.len() / 2].to_vec(), "damaged"),
         (b"not safetensors at all, but long enough for a header".to_vec(), "damaged"),
         (u64::MAX.to_le_bytes().repeat(4), "damaged"),
         (foreign, "not written by unet"),
+        (newer, "format 2"),
     ];
     for (bytes, word) in cases {
         fs::write(place.path("model/model.safetensors"), bytes).unwrap();
