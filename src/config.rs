@@ -174,6 +174,15 @@ fn warnings(mode: ExecMode, benchmark: bool, xla: bool, given: &[String]) -> Vec
             unused("max_steps", format!("with --exec_mode {}", mode.name()));
         }
     }
+    if mode == ExecMode::Evaluate {
+        unused("batch_size", "with --exec_mode evaluate, which scores one slice at a time".to_owned());
+    }
+    if mode == ExecMode::Predict {
+        unused("crossvalidation_idx", "with --exec_mode predict".to_owned());
+        if !benchmark {
+            unused("seed", "with --exec_mode predict".to_owned());
+        }
+    }
     if !benchmark {
         unused("warmup_steps", "without --benchmark".to_owned());
     }
