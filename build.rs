@@ -11,6 +11,8 @@ const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// Folders whose C++ files make up the shim.
 const SOURCES: [&str; 2] = ["src/native", "src/native/cpu"];
+/// What is compiled besides against a libtorch with CUDA, and against one without: the same functions.
+const CUDA_SOURCES: [&str; 2] = ["src/native/cuda", "src/native/without_cuda"];
 
 fn main() -> Result<()> {
     let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").context(
@@ -23,8 +25,11 @@ fn main() -> Result<()> {
     let include = lib.with_file_name("include");
     check_version(&include)?;
     println!("cargo:rustc-env=LIBTORCH_VERSION={LIBTORCH_VERSION}");
-    compile_shim(&include)?;
-    link(&lib);
+    // A libtorch for CPUs has no such library.
+    let has_cuda = lib.join("libtorch_cuda.so").exists();
+    let cuda_headers = if has_cuda { cuda_headers(&lib)? } else { Vec::new() };
+    compile_shim(&include, has_cuda, &cuda_headers)?;
+    link(&lib, has_cuda);
     Ok(())
 }
 
@@ -51,11 +56,40 @@ fn check_version(include: &Path) -> Result<()> {
     Ok(())
 }
 
-fn compile_shim(include: &Path) -> Result<()> {
+/// Folders with the headers of CUDA and NCCL, which those of libtorch include and libtorch does not bring: those of
+/// `CUDA_HOME`, of the wheels beside the torch wheel, or of an installed toolkit.
+fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
+    println!("cargo:rerun-if-env-changed=CUDA_HOME");
+    let home = env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("include"));
+    // The wheels' libtorch lies in site-packages/torch/lib.
+    let wheels = lib.ancestors().nth(2).map(|packages| packages.join("nvidia"));
+    let wheels = wheels.and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten();
+    let mut wheels: Vec<PathBuf> = wheels.map(|entry| entry.path().join("include")).collect();
+    wheels.sort();
+    let mut folders: Vec<PathBuf> =
+        home.into_iter().chain(wheels).chain([PathBuf::from("/usr/local/cuda/include")]).collect();
+    folders.retain(|folder| folder.is_dir());
+    let libraries: Vec<PathBuf> =
+        folders.iter().map(|folder| folder.join("cccl")).filter(|folder| folder.is_dir()).collect();
+    folders.extend(libraries);
+    for header in ["cuda_runtime_api.h", "crt/host_defines.h", "nccl.h"] {
+        let system = Path::new("/usr/include").join(header);
+        if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
+            bail!(
+                "no '{header}', which a libtorch with CUDA needs; run ./scripts/setup.sh, set CUDA_HOME to a CUDA toolkit \
+                 (NCCL's header: package libnccl-dev), or set LIBTORCH to a libtorch without CUDA"
+            );
+        }
+    }
+    Ok(folders)
+}
+
+fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Result<()> {
     let mut build = cc::Build::new();
     // Optimised in every profile: unoptimised convolutions would make tests last for hours.
     build.cpp(true).std("c++17").opt_level(3).flag("-fopenmp").warnings(true).extra_warnings(true);
-    for folder in SOURCES {
+    let [with_cuda, without_cuda] = CUDA_SOURCES;
+    for folder in SOURCES.into_iter().chain([if has_cuda { with_cuda } else { without_cuda }]) {
         println!("cargo:rerun-if-changed={folder}");
         let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read '{folder}'"))?;
         let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
@@ -64,19 +98,21 @@ fn compile_shim(include: &Path) -> Result<()> {
         build.files(files);
     }
     // As system headers, so that warnings are about our own code.
-    for folder in [include.to_path_buf(), include.join("torch/csrc/api/include")] {
+    let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include")];
+    for folder in libtorch.iter().chain(cuda_headers) {
         build.flag("-isystem").flag(folder);
     }
     build.compile("unet_native");
     Ok(())
 }
 
-fn link(lib: &Path) {
+fn link(lib: &Path, has_cuda: bool) {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     // The CUDA kernels register themselves when their library is loaded; nothing refers to them by name.
-    if lib.join("libtorch_cuda.so").exists() {
+    if has_cuda {
         println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
         println!("cargo:rustc-link-arg=-ltorch_cuda");
+        println!("cargo:rustc-link-arg=-lc10_cuda");
         println!("cargo:rustc-link-arg=-Wl,--as-needed");
     }
 }

@@ -43,6 +43,9 @@ UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x,
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);
 
+// Most bytes that tensors of this CUDA device have taken at a time, and most that libtorch has held for them.
+UNET_API int32_t unet_cuda_peak_bytes(int32_t device, int64_t *allocated, int64_t *reserved);
+
 namespace unet {
 // Stores the text of the exception in flight for `unet_take_error`; returns -1.
 int32_t store_error() noexcept;
