@@ -64,6 +64,7 @@ unsafe extern "C" {
         bias: *const C_tensor,
     ) -> i32;
     fn unet_keep_freed_memory();
+    fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
 }
 
 /// Hyper-parameters of Adam (Kingma and Ba, 2015) with L2 added to the gradient.
@@ -217,6 +218,14 @@ pub fn conv3x3_relu_packed(
 pub fn keep_freed_memory() {
     // SAFETY: sets options of the allocator; called once before other threads start.
     unsafe { unet_keep_freed_memory() }
+}
+
+/// Most bytes that libtorch has held on CUDA device `index` at a time.
+pub fn peak_cuda_bytes(index: usize) -> Result<u64> {
+    let mut reserved = 0;
+    // SAFETY: the shim writes to the two places, which live for the call.
+    check(unsafe { unet_cuda_peak_bytes(index as i32, &mut 0, &mut reserved) })?;
+    Ok(reserved as u64)
 }
 
 /// The tensor that `make` puts into its argument.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use tch::Device;
 
 use crate::amp::Precision;
-use crate::benchmark::{self, Work};
+use crate::benchmark::{self, Benchmarked, Work};
 use crate::config::{Benchmark, Config};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
@@ -84,8 +84,11 @@ impl Run<'_> {
         if let (true, Some(data)) = (self.config.exec_mode.trains(), &inputs.training) {
             let mut trainer = train::new_trainer(&self)?;
             let mut batches = data.batches(self.config);
-            let step = |number| trainer.step(&batches.batch(number)).map(drop);
-            benchmark::benchmark(&mut self, Work::Train, benchmark, step)?;
+            let architecture = trainer.net.architecture;
+            let prepare = |number| batches.batch(number);
+            let step = |batch| trainer.step(&batch).map(drop);
+            let work = Benchmarked { work: Work::Train, architecture, prepare, step };
+            benchmark::benchmark(&mut self, benchmark, work)?;
         }
         if let Some(stack) = &inputs.test {
             let net = if self.model_dir.weights().is_file() {
@@ -95,13 +98,16 @@ impl Run<'_> {
                 self.logger.note(&format!("no weights in '{folder}': timing random ones"));
                 self.fresh_network()?
             };
+            let architecture = net.architecture;
             let net = net.prepare_for_prediction(self.precision.0)?;
             let (pages, size, precision) = (stack.pages() as u64, self.config.batch_size as u64, self.precision);
-            let step = |number: u64| {
+            let prepare = |number: u64| {
                 let slices: Vec<usize> = (0..size).map(|i| ((number * size + i) % pages) as usize).collect();
-                predict::background_probability(&net, &stack.preprocessed(&slices), precision).map(drop)
+                stack.preprocessed(&slices)
             };
-            benchmark::benchmark(&mut self, Work::Test, benchmark, step)?;
+            let step = |images| predict::background_probability(&net, &images, precision).map(drop);
+            let work = Benchmarked { work: Work::Test, architecture, prepare, step };
+            benchmark::benchmark(&mut self, benchmark, work)?;
         }
         Ok(())
     }

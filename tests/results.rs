@@ -237,10 +237,24 @@ fn benchmarks_print_their_figures_and_write_nothing_to_the_model_dir() {
             format!("latency_{name}_90"),
             format!("latency_{name}_95"),
             format!("latency_{name}_99"),
+            format!("data_share_{name}"),
+            format!("tflops_{name}"),
+            format!("matmul_tflops_{name}"),
+            format!("matmul_share_{name}"),
+            format!("peak_memory_process_{name}"),
         ] {
             assert!(printed.contains(&key), "no {key} in {printed}");
             assert!(log.contains(&format!("\"{key}\":")), "no {key} in {log}");
+            assert!(log.contains(&format!("\"metric\":\"{key}\"")), "no unit of {key} in {log}");
         }
+        let figure = |key: &str| {
+            let mut words = printed.split_whitespace().skip_while(|word| *word != format!("{key}_{name}")).skip(1);
+            words.next().and_then(|word| word.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {key} in {printed}"))
+        };
+        let (speed, ceiling, share) = (figure("tflops"), figure("matmul_tflops"), figure("matmul_share"));
+        assert!((share - 100.0 * speed / ceiling).abs() < 1.0, "{printed}");
+        let data = figure("data_share");
+        assert!(data > 0.0 && data < 100.0, "{printed}");
     }
     assert!(!place.path("model").exists());
 }

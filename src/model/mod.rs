@@ -1,5 +1,6 @@
-//! The network: its blocks from small to large, then the whole.
+//! The network: its blocks from small to large, then the whole, then what it costs.
 
 pub mod blocks;
+pub mod flops;
 pub mod layers;
 pub mod unet;

@@ -13,7 +13,7 @@ use crate::data::random::{Purpose, stream};
 use crate::native::ReluGradient;
 
 /// Times that the contracting path halves the image.
-const LEVELS: usize = 4;
+pub const LEVELS: usize = 4;
 /// Share of the bottleneck's outputs that dropout zeroes in training (reference).
 const DROPOUT: f64 = 0.5;
 

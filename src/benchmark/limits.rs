@@ -1,0 +1,77 @@
+//! What a benchmark's figures are held against: the machine's speed at matrix products, and the memory in use.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tch::{Device, Kind, Tensor};
+
+use crate::{device, native};
+
+/// Floating-point operations a second of libtorch's product of two large square matrices in dtype `kind`: the best of
+/// some tries, written as a product or as a 1x1 convolution, which on some CPUs has faster kernels.
+pub fn matmul_flops_per_second(device: Device, kind: Kind) -> f64 {
+    let (side, products) = if device.is_cuda() { (8192, 20) } else { (2048, 1) };
+    let matrix = || Tensor::rand([side, side], (Kind::Float, device)).to_kind(kind);
+    let (a, b) = (matrix(), matrix());
+    // A product with b read as [out, in, 1, 1] filters and a as an image of side / 64 x 64 pixels in channels-last memory.
+    let image = a.view([1, side / 64, 64, side]).permute([0, 3, 1, 2]);
+    let filters = b.view([side, side, 1, 1]);
+    let fastest = tch::no_grad(|| {
+        let as_product = fastest(device, products, || a.matmul(&b));
+        let as_convolution = fastest(device, products, || image.conv2d(&filters, None::<&Tensor>, 1, 0, 1, 1));
+        as_product.min(as_convolution)
+    });
+    2.0 * (side as f64).powi(3) * f64::from(products) / fastest.as_secs_f64()
+}
+
+/// The shortest time in which the device does `count` times `work`, of at least three tries, within about a second.
+fn fastest(device: Device, count: u32, work: impl Fn() -> Tensor) -> Duration {
+    // The first call sets things up.
+    drop(work());
+    device::synchronize(device);
+    let (start, mut fastest) = (Instant::now(), Duration::MAX);
+    for number in 0..20 {
+        if number >= 3 && start.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+        let before = Instant::now();
+        (0..count).for_each(|_| drop(work()));
+        device::synchronize(device);
+        fastest = fastest.min(before.elapsed());
+    }
+    fastest
+}
+
+/// Most memory of this process so far, in bytes; `None` where the system does not say (it is Linux's VmHWM).
+pub fn peak_process_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Most memory that libtorch has held on a GPU so far, in bytes; `None` for the CPU.
+pub fn peak_device_bytes(device: Device) -> Result<Option<u64>> {
+    match device {
+        Device::Cuda(index) => native::peak_cuda_bytes(index).map(Some),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_grows_by_memory_that_is_used() {
+        let Some(before) = peak_process_bytes() else {
+            eprintln!("skipped: this system does not tell a process its peak memory");
+            return;
+        };
+        // As much as the peak itself, whatever of that has been freed since.
+        let used = vec![1u8; before as usize + (64 << 20)];
+        assert!(used.iter().step_by(4096).all(|&byte| byte == 1));
+        let after = peak_process_bytes().unwrap();
+        assert!(after >= used.len() as u64, "{before}, then {after} with {} in use", used.len());
+    }
+}
