@@ -29,8 +29,7 @@ fn main() -> Result<()> {
     let has_cuda = lib.join("libtorch_cuda.so").exists();
     let cuda_headers = if has_cuda { cuda_headers(&lib)? } else { Vec::new() };
     compile_shim(&include, has_cuda, &cuda_headers)?;
-    link(&lib, has_cuda);
-    Ok(())
+    link(&lib, has_cuda)
 }
 
 /// torch-sys makes no version check when LIBTORCH is set, and another version fails far from the cause.
@@ -106,13 +105,26 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
     Ok(())
 }
 
-fn link(lib: &Path, has_cuda: bool) {
+/// The functions of `src/native/cuda` are bound when they are first called: `device.rs` loads libtorch_cuda where there
+/// is a GPU, and other runs do without its 235 MB. A missing one would then be found on a GPU only, so it is looked for here.
+fn link(lib: &Path, has_cuda: bool) -> Result<()> {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
-    // The CUDA kernels register themselves when their library is loaded; nothing refers to them by name.
-    if has_cuda {
-        println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
-        println!("cargo:rustc-link-arg=-ltorch_cuda");
-        println!("cargo:rustc-link-arg=-lc10_cuda");
-        println!("cargo:rustc-link-arg=-Wl,--as-needed");
+    if !has_cuda {
+        return Ok(());
     }
+    println!("cargo:rustc-link-arg=-lc10_cuda");
+    println!("cargo:rustc-link-arg=-Wl,-z,lazy");
+    println!("cargo:rustc-link-arg=-Wl,--unresolved-symbols=ignore-in-object-files");
+
+    let out = PathBuf::from(env::var("OUT_DIR").context("cargo sets OUT_DIR")?);
+    let (shim, trial) = (out.join("libunet_native.a"), out.join("trial.so"));
+    let mut command = cc::Build::new().cpp(true).get_compiler().to_command();
+    command.args(["-shared", "-fopenmp", "-Wl,-z,defs", "-Wl,--whole-archive"]).arg(shim);
+    command.args(["-Wl,--no-whole-archive", "-o"]).arg(trial).arg(format!("-L{}", lib.display()));
+    command.args(["-ltorch_cuda", "-ltorch_cpu", "-lc10_cuda", "-lc10"]);
+    let output = command.output().with_context(|| format!("cannot start the linker: {command:?}"))?;
+    if !output.status.success() {
+        bail!("src/native does not link with libtorch:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }

@@ -4,19 +4,26 @@ use anyhow::{Result, bail};
 use tch::{Cuda, Device};
 
 use crate::cli::DeviceChoice;
+use crate::native;
 
 /// The device for `choice`.
 ///
 /// Errors: `cuda` where there is no usable GPU.
 pub fn select(choice: DeviceChoice) -> Result<Device> {
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu);
+    }
+    let loaded = native::load_cuda();
     match choice {
-        DeviceChoice::Cpu => Ok(Device::Cpu),
-        DeviceChoice::Auto => Ok(Device::cuda_if_available()),
-        DeviceChoice::Cuda if Cuda::is_available() => Ok(Device::Cuda(0)),
-        DeviceChoice::Cuda => bail!(
-            "--device cuda: no usable GPU found; check that 'nvidia-smi' lists one and that libtorch is a CUDA build, \
-             or use --device cpu"
-        ),
+        _ if loaded.is_ok() && Cuda::is_available() => Ok(Device::Cuda(0)),
+        DeviceChoice::Cuda => {
+            let reason = loaded.err().map_or_else(|| "the driver shows none".to_owned(), |error| error.to_string());
+            bail!(
+                "--device cuda: no usable GPU found ({reason}); check that 'nvidia-smi' lists one and that libtorch is \
+                 a CUDA build, or use --device cpu"
+            )
+        }
+        _ => Ok(Device::Cpu),
     }
 }
 

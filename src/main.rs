@@ -2,8 +2,6 @@
 //!
 //! This file is the table of contents: parse the command line, check it, carry it out, print the error.
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 
 use cli::{Command, Parsed};
@@ -42,10 +40,10 @@ const EXIT_USAGE: u8 = 2;
 /// The work could not be done.
 const EXIT_FAILURE: u8 = 1;
 
-fn main() -> ExitCode {
-    let Err(error) = carry_out() else { return ExitCode::SUCCESS };
+fn main() {
+    let Err(error) = carry_out() else { native::exit(0) };
     eprintln!("error: {error:#}");
-    ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILURE })
+    native::exit(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILURE })
 }
 
 fn carry_out() -> Result<()> {

@@ -65,6 +65,8 @@ unsafe extern "C" {
     ) -> i32;
     fn unet_keep_freed_memory();
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
+    fn unet_load_cuda() -> i32;
+    fn unet_exit(code: i32) -> !;
 }
 
 /// Hyper-parameters of Adam (Kingma and Ba, 2015) with L2 added to the gradient.
@@ -226,6 +228,23 @@ pub fn peak_cuda_bytes(index: usize) -> Result<u64> {
     // SAFETY: the shim writes to the two places, which live for the call.
     check(unsafe { unet_cuda_peak_bytes(index as i32, &mut 0, &mut reserved) })?;
     Ok(reserved as u64)
+}
+
+/// Loads libtorch's CUDA kernels. Must come before libtorch is asked for a GPU, or it will not find one.
+///
+/// Errors: no CUDA driver, or a libtorch without CUDA.
+pub fn load_cuda() -> Result<()> {
+    // SAFETY: loads shared libraries; called before other threads start.
+    check(unsafe { unet_load_cuda() })
+}
+
+/// Ends the process at once. libtorch's destructors free nothing that the system would not, but page in another 110 MB.
+pub fn exit(code: u8) -> ! {
+    use std::io::Write;
+    // Nothing can be done about output that cannot be written now.
+    let _ = std::io::stdout().flush();
+    // SAFETY: does not return; nothing in the process is used afterwards.
+    unsafe { unet_exit(i32::from(code)) }
 }
 
 /// The tensor that `make` puts into its argument.

@@ -1,6 +1,13 @@
 // Settings of the process that libtorch does not make.
 #include "unet_native.h"
 
+#include <cstdio>
+#include <cstdlib>
+
+#include <dlfcn.h>
+
+#include <c10/util/Exception.h>
+
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
@@ -13,4 +20,18 @@ void unet_keep_freed_memory(void) {
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
+}
+
+int32_t unet_load_cuda(void) {
+  return unet::guard([] {
+    // The driver comes with a GPU; without it the kernels would cost 235 MB of memory and 0.1 s for nothing. They register
+    // themselves with libtorch when their library is loaded, for all to see. It stays loaded.
+    const bool loaded = dlopen("libcuda.so.1", RTLD_LAZY) && dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+    TORCH_CHECK(loaded, dlerror());
+  });
+}
+
+void unet_exit(int32_t code) {
+  std::fflush(nullptr);
+  std::_Exit(code);
 }

@@ -43,6 +43,13 @@ UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x,
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);
 
+// Loads libtorch's CUDA kernels, without which the functions of `cuda/` cannot be called either. To be called before libtorch is asked
+// for a GPU: it looks once. Fails where there is no CUDA driver, or a libtorch without CUDA.
+UNET_API int32_t unet_load_cuda(void);
+
+// Ends the process without running destructors.
+UNET_API void unet_exit(int32_t code);
+
 // Most bytes that tensors of this CUDA device have taken at a time, and most that libtorch has held for them.
 UNET_API int32_t unet_cuda_peak_bytes(int32_t device, int64_t *allocated, int64_t *reserved);
 
