@@ -7,7 +7,7 @@ use crate::data::batches::Batch;
 use crate::data::stack::TrainingStacks;
 use crate::logger::Step;
 use crate::loss::{self, Losses};
-use crate::model::unet::UNet;
+use crate::model::unet::Predictor;
 use crate::model_dir;
 use crate::run::Run;
 
@@ -36,7 +36,7 @@ impl Scores {
 }
 
 /// Scores `slices`, prints the means and writes `eval.json`.
-pub fn evaluate(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: &[usize]) -> Result<()> {
+pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<()> {
     let scores = score(run, net, stacks, slices)?;
     run.logger.log(Step::Summary, &scores.named())?;
     model_dir::write_json(&run.model_dir.scores(), &scores)?;
@@ -44,7 +44,7 @@ pub fn evaluate(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: 
     Ok(())
 }
 
-fn score(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {
+fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {
     let Run { precision, logger, .. } = run;
     let (mut cross_entropy, mut dice_loss) = (0.0, 0.0);
     logger.start_bar("evaluate", slices.len() as u64, 0);
@@ -52,7 +52,7 @@ fn score(run: &mut Run<'_>, net: &UNet, stacks: &TrainingStacks, slices: &[usize
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
         let losses = tch::no_grad(|| -> Result<Losses> {
-            let logits = net.forward(&batch.images.to_kind(precision.0), false)?;
+            let logits = net.forward(&batch.images.to_kind(precision.0))?;
             Ok(loss::losses(&logits, &batch.labels))
         })?;
         cross_entropy += losses.cross_entropy.double_value(&[]);

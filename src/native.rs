@@ -60,7 +60,13 @@ unsafe extern "C" {
         x: *const C_tensor,
         x2: *const C_tensor,
         packed: *const C_tensor,
-        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> i32;
+    fn unet_upconv_pack(out: *mut *mut C_tensor, weight: *const C_tensor, like: *const C_tensor) -> i32;
+    fn unet_upconv_relu_packed(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        packed: *const C_tensor,
         bias: *const C_tensor,
     ) -> i32;
     fn unet_keep_freed_memory();
@@ -191,29 +197,39 @@ pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Ten
     Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
 }
 
-/// Filters of a 3x3 convolution in the form that the CPU kernels multiply with, for inputs of one dtype.
+/// A layer's weights in the form that the CPU kernels multiply with, for inputs of one dtype.
 #[derive(Debug)]
 pub struct PackedFilters(Tensor);
 
-/// Prepares `weight` `[O, C, 3, 3]` f32 for many predictions from inputs like `like`. `None` where that saves nothing.
+/// Prepares `weight` `[O, C, 3, 3]` f32 of a convolution for many predictions from inputs like `like`. `None` where
+/// that saves nothing.
 pub fn pack_conv3x3(weight: &Tensor, like: &Tensor) -> Result<Option<PackedFilters>> {
     // SAFETY: as in `conv3x3_relu`.
     let packed = new_tensor(|out| unsafe { unet_conv3x3_pack(out, weight.as_ptr(), like.as_ptr()) })?;
     Ok(packed.defined().then_some(PackedFilters(packed)))
 }
 
-/// `conv3x3_relu` without gradients, with filters that `pack_conv3x3` made from `weight`.
-pub fn conv3x3_relu_packed(
-    x: &Tensor,
-    x2: Option<&Tensor>,
-    packed: &PackedFilters,
-    weight: &Tensor,
-    bias: &Tensor,
-) -> Result<Tensor> {
+/// `conv3x3_relu` without gradients, with filters from `pack_conv3x3`.
+///
+/// Errors: inputs of other channels or another dtype than these were made for.
+pub fn conv3x3_relu_packed(x: &Tensor, x2: Option<&Tensor>, packed: &PackedFilters, bias: &Tensor) -> Result<Tensor> {
     // SAFETY: as in `conv3x3_relu`.
     new_tensor(|out| unsafe {
-        unet_conv3x3_relu_packed(out, x.as_ptr(), or_null(x2), packed.0.as_ptr(), weight.as_ptr(), bias.as_ptr())
+        unet_conv3x3_relu_packed(out, x.as_ptr(), or_null(x2), packed.0.as_ptr(), bias.as_ptr())
     })
+}
+
+/// `pack_conv3x3` for the `weight` `[C, O, 3, 3]` of a transposed convolution.
+pub fn pack_upconv(weight: &Tensor, like: &Tensor) -> Result<Option<PackedFilters>> {
+    // SAFETY: as in `conv3x3_relu`.
+    let packed = new_tensor(|out| unsafe { unet_upconv_pack(out, weight.as_ptr(), like.as_ptr()) })?;
+    Ok(packed.defined().then_some(PackedFilters(packed)))
+}
+
+/// `upconv_relu` without gradients, with filters from `pack_upconv`. Errors as of `conv3x3_relu_packed`.
+pub fn upconv_relu_packed(x: &Tensor, packed: &PackedFilters, bias: &Tensor) -> Result<Tensor> {
+    // SAFETY: as in `conv3x3_relu`.
+    new_tensor(|out| unsafe { unet_upconv_relu_packed(out, x.as_ptr(), packed.0.as_ptr(), bias.as_ptr()) })
 }
 
 /// Tells the allocator to keep freed memory: paging activations in anew costs a sixth of a CPU step.

@@ -7,13 +7,13 @@ use crate::amp::Precision;
 use crate::data::preprocess::{BACKGROUND, resize};
 use crate::data::stack::ImageStack;
 use crate::data::tiff::{SampleKind, StackWriter};
-use crate::model::unet::UNet;
+use crate::model::unet::Predictor;
 use crate::model_dir::create_parent;
 use crate::run::Run;
 
 /// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
 /// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
-pub fn predict(run: &mut Run<'_>, net: &UNet, stack: &ImageStack) -> Result<()> {
+pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result<()> {
     let Run { config, model_dir, precision, logger, .. } = run;
     let [pages, height, width] = stack.size().map(|side| side as usize);
     create_parent(&model_dir.masks())?;
@@ -54,9 +54,9 @@ pub fn predict(run: &mut Run<'_>, net: &UNet, stack: &ImageStack) -> Result<()> 
 }
 
 /// Softmax probability of background, `[N, 388, 388]` f32, for `images` `[N, 1, 572, 572]` f32.
-pub fn background_probability(net: &UNet, images: &Tensor, precision: Precision) -> Result<Tensor> {
+pub fn background_probability(net: &Predictor, images: &Tensor, precision: Precision) -> Result<Tensor> {
     tch::no_grad(|| {
-        let logits = net.forward(&images.to_kind(precision.0), false)?;
+        let logits = net.forward(&images.to_kind(precision.0))?;
         Ok(logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND)))
     })
 }

@@ -18,12 +18,15 @@ pub type Named<'a> = (String, &'a Tensor);
 /// Where parameters come from: f32 values on the right device for a path and a shape.
 pub type Source<'a> = dyn FnMut(&str, &[i64]) -> Result<Tensor> + 'a;
 
+/// A function that puts weights into the form that own kernels multiply with, for inputs like the second argument.
+type Pack = fn(&Tensor, &Tensor) -> Result<Option<PackedFilters>>;
+
 /// A convolution's kernel `[out, in, k, k]` and bias `[out]`; for a transposed one `[in, out, k, k]`.
 #[derive(Debug)]
 pub struct Convolution {
     pub weight: Tensor,
     pub bias: Tensor,
-    /// The weights in the form that prediction multiplies with; see `UNet::prepare_for_prediction`.
+    /// In a `Predictor` the weights in the form that it multiplies with; `weight` is then undefined.
     pub packed: Option<PackedFilters>,
 }
 
@@ -54,6 +57,20 @@ impl Convolution {
     pub fn forward_transposed(&self, x: &Tensor) -> Tensor {
         let (weight, bias) = self.cast(x.kind());
         x.conv_transpose2d(&weight, Some(bias), 2, 1, 1, 1, 1)
+    }
+
+    /// Makes this a layer of a `Predictor` for inputs like `like`: the weights are replaced by what `pack` makes of them, where
+    /// it makes something. Elsewhere ours are cast once instead of in each prediction, unless own kernels want them in f32.
+    pub fn prepare(&mut self, like: &Tensor, pack: Pack) -> Result<()> {
+        if !layers::has_own_kernels(like) {
+            (self.weight, self.bias) = tch::no_grad(|| self.cast(like.kind()));
+            return Ok(());
+        }
+        self.packed = pack(&self.weight, like)?;
+        if self.packed.is_some() {
+            self.weight = Tensor::new();
+        }
+        Ok(())
     }
 
     fn cast(&self, kind: Kind) -> (Tensor, Tensor) {
@@ -88,12 +105,10 @@ impl DoubleConvolution {
         layers::conv3x3_relu(&self.conv2, &x, None, ReluGradient { input_is_relu: true, ..gradient })
     }
 
-    /// Prepares the weights for predictions from inputs like `like`.
-    pub fn pack(&mut self, like: &Tensor) -> Result<()> {
-        for convolution in [&mut self.conv1, &mut self.conv2] {
-            convolution.packed = native::pack_conv3x3(&convolution.weight, like)?;
-        }
-        Ok(())
+    /// See `Convolution::prepare`.
+    pub fn prepare(&mut self, like: &Tensor) -> Result<()> {
+        self.conv1.prepare(like, native::pack_conv3x3)?;
+        self.conv2.prepare(like, native::pack_conv3x3)
     }
 
     pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {
@@ -121,6 +136,12 @@ impl Up {
     pub fn forward(&self, x: &Tensor, skip: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
         let x = layers::upconv_relu(&self.up, x, ReluGradient { output_is_masked: true, ..gradient })?;
         self.convolutions.forward(&x, Some(skip), ReluGradient { input_is_relu: true, ..gradient })
+    }
+
+    /// See `Convolution::prepare`.
+    pub fn prepare(&mut self, like: &Tensor) -> Result<()> {
+        self.up.prepare(like, native::pack_upconv)?;
+        self.convolutions.prepare(like)
     }
 
     pub fn parameters(&self, path: &str) -> Vec<Named<'_>> {

@@ -23,7 +23,7 @@ pub fn conv3x3_relu(
         return Ok(convolution.forward(joined.as_ref().unwrap_or(x)).relu_());
     }
     match packed {
-        Some(packed) => native::conv3x3_relu_packed(x, x2, packed, weight, bias),
+        Some(packed) => native::conv3x3_relu_packed(x, x2, packed, bias),
         None => native::conv3x3_relu(x, x2, weight, bias, gradient),
     }
 }
@@ -33,7 +33,11 @@ pub fn upconv_relu(convolution: &Convolution, x: &Tensor, gradient: ReluGradient
     if !has_own_kernels(x) {
         return Ok(convolution.forward_transposed(x).relu_());
     }
-    native::upconv_relu(x, &convolution.weight, &convolution.bias, gradient)
+    let Convolution { weight, bias, packed } = convolution;
+    match packed {
+        Some(packed) => native::upconv_relu_packed(x, packed, bias),
+        None => native::upconv_relu(x, weight, bias, gradient),
+    }
 }
 
 /// What an encoder level hands on: 2x2 max pooling to the level below, the centre `height` x `width` to the decoder.
@@ -272,8 +276,9 @@ mod tests {
                 Kind::Float => 1e-5,
                 _ => 1.5 * tch::no_grad(|| error(&softmax(plain_logits(&net(), &x)), &exact)),
             };
-            for net in [net(), prepared] {
-                let found = tch::no_grad(|| error(&softmax(net.forward(&x, false).unwrap()), &exact));
+            let logits = [tch::no_grad(|| net().forward(&x, false)).unwrap(), prepared.forward(&x).unwrap()];
+            for logits in logits {
+                let found = error(&softmax(logits), &exact);
                 assert!(found < limit, "{kind:?}: {found}, limit {limit}");
             }
         }

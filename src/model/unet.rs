@@ -39,6 +39,18 @@ pub struct UNet {
     head: Convolution,
 }
 
+/// A network that can only predict: its weights have become what the kernels of its device and precision multiply with,
+/// once for all predictions. It holds no parameters to train or to save.
+#[derive(Debug)]
+pub struct Predictor(UNet);
+
+impl Predictor {
+    /// Logits as of `UNet::forward`, without dropout and without gradients, for `x` of the kind that this was made for.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.0.forward(x, false))
+    }
+}
+
 /// A side for which the network's arithmetic does not work out.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
@@ -111,18 +123,17 @@ impl UNet {
         Ok(self.head.forward(&x))
     }
 
-    /// Spends memory and a moment so that each prediction from inputs of `kind` is faster. The network can no longer be trained.
-    pub fn prepare_for_prediction(mut self, kind: Kind) -> Result<Self> {
-        let like = Tensor::empty([0], (kind, self.head.weight.device()));
-        if layers::has_own_kernels(&like) {
-            for block in self.encoder.iter_mut().chain([&mut self.bottleneck]) {
-                block.pack(&like)?;
-            }
-            for block in &mut self.decoder {
-                block.convolutions.pack(&like)?;
-            }
+    /// The network in the form that predicts fastest from inputs of `kind`.
+    pub fn prepare_for_prediction(self, kind: Kind) -> Result<Predictor> {
+        let mut net = self;
+        let like = Tensor::empty([0], (kind, net.head.weight.device()));
+        for block in net.encoder.iter_mut().chain([&mut net.bottleneck]) {
+            block.prepare(&like)?;
         }
-        Ok(self)
+        for block in &mut net.decoder {
+            block.prepare(&like)?;
+        }
+        Ok(Predictor(net))
     }
 
     /// All parameters with their paths, in the order of PyTorch's `named_parameters`.

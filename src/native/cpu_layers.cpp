@@ -3,6 +3,7 @@
 
 #include "cpu/conv3x3.h"
 #include "cpu/layers.h"
+#include "cpu/upconv.h"
 
 namespace {
 at::Tensor or_undefined(const at::Tensor *x) { return x ? *x : at::Tensor(); }
@@ -29,16 +30,18 @@ int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Ten
 }
 
 int32_t unet_conv3x3_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like) {
-  return unet::guard([&] {
-    const at::Tensor no_bias;
-    *out = new at::Tensor(unet::conv3x3_pack(weight->detach(), no_bias, like->scalar_type()).data);
-  });
+  return unet::guard([&] { *out = new at::Tensor(unet::conv3x3_pack(weight->detach(), like->scalar_type())); });
 }
 
 int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *x2, const at::Tensor *packed,
-                                 const at::Tensor *weight, const at::Tensor *bias) {
-  return unet::guard([&] {
-    const unet::PackedConv3x3 filters{*packed, *weight, *bias, x->scalar_type()};
-    *out = new at::Tensor(unet::conv3x3(*x, or_undefined(x2), filters, /*relu=*/true));
-  });
+                                 const at::Tensor *bias) {
+  return unet::guard([&] { *out = new at::Tensor(unet::conv3x3_packed(*x, or_undefined(x2), *packed, *bias, /*relu=*/true)); });
+}
+
+int32_t unet_upconv_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like) {
+  return unet::guard([&] { *out = new at::Tensor(unet::upconv_pack(weight->detach(), like->scalar_type())); });
+}
+
+int32_t unet_upconv_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *packed, const at::Tensor *bias) {
+  return unet::guard([&] { *out = new at::Tensor(unet::upconv_packed(*x, *packed, *bias, /*relu=*/true)); });
 }

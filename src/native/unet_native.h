@@ -34,11 +34,13 @@ UNET_API int32_t unet_upconv_relu(at::Tensor **out, const at::Tensor *x, const a
 UNET_API int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height,
                                     int64_t width);
 
-// Filters of a 3x3 convolution prepared for many predictions from inputs of the dtype of `like`; undefined where the layer has no
-// such form. Then the convolution with them, without gradients.
+// Weights in the form that suits many predictions from inputs of the dtype of `like`, in place of the weights; undefined where the
+// layer has no such form. Then the layers with them, without gradients.
 UNET_API int32_t unet_conv3x3_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
 UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *x2, const at::Tensor *packed,
-                                          const at::Tensor *weight, const at::Tensor *bias);
+                                          const at::Tensor *bias);
+UNET_API int32_t unet_upconv_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
+UNET_API int32_t unet_upconv_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *packed, const at::Tensor *bias);
 
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);

@@ -45,39 +45,57 @@ at::Tensor masked(const at::Tensor& grad, const at::Tensor& output) {
   return output.defined() ? at::threshold_backward(grad, output, 0) : grad;
 }
 
-at::Tensor forward(const Inputs& in, const PackedFilters* packed, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+at::Tensor forward(const Inputs& in, const PackedFilters* packed, const Filter* raw, const at::Tensor& bias, bool relu) {
   const at::Tensor& x = in.x;
-  const Kernels& k = *kernels_for(x.scalar_type());
-  at::Tensor y = empty_image(x.size(0), weight.size(0), x.size(2) - 2, x.size(3) - 2, x.scalar_type());
-  const at::Tensor w = as_float(weight), b = as_float(bias).contiguous();
-  const Filter raw = filter_of(w, false, false);
-  Convolution convolution{k, in.images()};
+  at::Tensor y = empty_image(x.size(0), bias.size(0), x.size(2) - 2, x.size(3) - 2, x.scalar_type());
+  const at::Tensor b = as_float(bias).contiguous();
+  Convolution convolution{*kernels_for(x.scalar_type()), in.images()};
   convolution.outputs = {image(y)};
   convolution.bias = b.data_ptr<float>();
   convolution.relu = relu;
-  convolve(convolution, packed, packed ? nullptr : &raw);
+  convolve(convolution, packed, raw);
   return y;
+}
+
+std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) { return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel); }
+
+// Filters whose points would take more than this are kept tap by tap, if that is smaller: transforming them anew costs no more than
+// reading so much from memory.
+constexpr int64_t largest_points = int64_t(24) << 20;
+bool keeps_taps(const Kernels& k, const std::vector<Panel>& outputs, int64_t sums) {
+  return k.element_bytes == 4 && packed_elements(k, outputs, sums) * 4 > largest_points;
 }
 
 }  // namespace
 
-PackedConv3x3 conv3x3_pack(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType dtype) {
+at::Tensor conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype) {
+  const int64_t outputs = weight.size(0), sums = weight.size(1);
+  if (plan(dtype, sums, 0, outputs) != Plan::winograd) return {};
   const at::Tensor w = as_float(weight);
-  PackedConv3x3 result{{}, w, bias, dtype};
-  if (plan(dtype, w.size(1), 0, w.size(0)) != Plan::winograd) return result;
   const Kernels& k = *kernels_for(dtype);
-  const auto outputs = panels({Image{nullptr, 1, 1, 1, w.size(0), 0, 0, 0}}, k.panel);
-  result.data = at::empty({packed_elements(k, outputs, w.size(1))}, at::TensorOptions().dtype(dtype));
-  pack_filters(k, filter_of(w, false, false), outputs, w.size(1), result.data.data_ptr());
-  return result;
+  const auto vectors = output_panels(k, outputs);
+  const bool taps = keeps_taps(k, vectors, sums);
+  at::Tensor data = at::empty({taps ? packed_taps_elements(k, vectors, sums) : packed_elements(k, vectors, sums)}, at::TensorOptions().dtype(dtype));
+  (taps ? pack_taps : pack_filters)(k, filter_of(w, false, false), vectors, sums, data.data_ptr());
+  return data;
 }
 
-at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const PackedConv3x3& packed, bool relu) {
-  const bool usable = packed.data.defined() && x.scalar_type() == packed.dtype && channels(x) + channels(x2) == packed.weight.size(1) &&
-                      plan(packed.dtype, channels(x), channels(x2), packed.weight.size(0)) == Plan::winograd;
-  if (!usable) return conv3x3(x, x2, packed.weight, packed.bias, relu);
-  const PackedFilters filters{packed.data.data_ptr(), packed.weight.size(1)};
-  return forward({x, x2}, &filters, packed.weight, packed.bias, relu);
+at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
+  const Inputs in(x, x2);
+  const auto dtype = x.scalar_type();
+  const int64_t sums = channels(x) + channels(x2);
+  TORCH_CHECK(packed.scalar_type() == dtype && plan(dtype, channels(x), channels(x2), bias.size(0)) == Plan::winograd && x.size(2) > 2 &&
+              x.size(3) > 2, "cannot convolve ", x.sizes(), " of ", dtype, " with filters packed for ", packed.scalar_type());
+  const Kernels& k = *kernels_for(dtype);
+  const auto vectors = output_panels(k, bias.size(0));
+  const bool taps = keeps_taps(k, vectors, sums);
+  TORCH_CHECK(packed.numel() == (taps ? packed_taps_elements(k, vectors, sums) : packed_elements(k, vectors, sums)), "cannot convolve ",
+              x.sizes(), " with filters packed for another number of channels");
+  const PackedFilters filters{packed.data_ptr(), sums};
+  if (!taps) return forward(in, &filters, nullptr, bias, relu);
+  const int64_t tap = sums * k.panel;
+  const Filter raw{packed.data_ptr<float>(), 1, k.panel, 3 * tap, tap, false, 9 * tap};
+  return forward(in, nullptr, &raw, bias, relu);
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
@@ -85,7 +103,11 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& 
               "cannot convolve ", x.sizes(), " with ", weight.sizes(), "; channels must agree and images be 3 x 3 at least");
   const Inputs in(x, x2);
   switch (plan(x.scalar_type(), channels(x), channels(x2), weight.size(0))) {
-    case Plan::winograd: return forward(in, nullptr, weight, bias, relu);
+    case Plan::winograd: {
+      const at::Tensor w = as_float(weight);
+      const Filter raw = filter_of(w, false, false);
+      return forward(in, nullptr, &raw, bias, relu);
+    }
     case Plan::first_layer: return first_layer(in.x, as_float(weight), as_float(bias), relu);
     default: return aten_forward(in, weight, bias, relu);
   }

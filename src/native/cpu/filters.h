@@ -1,5 +1,6 @@
 // Filters to and from panels, and plain pixels to and from panels.
 #pragma once
+#include <utility>
 #include "tiles.h"
 
 namespace unet {
@@ -18,8 +19,54 @@ UNET_INLINE int64_t tap_offset(const Filter& f, int ky, int kx) {
   return (f.flip ? 2 - ky : ky) * f.stride_y + (f.flip ? 2 - kx : kx) * f.stride_x;
 }
 
+template <int distance, int... j>
+UNET_INLINE Vector first_of(Vector x, Vector y, std::integer_sequence<int, j...>) {
+  return __builtin_shufflevector(x, y, (j & distance ? lanes + j - distance : j)...);
+}
+template <int distance, int... j>
+UNET_INLINE Vector second_of(Vector x, Vector y, std::integer_sequence<int, j...>) {
+  return __builtin_shufflevector(x, y, (j & distance ? lanes + j : j + distance)...);
+}
+// Transposes a square of lanes x lanes: swaps halves, then quarters and so on.
+template <int distance = lanes / 2>
+UNET_INLINE void transpose(Vector (&v)[lanes]) {
+  if constexpr (distance > 0) {
+    const std::make_integer_sequence<int, lanes> all;
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) {
+      if (i & distance) continue;
+      const Vector x = v[i], y = v[i + distance];
+      v[i] = first_of<distance>(x, y, all), v[i + distance] = second_of<distance>(x, y, all);
+    }
+    transpose<distance / 2>(v);
+  }
+}
+
 inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums, Taps& taps) {
   if (vectors < lanes || sums < filter_rows) __builtin_memset(&taps, 0, sizeof taps);
+  if (f.stride_vector == 1 && vectors == lanes) {
+    for (int64_t r = 0; r < sums; ++r) {
+      const float* from = filter_at(f, vector, sum + r);
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) store(taps.values[ky * 3 + kx][r], load(from + tap_offset(f, ky, kx)));
+    }
+    return;
+  }
+  if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
+    for (int ky = 0; ky < 3; ++ky)
+      for (int kx = 0; kx < 3; ++kx)
+        for (int64_t r = 0; r < sums; r += lanes) {
+          Vector square[lanes];
+#pragma GCC unroll 16
+          for (int l = 0; l < lanes; ++l) square[l] = load(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx));
+          transpose(square);
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) store(taps.values[ky * 3 + kx][r + i], square[i]);
+        }
+    return;
+  }
   for (int64_t l = 0; l < vectors; ++l)
     for (int64_t r = 0; r < sums; ++r) {
       const float* from = filter_at(f, vector + l, sum + r);
@@ -30,7 +77,32 @@ inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum
     }
 }
 
+// Fetches what `gather` reads next: with strides of a power of two neither the caches nor the processor's own prefetching help.
+UNET_INLINE void prefetch(const Filter& f, int64_t vector, int64_t sum) {
+  const bool along_vectors = f.stride_vector == 1;
+  for (int64_t i = 0; i < (along_vectors ? filter_rows : lanes); ++i) {
+    const float* from = along_vectors ? filter_at(f, vector, sum + i) : filter_at(f, vector + i, sum);
+#pragma GCC unroll 3
+    for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+      for (int kx = 0; kx < 3; ++kx) __builtin_prefetch(from + tap_offset(f, ky, kx));
+  }
+}
+
 inline void scatter(const Taps& taps, const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums) {
+  if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
+    for (int ky = 0; ky < 3; ++ky)
+      for (int kx = 0; kx < 3; ++kx)
+        for (int64_t r = 0; r < sums; r += lanes) {
+          Vector square[lanes];
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) square[i] = load(taps.values[ky * 3 + kx][r + i]);
+          transpose(square);
+#pragma GCC unroll 16
+          for (int l = 0; l < lanes; ++l) store(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx), square[l]);
+        }
+    return;
+  }
   for (int64_t l = 0; l < vectors; ++l)
     for (int64_t r = 0; r < sums; ++r) {
       float* to = filter_at(f, vector + l, sum + r);
@@ -62,6 +134,8 @@ void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t st
     const int64_t rows = sum.count - r < filter_rows ? sum.count - r : filter_rows;
     for (int64_t l = 0; l < vector.count; l += lanes) {
       gather(f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows, taps);
+      const bool last = l + lanes >= vector.count;
+      if (!last || r + 2 * filter_rows <= sum.count) prefetch(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
       for (int64_t i = 0; i < rows; i += T::elements_per_word) {
         Vector first[points], second[points];
         transform_filter<T::tile>(taps, i, first);

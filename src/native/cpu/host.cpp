@@ -62,4 +62,10 @@ Filter filter_of(const at::Tensor& weight, bool transposed, bool flip) {
   return {weight.data_ptr<float>(), weight.stride(vector), weight.stride(1 - vector), weight.stride(2), weight.stride(3), flip};
 }
 
+void pack_taps(const Kernels& k, const Filter& filter, const std::vector<Panel>& vectors, int64_t sums, void* to) {
+  parallel_jobs(int64_t(vectors.size()) * 9, [&](int64_t job) {
+    k.tap(filter, job % 9 / 3, job % 3, vectors[job / 9].all, {0, sums}, element(k, to, job * sums * k.panel));
+  });
+}
+
 }  // namespace unet

@@ -50,4 +50,10 @@ inline const void* element(const Kernels& k, const void* base, int64_t index) {
 // A weight [vector, sum, 3, 3], or [sum, vector, 3, 3] if `transposed`, as a filter bank of floats.
 Filter filter_of(const at::Tensor& weight, bool transposed, bool flip);
 
+// A filter bank tap by tap, [panel of vectors][ky][kx][summed channel][lane]: read in order where it is used.
+void pack_taps(const Kernels&, const Filter&, const std::vector<Panel>& vectors, int64_t sums, void* to);
+inline int64_t packed_taps_elements(const Kernels& k, const std::vector<Panel>& vectors, int64_t sums) {
+  return int64_t(vectors.size()) * 9 * sums * k.panel;
+}
+
 }  // namespace unet

@@ -38,6 +38,7 @@ struct Filter {
   float* data;
   int64_t stride_vector, stride_sum, stride_y, stride_x;
   bool flip;
+  int64_t stride_panel = 0;  // if not 0, each panel of vector channels lies apart by this
 };
 
 struct Kernels {

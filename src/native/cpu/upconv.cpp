@@ -23,13 +23,6 @@ Image pixels_of(const Image& x, const Kernels& k, int64_t n, int64_t step = 1, i
   return result;
 }
 
-// All nine taps, [panel of vectors][ky][kx][summed channel][lane].
-void pack_taps(const Kernels& k, const Filter& filter, const std::vector<Panel>& vectors, int64_t sums, void* to) {
-  parallel_jobs(int64_t(vectors.size()) * 9, [&](int64_t job) {
-    k.tap(filter, job % 9 / 3, job % 3, vectors[job / 9].all, {0, sums}, element(k, to, job * sums * k.panel));
-  });
-}
-
 // products[row] (+)= rows first + offset .. of a plane times one tap.
 void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t first, int64_t rows, const void* tap, int64_t lanes,
                   float* products, bool accumulate) {
@@ -40,17 +33,16 @@ void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t firs
   k.multiply(runs.data(), int64_t(runs.size()), rows, lanes, products, accumulate);
 }
 
-bool own_kernels(const at::Tensor& x, const at::Tensor& weight) {
-  const Kernels* k = kernels_for(x.scalar_type());
+bool own_kernels(at::ScalarType dtype, const at::Tensor& weight) {
+  const Kernels* k = kernels_for(dtype);
   return k && weight.size(0) >= 16 && weight.size(1) >= 16 && (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
 }
 
 at::Tensor as_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? t : t.to(at::kFloat); }
 
-void forward(const Kernels& k, const Image& x, const Filter& filter, const float* bias, bool relu, const Image& y) {
+// `taps`: the filters as `pack_taps` leaves them.
+void forward(const Kernels& k, const Image& x, const void* taps, const float* bias, bool relu, const Image& y) {
   const auto in = panels({x}, k.panel), out = panels({y}, k.panel);
-  void* taps = buffer(Buffer::filter, int64_t(out.size()) * 9 * x.c * k.panel * k.element_bytes);
-  pack_taps(k, filter, out, x.c, taps);
   Plane plane{k, x.h, x.w, int64_t(in.size()), false, nullptr};
   plane.data = buffer(Buffer::shared_rows, plane.bytes());
   const int64_t lines = std::max<int64_t>(1, rows_per_job / plane.line()), strips = divide_up(x.h, lines);
@@ -76,6 +68,16 @@ void forward(const Kernels& k, const Image& x, const Filter& filter, const float
       }
     });
   }
+}
+
+std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) { return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel); }
+
+at::Tensor forward(const at::Tensor& from, const void* taps, const at::Tensor& bias, bool relu) {
+  const Kernels& k = *kernels_for(from.scalar_type());
+  const at::Tensor to = empty_image(from.size(0), bias.size(0), 2 * from.size(2), 2 * from.size(3), from.scalar_type());
+  const at::Tensor b = as_float(bias).contiguous();
+  forward(k, image(from), taps, b.data_ptr<float>(), relu, image(to));
+  return to;
 }
 
 // The gradient of one image's output as four planes by parity.
@@ -149,22 +151,41 @@ void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void*
 at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
   TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(0) == x.size(1), "cannot convolve ", x.sizes(), " with ", weight.sizes(),
               "; channels must agree");
-  if (!own_kernels(x, weight)) {
+  if (!own_kernels(x.scalar_type(), weight)) {
     const auto dtype = x.scalar_type();
     const at::Tensor y = at::convolution(x, weight.to(dtype), bias.to(dtype), {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1);
     return relu ? y.relu() : y;
   }
-  const at::Tensor from = channels_adjacent(x), w = as_float(weight), b = as_float(bias).contiguous();
-  at::Tensor y = empty_image(x.size(0), weight.size(1), 2 * x.size(2), 2 * x.size(3), x.scalar_type());
-  forward(*kernels_for(x.scalar_type()), image(from), filter_of(w, true, false), b.data_ptr<float>(), relu, image(y));
-  return y;
+  const at::Tensor w = as_float(weight);
+  const Kernels& k = *kernels_for(x.scalar_type());
+  const auto vectors = output_panels(k, weight.size(1));
+  void* taps = buffer(Buffer::filter, packed_taps_elements(k, vectors, weight.size(0)) * k.element_bytes);
+  pack_taps(k, filter_of(w, true, false), vectors, weight.size(0), taps);
+  return forward(channels_adjacent(x), taps, bias, relu);
+}
+
+at::Tensor upconv_pack(const at::Tensor& weight, at::ScalarType dtype) {
+  if (!own_kernels(dtype, weight)) return {};
+  const at::Tensor w = as_float(weight);
+  const Kernels& k = *kernels_for(dtype);
+  const auto vectors = output_panels(k, weight.size(1));
+  at::Tensor packed = at::empty({packed_taps_elements(k, vectors, weight.size(0))}, at::TensorOptions().dtype(dtype));
+  pack_taps(k, filter_of(w, true, false), vectors, weight.size(0), packed.data_ptr());
+  return packed;
+}
+
+at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
+  const Kernels* k = kernels_for(x.scalar_type());
+  TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() && packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
+              "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
+  return forward(channels_adjacent(x), packed.data_ptr(), bias, relu);
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
                                                            const at::Tensor& weight, const at::Tensor& mask, bool input, bool parameters) {
   const auto dtype = x.scalar_type();
   const int64_t outputs = weight.size(1), inputs = weight.size(0);
-  if (!own_kernels(x, weight)) {
+  if (!own_kernels(x.scalar_type(), weight)) {
     const at::Tensor g = output.defined() ? at::threshold_backward(grad, output, 0) : grad;
     auto [dx, dw, db] = at::convolution_backward(g, x, weight.to(dtype), at::OptionalIntArrayRef(at::IntArrayRef{outputs}), {2, 2}, {1, 1},
                                                  {1, 1}, true, {1, 1}, 1, {input, parameters, parameters});

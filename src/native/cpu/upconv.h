@@ -12,6 +12,10 @@ namespace unet {
 
 at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
 
+// The weights in the form that suits many forward calls with inputs of `dtype`, to replace them; undefined where there is none.
+at::Tensor upconv_pack(const at::Tensor& weight, at::ScalarType dtype);
+at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu);
+
 // Gradients of x (undefined unless `input`), weight and bias (undefined unless `parameters`). `output`, if defined: the ReLU output
 // whose gradient `grad` is. `mask`, if defined: the gradient of x is set to 0 where it is 0.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,

@@ -23,7 +23,7 @@ struct Convolution {
   const float* bias = nullptr;
   bool relu = false;
 };
-// With filters packed before, or with raw filters, transformed on the way.
+// With filters packed before, or with raw filters (with or without `stride_panel`), transformed on the way.
 void convolve(const Convolution&, const PackedFilters*, const Filter* raw);
 
 // dw (float, as a filter bank [output][input]) and, if not null, db[output], of the valid convolution of `inputs` from the gradient
