@@ -111,7 +111,7 @@ impl Config {
         }
 
         Ok(Self {
-            warnings: warnings(mode, args.benchmark, args.xla, given),
+            warnings: warnings(mode, args.benchmark, given),
             exec_mode: mode,
             data_dir,
             model_dir: args.model_dir,
@@ -159,7 +159,7 @@ fn check_benchmark(mode: &ExecMode, warmup_steps: u64, max_steps: u64) -> Result
     Ok(())
 }
 
-fn warnings(mode: ExecMode, benchmark: bool, xla: bool, given: &[String]) -> Vec<String> {
+fn warnings(mode: ExecMode, benchmark: bool, given: &[String]) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut unused = |flag: &str, why: String| {
         if given.iter().any(|name| name == flag) {
@@ -185,9 +185,6 @@ fn warnings(mode: ExecMode, benchmark: bool, xla: bool, given: &[String]) -> Vec
     }
     if !benchmark {
         unused("warmup_steps", "without --benchmark".to_owned());
-    }
-    if xla {
-        warnings.push("--xla changes nothing in this version: libtorch has no XLA".to_owned());
     }
     warnings
 }

@@ -35,11 +35,16 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// Sets up kernels for fixed shapes and the reference's precision of f32.
-pub fn prepare(device: Device) {
-    if device.is_cuda() {
+/// Sets up kernels for fixed shapes and the reference's precision of f32. To be called before any work on the device;
+/// `xla` puts all of it on a stream that can be captured.
+pub fn prepare(device: Device, xla: bool) -> Result<()> {
+    if let Device::Cuda(index) = device {
         Cuda::cudnn_set_benchmark(true);
+        if xla {
+            native::use_own_stream(index)?;
+        }
     }
+    Ok(())
 }
 
 /// Waits until the device has done all work given to it.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use serde::Serialize;
+use tch::Tensor;
 
 use crate::data::batches::Batch;
 use crate::data::stack::TrainingStacks;
@@ -45,18 +46,20 @@ pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, sli
 }
 
 fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {
+    let mut execution = run.execution()?;
     let Run { precision, logger, .. } = run;
     let (mut cross_entropy, mut dice_loss) = (0.0, 0.0);
     logger.start_bar("evaluate", slices.len() as u64, 0);
     for (done, &slice) in slices.iter().enumerate() {
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
-        let losses = tch::no_grad(|| -> Result<Losses> {
-            let logits = net.forward(&batch.images.to_kind(precision.0))?;
-            Ok(loss::losses(&logits, &batch.labels))
-        })?;
-        cross_entropy += losses.cross_entropy.double_value(&[]);
-        dice_loss += losses.dice_loss.double_value(&[]);
+        let work = |[images, labels]: [&Tensor; 2]| {
+            let Losses { cross_entropy, dice_loss } = loss::losses(&net.forward(&images.to_kind(precision.0))?, labels);
+            Ok([cross_entropy, dice_loss])
+        };
+        let losses = tch::no_grad(|| execution.run([&batch.images, &batch.labels], work))?;
+        cross_entropy += losses[0].double_value(&[]);
+        dice_loss += losses[1].double_value(&[]);
         logger.advance(done as u64 + 1);
     }
     logger.end_bar();

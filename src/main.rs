@@ -18,6 +18,7 @@ mod data;
 mod device;
 mod error;
 mod evaluate;
+mod execution;
 mod inspect;
 mod logger;
 mod loss;

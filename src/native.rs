@@ -7,6 +7,10 @@ use anyhow::{Result, anyhow};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+pub use replay::{CpuPlan, CudaGraph, use_own_stream};
+
+mod replay;
+
 unsafe extern "C" {
     fn unet_take_error(text: *mut c_char, size: usize);
     fn unet_fused_adam(

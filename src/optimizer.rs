@@ -30,25 +30,23 @@ impl Adam {
         }
     }
 
-    /// Forgets the gradients, so that the next backward pass writes instead of adding.
-    pub fn zero_grad(&mut self) -> Result<()> {
-        self.params.iter_mut().try_for_each(native::clear_grad)
-    }
-
-    /// The gradients of the last backward pass, in the order of the parameters.
-    pub fn grads(&self) -> Vec<Tensor> {
-        self.params.iter().map(Tensor::grad).collect()
+    /// The gradients of the last backward pass, in the order of the parameters, which forget them: the next pass writes
+    /// instead of adding.
+    pub fn take_grads(&mut self) -> Result<Vec<Tensor>> {
+        let grads = self.params.iter().map(Tensor::grad).collect();
+        self.params.iter_mut().try_for_each(native::clear_grad)?;
+        Ok(grads)
     }
 
     /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes.
     pub fn step(&mut self, grads: &[Tensor], found_inf: &Tensor) -> Result<()> {
         tch::no_grad(|| {
             let applied = found_inf.eq(0.0).to_kind(Kind::Float).squeeze();
-            let step = &self.updates + &applied;
+            // In place: a replayed step finds its count where it was captured.
+            let _ = self.updates.g_add_(&applied);
+            let Self { params, exp_avgs, exp_avg_sqs, updates, options } = self;
             // A skipped first update would divide by 1 - beta^0 = 0: harmless, as nothing is written then.
-            native::fused_adam(&self.params, grads, &self.exp_avgs, &self.exp_avg_sqs, &step, found_inf, self.options)?;
-            self.updates = step;
-            Ok(())
+            native::fused_adam(params, grads, exp_avgs, exp_avg_sqs, updates, found_inf, *options)
         })
     }
 

@@ -7,6 +7,7 @@ use crate::amp::Precision;
 use crate::data::preprocess::{BACKGROUND, resize};
 use crate::data::stack::ImageStack;
 use crate::data::tiff::{SampleKind, StackWriter};
+use crate::execution::Execution;
 use crate::model::unet::Predictor;
 use crate::model_dir::create_parent;
 use crate::run::Run;
@@ -14,6 +15,7 @@ use crate::run::Run;
 /// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
 /// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
 pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result<()> {
+    let mut execution = run.execution()?;
     let Run { config, model_dir, precision, logger, .. } = run;
     let [pages, height, width] = stack.size().map(|side| side as usize);
     create_parent(&model_dir.masks())?;
@@ -33,7 +35,7 @@ pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result
     let mut probability = vec![0f32; height * width];
     logger.start_bar("predict", pages as u64, 0);
     for batch in slices.chunks(config.batch_size) {
-        let background = background_probability(net, &stack.preprocessed(batch), *precision)?;
+        let background = background_probability(&mut execution, net, &stack.preprocessed(batch), *precision)?;
         let background = resize(&background, height as i64, width as i64).to_device(tch::Device::Cpu).contiguous();
         for (index, &slice) in batch.iter().enumerate() {
             background.i((index as i64, 0)).copy_data(&mut probability, height * width);
@@ -54,9 +56,16 @@ pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result
 }
 
 /// Softmax probability of background, `[N, 388, 388]` f32, for `images` `[N, 1, 572, 572]` f32.
-pub fn background_probability(net: &Predictor, images: &Tensor, precision: Precision) -> Result<Tensor> {
-    tch::no_grad(|| {
+pub fn background_probability(
+    execution: &mut Execution,
+    net: &Predictor,
+    images: &Tensor,
+    precision: Precision,
+) -> Result<Tensor> {
+    let work = |[images]: [&Tensor; 1]| {
         let logits = net.forward(&images.to_kind(precision.0))?;
-        Ok(logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND)))
-    })
+        Ok([logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND))])
+    };
+    let [background] = tch::no_grad(|| execution.run([images], work))?;
+    Ok(background)
 }

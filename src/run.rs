@@ -9,6 +9,7 @@ use crate::config::{Benchmark, Config};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
 use crate::data::stack::{ImageStack, TEST_VOLUME, TrainingStacks, describe, stack_path};
+use crate::execution::Execution;
 use crate::logger::Logger;
 use crate::model::unet::UNet;
 use crate::model_dir::ModelDir;
@@ -27,7 +28,7 @@ pub struct Run<'a> {
 /// Carries out `config`.
 pub fn run(config: &Config) -> Result<()> {
     let device = device::select(config.device)?;
-    device::prepare(device);
+    device::prepare(device, config.xla)?;
     let precision = Precision::new(config.amp, device);
     let model_dir = ModelDir::new(&config.model_dir);
     if config.benchmark.is_none() {
@@ -101,11 +102,12 @@ impl Run<'_> {
             let architecture = net.architecture;
             let net = net.prepare_for_prediction(self.precision.0)?;
             let (pages, size, precision) = (stack.pages() as u64, self.config.batch_size as u64, self.precision);
+            let mut execution = self.execution()?;
             let prepare = |number: u64| {
                 let slices: Vec<usize> = (0..size).map(|i| ((number * size + i) % pages) as usize).collect();
                 stack.preprocessed(&slices)
             };
-            let step = |images| predict::background_probability(&net, &images, precision).map(drop);
+            let step = |images| predict::background_probability(&mut execution, &net, &images, precision).map(drop);
             let work = Benchmarked { work: Work::Test, architecture, prepare, step };
             benchmark::benchmark(&mut self, benchmark, work)?;
         }
@@ -122,6 +124,11 @@ impl Run<'_> {
     /// The network that training from the start begins with.
     pub fn fresh_network(&self) -> Result<UNet> {
         UNet::with_fresh_weights(self.config.architecture(), self.config.recipe.seed, self.device)
+    }
+
+    /// How one kind of step is carried out: each kind has its own.
+    pub fn execution(&self) -> Result<Execution> {
+        Execution::new(self.config.xla, self.device)
     }
 
     fn load_weights(&self) -> Result<UNet> {

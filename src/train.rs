@@ -67,12 +67,12 @@ pub fn trainer(run: &Run<'_>) -> Result<Trainer> {
             "--resume_training: the newest checkpoint has made {done} steps already, --max_steps says {asked}; raise it"
         );
     }
-    Ok(Trainer::resume(checkpoint, &config.recipe, run.precision, run.device))
+    Ok(Trainer::resume(checkpoint, &config.recipe, run.precision, run.device, run.execution()?))
 }
 
 /// A trainer that starts anew.
 pub fn new_trainer(run: &Run<'_>) -> Result<Trainer> {
-    Ok(Trainer::new(run.fresh_network()?, &run.config.recipe, run.precision, run.device))
+    Ok(Trainer::new(run.fresh_network()?, &run.config.recipe, run.precision, run.device, run.execution()?))
 }
 
 /// The losses of one step as numbers.

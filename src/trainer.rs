@@ -9,6 +9,7 @@ use crate::checkpoint::{Checkpoint, TrainingState};
 use crate::config::Recipe;
 use crate::data::batches::Batch;
 use crate::data::random::{Purpose, stream};
+use crate::execution::Execution;
 use crate::loss::{self, Losses};
 use crate::model::unet::UNet;
 use crate::optimizer::Adam;
@@ -18,6 +19,7 @@ pub struct Trainer {
     pub net: UNet,
     optimizer: Adam,
     scaler: GradScaler,
+    execution: Execution,
     precision: Precision,
     seed: u64,
     /// Steps made since the start of training, those before a resume included.
@@ -27,12 +29,13 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    pub fn new(net: UNet, recipe: &Recipe, precision: Precision, device: Device) -> Self {
+    pub fn new(net: UNet, recipe: &Recipe, precision: Precision, device: Device, execution: Execution) -> Self {
         let params = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         Self {
             net,
             optimizer: Adam::new(params, recipe.learning_rate, recipe.weight_decay),
             scaler: GradScaler::new(precision, device),
+            execution,
             precision,
             seed: recipe.seed,
             step: 0,
@@ -41,9 +44,15 @@ impl Trainer {
     }
 
     /// A trainer that goes on where `checkpoint` was written.
-    pub fn resume(checkpoint: Checkpoint, recipe: &Recipe, precision: Precision, device: Device) -> Self {
+    pub fn resume(
+        checkpoint: Checkpoint,
+        recipe: &Recipe,
+        precision: Precision,
+        device: Device,
+        execution: Execution,
+    ) -> Self {
         let Checkpoint { state, net, exp_avgs, exp_avg_sqs } = checkpoint;
-        let mut trainer = Self::new(net, recipe, precision, device);
+        let mut trainer = Self::new(net, recipe, precision, device, execution);
         trainer.optimizer.restore(&exp_avgs, &exp_avg_sqs, state.updates);
         trainer.scaler.restore(state.loss_scale, state.growth_tracker);
         trainer.step = state.step;
@@ -55,23 +64,15 @@ impl Trainer {
         // Dropout is libtorch's, which has one generator: it starts anew at a place that the step fixes.
         tch::manual_seed(stream(self.seed, Purpose::Dropout, self.step).random());
 
-        let logits = self.net.forward(&batch.images.to_kind(self.precision.0), true)?;
-        let losses = loss::losses(&logits, &batch.labels);
-        self.update(&losses)?;
-        Ok(losses)
-    }
-
-    /// Backward from `losses`, then the optimiser's update unless a gradient is not finite.
-    fn update(&mut self, losses: &Losses) -> Result<()> {
-        self.optimizer.zero_grad()?;
-        self.scaler.scale(&losses.total()).backward();
-        let grads = self.optimizer.grads();
-        let found_inf = self.scaler.unscale(&grads)?;
-        self.optimizer.step(&grads, found_inf)?;
-        let _ = self.skipped.g_add_(found_inf);
-        self.scaler.update();
+        let Self { net, optimizer, scaler, skipped, execution, precision, .. } = self;
+        let [cross_entropy, dice_loss] = execution.run([&batch.images, &batch.labels], |[images, labels]| {
+            let logits = net.forward(&images.to_kind(precision.0), true)?;
+            let losses = loss::losses(&logits, labels);
+            update(optimizer, scaler, skipped, &losses)?;
+            Ok([losses.cross_entropy.detach(), losses.dice_loss.detach()])
+        })?;
         self.step += 1;
-        Ok(())
+        Ok(Losses { cross_entropy, dice_loss })
     }
 
     /// Steps since the start of the process whose gradients were not finite. Waits for the device.
@@ -90,6 +91,18 @@ impl Trainer {
         let state = TrainingState::new(self.net.architecture, self.step, updates, self.scaler.state());
         ((exp_avgs, exp_avg_sqs), state)
     }
+}
+
+/// Backward from `losses`, then the optimiser's update unless a gradient is not finite. The result are the gradients;
+/// parameters keep none, so that their memory serves the next forward pass.
+fn update(optimizer: &mut Adam, scaler: &mut GradScaler, skipped: &mut Tensor, losses: &Losses) -> Result<Vec<Tensor>> {
+    scaler.scale(&losses.total()).backward();
+    let grads = optimizer.take_grads()?;
+    let found_inf = scaler.unscale(&grads)?;
+    optimizer.step(&grads, found_inf)?;
+    let _ = skipped.g_add_(found_inf);
+    scaler.update();
+    Ok(grads)
 }
 
 #[cfg(test)]
@@ -159,29 +172,37 @@ mod tests {
     }
 
     /// The largest difference of a tensor's gradient from the peer's, relative to its norm, and the tensor.
-    fn worst_gradient(trainer: &Trainer, peer: &PeerStep) -> (f64, String) {
-        let relative = |(name, ours): (String, &Tensor)| {
+    fn worst_gradient(trainer: &Trainer, grads: &[Tensor], peer: &PeerStep) -> (f64, String) {
+        let relative = |((name, _), ours): ((String, &Tensor), &Tensor)| {
             let theirs = peer.grads[&name].to_kind(Kind::Double);
-            let difference = (ours.grad().to_kind(Kind::Double) - &theirs).norm() / theirs.norm();
+            let difference = (ours.to_kind(Kind::Double) - &theirs).norm() / theirs.norm();
             (difference.double_value(&[]), name)
         };
-        trainer.net.parameters().into_iter().map(relative).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
+        trainer.net.parameters().into_iter().zip(grads).map(relative).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
     }
 
-    /// `Trainer::step` without dropout.
-    fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) {
+    fn update_from(trainer: &mut Trainer, losses: &Losses) -> Vec<Tensor> {
+        update(&mut trainer.optimizer, &mut trainer.scaler, &mut trainer.skipped, losses).unwrap()
+    }
+
+    /// `Trainer::step` without dropout; its gradients.
+    fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) -> Vec<Tensor> {
         let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), false).unwrap();
-        trainer.update(&loss::losses(&logits, &batch.labels)).unwrap();
+        update_from(trainer, &loss::losses(&logits, &batch.labels))
+    }
+
+    fn trainer(net: UNet, kind: Kind, xla: bool) -> Trainer {
+        Trainer::new(net, &RECIPE, Precision(kind), Device::Cpu, Execution::new(xla, Device::Cpu).unwrap())
     }
 
     /// In f64, where rounding cannot hide an error nor be blamed for one.
     #[test]
     fn gradients_equal_those_of_pytorch() {
         let batch = two_slices();
-        let mut trainer = Trainer::new(network(16), &RECIPE, Precision(Kind::Double), Device::Cpu);
+        let mut trainer = trainer(network(16), Kind::Double, false);
         let Some(peer) = peer_step(&trainer, &batch, &["--double"]) else { return };
-        step_without_dropout(&mut trainer, &batch);
-        let (difference, name) = worst_gradient(&trainer, &peer);
+        let grads = step_without_dropout(&mut trainer, &batch);
+        let (difference, name) = worst_gradient(&trainer, &grads, &peer);
         assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
     }
 
@@ -191,14 +212,14 @@ mod tests {
     #[test]
     fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
         let batch = two_slices();
-        let mut trainer = Trainer::new(network(64), &RECIPE, Precision(Kind::Float), Device::Cpu);
+        let mut trainer = trainer(network(64), Kind::Float, false);
         let Some(peer) = peer_step(&trainer, &batch, &[]) else { return };
         let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
         let difference = largest_difference(&logits, &peer.logits);
         assert!(difference < 1e-4, "logits differ by {difference}");
 
-        step_without_dropout(&mut trainer, &batch);
-        let (difference, name) = worst_gradient(&trainer, &peer);
+        let grads = step_without_dropout(&mut trainer, &batch);
+        let (difference, name) = worst_gradient(&trainer, &grads, &peer);
         let band = if layers::has_own_kernels(&batch.images) { 1e-2 } else { 2e-3 };
         assert!(difference < band, "gradient of {name} differs by {difference} of its norm");
         let (mut elements, mut differing) = (0, 0.0);
@@ -214,7 +235,7 @@ mod tests {
     #[test]
     fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
         let batch = Batch { images: two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188), labels: Tensor::new() };
-        let mut trainer = Trainer::new(network(2), &RECIPE, Precision(Kind::Float), Device::Cpu);
+        let mut trainer = trainer(network(2), Kind::Float, false);
         trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
         let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
         let loss = |trainer: &Trainer, factor: f64| {
@@ -222,7 +243,7 @@ mod tests {
             Losses { dice_loss: term.zeros_like(), cross_entropy: term }
         };
         let infinite = loss(&trainer, f64::INFINITY);
-        trainer.update(&infinite).unwrap();
+        update_from(&mut trainer, &infinite);
         assert_eq!(trainer.skipped_steps(), 1);
         assert_eq!(trainer.state().1.updates, 0.0);
         assert_eq!(trainer.state().1.loss_scale, 32_768.0);
@@ -230,7 +251,7 @@ mod tests {
             assert_eq!(largest_difference(after, before), 0.0, "{name}");
         }
         let finite = loss(&trainer, 1.0);
-        trainer.update(&finite).unwrap();
+        update_from(&mut trainer, &finite);
         assert_eq!((trainer.skipped_steps(), trainer.state().1.updates), (1, 1.0));
         let changed = trainer.net.parameters().iter().zip(&before).any(|((_, a), b)| largest_difference(a, b) > 0.0);
         assert!(changed);

@@ -55,6 +55,31 @@ UNET_API void unet_exit(int32_t code);
 // Most bytes that tensors of this CUDA device have taken at a time, and most that libtorch has held for them.
 UNET_API int32_t unet_cuda_peak_bytes(int32_t device, int64_t *allocated, int64_t *reserved);
 
+// Planned memory of a step on the CPU (`cpu_plan.cpp`). What tensors this thread makes between begin and end is recorded in the first
+// completed step of a plan and placed as it was then in later ones. Begin and end are called in pairs on one thread, properly
+// nested; a plan may be freed while its tensors live.
+UNET_API int32_t unet_cpu_plan_new(void **plan);
+UNET_API int32_t unet_cpu_plan_begin(void *plan);
+UNET_API int32_t unet_cpu_plan_end(void *plan, int32_t completed);
+UNET_API void unet_cpu_plan_free(void *plan);
+// Of the last step: requests for memory, and those among them that the plan had a place for and could not serve. Bytes of the arena.
+UNET_API void unet_cpu_plan_statistics(const void *plan, int64_t *requests, int64_t *misses, int64_t *bytes);
+// Offsets of `count` tensors that live from event `born` to event `died`; the bytes that all take together.
+UNET_API int32_t unet_cpu_lay_out(size_t count, const int64_t *bytes, const int64_t *born, const int64_t *died, int64_t *offsets,
+                                  int64_t *total);
+
+// Makes this device the current one, and another stream than the default its current one: the default one cannot be captured.
+UNET_API int32_t unet_cuda_use_own_stream(int32_t device);
+
+// CUDA graphs (`cuda/graph.cpp`): what is launched on the current stream between begin and end, autograd's threads included, is
+// recorded and not run. A capture that failed in between is abandoned; in any case the graph is freed.
+UNET_API int32_t unet_cuda_graph_begin(void **graph);
+UNET_API int32_t unet_cuda_graph_end(void *graph);
+UNET_API void unet_cuda_graph_abandon(void *graph);
+// Launches the graph on the current stream, with the present seed of libtorch's default generator. Does not wait for it.
+UNET_API int32_t unet_cuda_graph_replay(void *graph);
+UNET_API void unet_cuda_graph_free(void *graph);
+
 namespace unet {
 // Stores the text of the exception in flight for `unet_take_error`; returns -1.
 int32_t store_error() noexcept;
