@@ -162,7 +162,7 @@ pub struct RunArgs {
     /// Mixed precision: float16 with loss scaling on a GPU, bfloat16 on the CPU
     #[arg(long, visible_alias = "use_amp", help_heading = "Device and precision")]
     pub amp: bool,
-    /// Accepted for the reference's scripts; libtorch has no XLA, and this version warns that it changes nothing
+    /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no XLA
     #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
     pub xla: bool,
 }

@@ -46,6 +46,15 @@ impl Execution {
             Way::Graph(graph) => graph.run(inputs, work),
         }
     }
+
+    /// Of the last step on the CPU; `None` without a plan.
+    #[cfg(test)]
+    pub fn statistics(&self) -> Option<crate::native::Statistics> {
+        match &self.0 {
+            Way::PlannedMemory(plan) => Some(plan.statistics()),
+            _ => None,
+        }
+    }
 }
 
 /// Ordinary steps before one is captured: cuDNN tries its algorithms in them, and what is made on first use is made.

@@ -7,6 +7,8 @@ use anyhow::{Result, anyhow};
 use tch::Tensor;
 use torch_sys::C_tensor;
 
+#[cfg(test)]
+pub use replay::Statistics;
 pub use replay::{CpuPlan, CudaGraph, use_own_stream};
 
 mod replay;

@@ -257,6 +257,25 @@ mod tests {
         assert!(changed);
     }
 
+    /// Autograd's requests come from this thread too, or they would not be in the plan.
+    #[test]
+    fn planned_steps_are_the_same_to_the_bit_and_fit_their_plan() {
+        let batch = two_slices();
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let [mut plain, mut planned] = [false, true].map(|xla| trainer(network(4), kind, xla));
+            for step in 1..=4 {
+                let losses = [&mut plain, &mut planned].map(|trainer| trainer.step(&batch).unwrap().total());
+                assert_eq!(losses[0], losses[1], "step {step}");
+                let statistics = planned.execution.statistics().unwrap();
+                assert!(statistics.requests > 100 && statistics.bytes > 10 << 20, "{statistics:?}");
+                assert_eq!(statistics.misses, 0, "step {step}");
+            }
+            for ((name, a), (_, b)) in plain.net.parameters().iter().zip(planned.net.parameters()) {
+                assert_eq!(largest_difference(a, b), 0.0, "{name}");
+            }
+        }
+    }
+
     #[test]
     fn bfloat16_steps_stay_near_those_of_float32() {
         let batch = two_slices();

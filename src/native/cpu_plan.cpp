@@ -192,7 +192,10 @@ class Plan {
   }
 
   // Memory for the next request of the step; null where the plan has none for it.
-  void *allocate(size_t bytes) { return recording_ ? record(bytes) : place(bytes); }
+  void *allocate(size_t bytes) {
+    const size_t request = next_++;
+    return recording_ ? record(bytes) : place(request, bytes);
+  }
 
   void statistics(int64_t *requests, int64_t *misses, int64_t *bytes) const {
     *requests = static_cast<int64_t>(next_);
@@ -212,10 +215,9 @@ class Plan {
     return registry().add(data, std::move(block));
   }
 
-  void *place(size_t bytes) {
-    const bool known = next_ < places_.size();
-    const Place place = known ? places_[next_] : Place{0, 0};
-    next_++;
+  void *place(size_t request, size_t bytes) {
+    const bool known = request < places_.size();
+    const Place place = known ? places_[request] : Place{0, 0};
     // A smaller batch makes the same requests, only smaller.
     if (bytes <= place.bytes) {
       if (void *data = arena_->take(place.offset, bytes)) return registry().add(data, std::make_unique<PlannedBlock>(arena_, place.offset));

@@ -40,6 +40,7 @@ impl Place {
 
     /// Runs a small network on the CPU: one or two base filters, `data` and `model`, plus `args`.
     pub fn run(&self, args: &str) -> Assert {
+        // The last of a repeated flag counts.
         let mut all = vec!["--data_dir", "data", "--model_dir", "model", "--device", "cpu"];
         all.extend(args.split_whitespace());
         self.unet(&all)
