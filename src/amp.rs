@@ -4,6 +4,8 @@
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
+use crate::cli::AmpDtype;
+use crate::error::UsageError;
 use crate::native;
 
 /// The dtype of activations.
@@ -11,13 +13,21 @@ use crate::native;
 pub struct Precision(pub Kind);
 
 impl Precision {
-    /// f32; with `amp` float16 on a GPU and bfloat16 on the CPU, which computes no faster in float16.
-    pub fn new(amp: bool, device: Device) -> Self {
-        Self(match (amp, device) {
+    /// f32; with `amp` what `dtype` says, by default float16 on a GPU and bfloat16 on the CPU.
+    ///
+    /// Errors: float16 on the CPU, which has no kernels that gain from it.
+    pub fn new(amp: bool, dtype: Option<AmpDtype>, device: Device) -> Result<Self, UsageError> {
+        let on_gpu = device.is_cuda();
+        let default = if on_gpu { AmpDtype::Float16 } else { AmpDtype::Bfloat16 };
+        Ok(Self(match (amp, dtype.unwrap_or(default)) {
             (false, _) => Kind::Float,
-            (true, Device::Cuda(_)) => Kind::Half,
-            (true, _) => Kind::BFloat16,
-        })
+            (true, AmpDtype::Bfloat16) => Kind::BFloat16,
+            (true, AmpDtype::Float16) if on_gpu => Kind::Half,
+            (true, AmpDtype::Float16) => {
+                let message = "--amp_dtype float16 needs a GPU, and this run is on the CPU; use bfloat16";
+                return Err(UsageError::new(message.to_owned()));
+            }
+        }))
     }
 
     pub fn name(self) -> &'static str {

@@ -99,6 +99,18 @@ pub enum DeviceChoice {
     Cuda,
 }
 
+/// The dtype of mixed precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum AmpDtype {
+    /// Needs loss scaling, which --amp then does; GPUs only
+    #[value(alias = "fp16")]
+    Float16,
+    /// The range of float32 with fewer digits
+    #[value(alias = "bf16")]
+    Bfloat16,
+}
+
 /// `unet --data_dir DIR [flags]`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -162,6 +174,12 @@ pub struct RunArgs {
     /// Mixed precision: float16 with loss scaling on a GPU, bfloat16 on the CPU
     #[arg(long, visible_alias = "use_amp", help_heading = "Device and precision")]
     pub amp: bool,
+    /// Dtype of --amp [default: float16 on a GPU, bfloat16 on the CPU]
+    #[arg(long = "amp_dtype", value_name = "DTYPE", value_enum, help_heading = "Device and precision")]
+    pub amp_dtype: Option<AmpDtype>,
+    /// Multiply float32 in full on a GPU; by default convolutions round to TF32, as the reference's
+    #[arg(long = "no_tf32", help_heading = "Device and precision")]
+    pub no_tf32: bool,
     /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no XLA
     #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
     pub xla: bool,

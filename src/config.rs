@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::cli::{self, DeviceChoice, ExecMode, RunArgs};
+use crate::cli::{self, AmpDtype, DeviceChoice, ExecMode, RunArgs};
 use crate::data::preprocess::CLASSES;
 use crate::error::UsageError;
 use crate::model::unet::Architecture;
@@ -25,6 +25,10 @@ pub struct Config {
     pub log_every: u64,
     pub device: DeviceChoice,
     pub amp: bool,
+    /// `None`: the one that suits the device.
+    pub amp_dtype: Option<AmpDtype>,
+    /// Whether a GPU may round the factors of f32 products to TF32.
+    pub tf32: bool,
     pub xla: bool,
     pub batch_size: usize,
     /// Width of the first level; `None` where the flag was not given.
@@ -83,6 +87,7 @@ impl Config {
     /// Errors: the first impossible combination, naming the flags and what to change.
     pub fn new(args: RunArgs, given: &[String]) -> Result<Self, UsageError> {
         let mode = args.exec_mode;
+        let warnings = warnings(mode, &args, given);
         let refuse = |message: String| Err(UsageError::new(message));
         let Some(data_dir) = args.data_dir else {
             return refuse("--data_dir is missing; name the folder with the stacks".to_owned());
@@ -101,6 +106,9 @@ impl Config {
                 "--resume_training goes on with a run, --overwrite discards it; give one of them".to_owned(),
             );
         }
+        if args.amp_dtype.is_some() && !args.amp {
+            return refuse("--amp_dtype chooses the dtype of --amp; add --amp, or leave --amp_dtype out".to_owned());
+        }
         if args.benchmark {
             check_benchmark(&args.exec_mode, args.warmup_steps, args.max_steps)?;
             if args.resume_training || args.overwrite {
@@ -111,7 +119,7 @@ impl Config {
         }
 
         Ok(Self {
-            warnings: warnings(mode, args.benchmark, given),
+            warnings,
             exec_mode: mode,
             data_dir,
             model_dir: args.model_dir,
@@ -122,6 +130,8 @@ impl Config {
             log_every: args.log_every,
             device: args.device,
             amp: args.amp,
+            amp_dtype: args.amp_dtype,
+            tf32: !args.no_tf32,
             xla: args.xla,
             batch_size: args.batch_size as usize,
             base_filters: args.base_filters.map(|n| n as i64),
@@ -159,7 +169,8 @@ fn check_benchmark(mode: &ExecMode, warmup_steps: u64, max_steps: u64) -> Result
     Ok(())
 }
 
-fn warnings(mode: ExecMode, benchmark: bool, given: &[String]) -> Vec<String> {
+fn warnings(mode: ExecMode, args: &RunArgs, given: &[String]) -> Vec<String> {
+    let benchmark = args.benchmark;
     let mut warnings = Vec::new();
     let mut unused = |flag: &str, why: String| {
         if given.iter().any(|name| name == flag) {
@@ -185,6 +196,9 @@ fn warnings(mode: ExecMode, benchmark: bool, given: &[String]) -> Vec<String> {
     }
     if !benchmark {
         unused("warmup_steps", "without --benchmark".to_owned());
+    }
+    if args.amp {
+        unused("no_tf32", "with --amp, which multiplies nothing in float32".to_owned());
     }
     warnings
 }

@@ -35,11 +35,13 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// Sets up kernels for fixed shapes and the reference's precision of f32. To be called before any work on the device;
-/// `xla` puts all of it on a stream that can be captured.
-pub fn prepare(device: Device, xla: bool) -> Result<()> {
+/// Sets up what all work on the device needs; to be called before any. Lets cuDNN choose its kernels by trial, as shapes do
+/// not change. `tf32` lets GPUs that can (Ampere and later) round the factors of f32 products to TF32, as the reference
+/// does. `xla` puts all work on a stream that can be captured.
+pub fn prepare(device: Device, tf32: bool, xla: bool) -> Result<()> {
     if let Device::Cuda(index) = device {
         Cuda::cudnn_set_benchmark(true);
+        native::allow_tf32(tf32)?;
         if xla {
             native::use_own_stream(index)?;
         }
@@ -51,5 +53,19 @@ pub fn prepare(device: Device, xla: bool) -> Result<()> {
 pub fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         Cuda::synchronize(index as i64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// libtorch refuses to compute where its two ways to set TF32 contradict each other.
+    #[test]
+    fn tf32_can_be_turned_on_and_off() {
+        for allow in [true, false, true] {
+            native::allow_tf32(allow).unwrap();
+            assert_eq!(native::tf32_is_allowed().unwrap(), allow);
+        }
     }
 }

@@ -79,6 +79,9 @@ unsafe extern "C" {
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
     fn unet_load_cuda() -> i32;
     fn unet_exit(code: i32) -> !;
+    fn unet_allow_tf32(allow: i32) -> i32;
+    #[cfg(test)]
+    fn unet_tf32_is_allowed(allowed: *mut i32) -> i32;
 }
 
 /// Hyper-parameters of Adam (Kingma and Ba, 2015) with L2 added to the gradient.
@@ -267,6 +270,20 @@ pub fn exit(code: u8) -> ! {
     let _ = std::io::stdout().flush();
     // SAFETY: does not return; nothing in the process is used afterwards.
     unsafe { unet_exit(i32::from(code)) }
+}
+
+/// Whether the GPU's convolutions and matrix products may round factors to TF32. For the whole process.
+pub fn allow_tf32(allow: bool) -> Result<()> {
+    // SAFETY: sets options of libtorch.
+    check(unsafe { unet_allow_tf32(i32::from(allow)) })
+}
+
+#[cfg(test)]
+pub fn tf32_is_allowed() -> Result<bool> {
+    let mut allowed = 0;
+    // SAFETY: writes one integer of ours.
+    check(unsafe { unet_tf32_is_allowed(&mut allowed) })?;
+    Ok(allowed != 0)
 }
 
 /// The tensor that `make` puts into its argument.

@@ -28,8 +28,8 @@ pub struct Run<'a> {
 /// Carries out `config`.
 pub fn run(config: &Config) -> Result<()> {
     let device = device::select(config.device)?;
-    device::prepare(device, config.xla)?;
-    let precision = Precision::new(config.amp, device);
+    let precision = Precision::new(config.amp, config.amp_dtype, device)?;
+    device::prepare(device, config.tf32, config.xla)?;
     let model_dir = ModelDir::new(&config.model_dir);
     if config.benchmark.is_none() {
         refuse_to_lose_results(config, &model_dir)?;
@@ -39,10 +39,13 @@ pub fn run(config: &Config) -> Result<()> {
     for warning in &config.warnings {
         logger.warn(warning);
     }
-    logger.note(&format!("device: {}, {}", device::describe(device), precision.name()));
-    inputs.describe(&logger);
-
+    if !config.tf32 && !device.is_cuda() {
+        logger.warn("--no_tf32 changes nothing on the CPU, which multiplies float32 in full");
+    }
     let run = Run { config, model_dir, device, precision, logger };
+    let tf32 = if run.multiplies_in_tf32() { ", TF32 products" } else { "" };
+    run.logger.note(&format!("device: {}, {}{tf32}", device::describe(device), precision.name()));
+    inputs.describe(&run.logger);
     match config.benchmark {
         Some(benchmark) => run.time(benchmark, &inputs),
         None => run.work(&inputs),
@@ -112,6 +115,11 @@ impl Run<'_> {
             benchmark::benchmark(&mut self, benchmark, work)?;
         }
         Ok(())
+    }
+
+    /// Whether products of f32 numbers are of factors rounded to TF32 (10 bits after the point).
+    pub fn multiplies_in_tf32(&self) -> bool {
+        self.device.is_cuda() && self.config.tf32 && self.precision == Precision(tch::Kind::Float)
     }
 
     /// What the run is made of, told to the log file too.

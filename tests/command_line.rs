@@ -17,6 +17,7 @@ fn the_flags_are_these() {
     flags.dedup();
     let expected = [
         "amp",
+        "amp_dtype",
         "augment",
         "base_filters",
         "batch_size",
@@ -31,6 +32,7 @@ fn the_flags_are_these() {
         "log_every",
         "max_steps",
         "model_dir",
+        "no_tf32",
         "overwrite",
         "resume_training",
         "seed",
@@ -102,6 +104,10 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
         ("--benchmark --exec_mode evaluate --crossvalidation_idx 0", &["--benchmark", "evaluate"]),
         ("--benchmark --max_steps 200", &["--warmup_steps 200", "--max_steps 200"]),
         ("--benchmark --overwrite", &["--benchmark", "--overwrite"]),
+        ("--amp_dtype bfloat16", &["--amp_dtype", "add --amp"]),
+        ("--amp --amp_dtype float8", &["--amp_dtype", "float16", "bfloat16"]),
+        ("--amp --amp_dtype float16", &["--amp_dtype float16", "GPU", "bfloat16"]),
+        ("--amp --amp_dtype fp16", &["--amp_dtype float16", "GPU"]),
     ];
     for (args, words) in cases {
         fails(place.run(args), 2, words);
@@ -110,6 +116,19 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
     fails(place.unet(&[]), 2, &["--data_dir"]);
     fails(place.unet(&["phantom"]), 2, &["--out"]);
     fails(place.unet(&["report"]), 2, &["LOG"]);
+}
+
+#[test]
+fn precision_is_recorded() {
+    let place = Place::new();
+    place.run("--max_steps 1 --base_filters 1 --amp --amp_dtype bf16").success();
+    assert_eq!(place.json("model/config.json")["precision"], "bfloat16");
+    let both = stderr(&place.run("--max_steps 1 --base_filters 1 --amp --no_tf32 --overwrite").success());
+    assert!(both.contains("--no_tf32 changes nothing with --amp"), "{both}");
+    let run = place.run("--max_steps 1 --base_filters 1 --no_tf32 --overwrite").success();
+    assert_eq!(stderr(&run), "warning: --no_tf32 changes nothing on the CPU, which multiplies float32 in full\n");
+    assert_eq!(place.json("model/config.json")["precision"], "float32");
+    assert_eq!(place.json("model/config.json")["tf32"], false);
 }
 
 #[test]

@@ -6,11 +6,27 @@
 
 #include <dlfcn.h>
 
+#include <ATen/Context.h>
 #include <c10/util/Exception.h>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
+
+int32_t unet_allow_tf32(int32_t allow) {
+  return unet::guard([&] {
+    at::globalContext().setAllowTF32CuDNN(allow != 0);
+    at::globalContext().setAllowTF32CuBLAS(allow != 0);
+  });
+}
+
+int32_t unet_tf32_is_allowed(int32_t *allowed) {
+  return unet::guard([&] {
+    const bool convolutions = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
+    TORCH_CHECK(convolutions == at::globalContext().allowTF32CuBLAS(), "cuDNN and cuBLAS differ in TF32");
+    *allowed = convolutions;
+  });
+}
 
 void unet_keep_freed_memory(void) {
 #if defined(__GLIBC__)

@@ -42,6 +42,11 @@ UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x,
 UNET_API int32_t unet_upconv_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
 UNET_API int32_t unet_upconv_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *packed, const at::Tensor *bias);
 
+// Whether f32 convolutions (cuDNN) and matrix products (cuBLAS) may round their factors to TF32.
+UNET_API int32_t unet_allow_tf32(int32_t allow);
+// As convolutions ask it, and as cuBLAS does; an error where the two differ.
+UNET_API int32_t unet_tf32_is_allowed(int32_t *allowed);
+
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);
 
