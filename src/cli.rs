@@ -45,6 +45,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Mean and deviation of Dice and cross entropy over the folds of a cross-validation
     Report(ReportArgs),
+    /// Time each layer of the network on the CPU, beside libtorch's own kernels
+    Layers(LayersArgs),
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +80,28 @@ pub struct ReportArgs {
     /// One file per fold: captured output, log.json or eval.json
     #[arg(value_name = "LOG", required = true)]
     pub logs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct LayersArgs {
+    /// Images in a batch
+    #[arg(long = "batch_size", value_name = "N", default_value_t = 1, value_parser = whole(1..=1024))]
+    pub batch_size: u64,
+    /// Filters of the first level; each level down doubles them
+    #[arg(long = "base_filters", value_name = "N", default_value_t = 64, value_parser = whole(1..=1024))]
+    pub base_filters: u64,
+    /// Mixed precision: bfloat16
+    #[arg(long)]
+    pub amp: bool,
+    /// Forward and backward instead of forward alone
+    #[arg(long)]
+    pub training: bool,
+    /// Timed runs of each layer, of which the median counts; one more comes before them
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(1..=10_000))]
+    pub repeats: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -20,6 +20,7 @@ mod error;
 mod evaluate;
 mod execution;
 mod inspect;
+mod layer_benchmark;
 mod logger;
 mod loss;
 mod model;
@@ -53,6 +54,10 @@ fn carry_out() -> Result<()> {
         Some(Command::Phantom(args)) => phantom::phantom(&args),
         Some(Command::Inspect(args)) => inspect::inspect(&args.data_dir),
         Some(Command::Report(args)) => report::report(&args.logs),
+        Some(Command::Layers(args)) => {
+            native::keep_freed_memory();
+            layer_benchmark::run(&args)
+        }
         None => {
             let config = Config::new(cli.run, &given)?;
             native::keep_freed_memory();

@@ -116,6 +116,8 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
     fails(place.unet(&[]), 2, &["--data_dir"]);
     fails(place.unet(&["phantom"]), 2, &["--out"]);
     fails(place.unet(&["report"]), 2, &["LOG"]);
+    fails(place.unet(&["layers", "--repeats", "0"]), 2, &["--repeats", "1 to 10000"]);
+    fails(place.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
 }
 
 #[test]
@@ -141,4 +143,21 @@ fn flags_that_change_nothing_in_a_mode_are_named() {
         assert!(warned.contains(&format!("warning: {flag} changes nothing")), "{warned}");
     }
     assert_eq!(warned.lines().count(), 4, "{warned}");
+}
+
+#[test]
+fn layers_are_timed_each_by_itself_in_both_directions_and_precisions() {
+    for extra in [&[][..], &["--training"], &["--amp", "--training"], &["--amp"]] {
+        let args = [&["layers", "--base_filters", "2", "--repeats", "1", "--json"], extra].concat();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&Place::new().unet(&args).success())).unwrap();
+        let layers = report["layers"].as_array().unwrap();
+        assert_eq!(layers.len(), 27);
+        for layer in layers.iter().chain([&report["sum"]]) {
+            for key in ["ms", "libtorch_ms"] {
+                assert!(layer[key].as_f64().unwrap() > 0.0, "{layer}");
+            }
+        }
+        let total: f64 = layers.iter().map(|layer| layer["ms"].as_f64().unwrap()).sum();
+        assert!((total - report["sum"]["ms"].as_f64().unwrap()).abs() < 1e-6);
+    }
 }

@@ -1,0 +1,345 @@
+//! `unet layers`: how long each layer of the network takes on the CPU by itself, beside libtorch's own kernels for it.
+//!
+//! Layers get random inputs of the sizes that they have in the network at 572x572 pixels, and run as the network runs them.
+//! Both sides are timed in turn, so that a machine whose speed drifts favours neither. Memory traffic between layers, the
+//! loss and the optimiser are not in here: see `--benchmark`.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::amp::Precision;
+use crate::cli::LayersArgs;
+use crate::data::preprocess::INPUT_SIDE;
+use crate::model::blocks::{Convolution, channels_last};
+use crate::model::layers;
+use crate::native::{self, ReluGradient};
+
+/// As between two layers of the network.
+const GRADIENT: ReluGradient = ReluGradient { input_is_relu: true, output_is_masked: true };
+/// Classes that the head tells apart.
+const CLASSES: i64 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    /// 3x3 convolution; of two inputs with half the channels each if `joins`.
+    Convolution {
+        joins: bool,
+    },
+    Transposed,
+    Pooling,
+    Head,
+}
+
+/// A layer with its place in the network; `side` is that of its input.
+#[derive(Debug)]
+struct Layer {
+    name: String,
+    operation: Operation,
+    inputs: i64,
+    outputs: i64,
+    side: i64,
+}
+
+/// What was measured of one layer, or their sum.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    inputs: i64,
+    outputs: i64,
+    side: i64,
+    /// Of direct convolution, whatever algorithm computes it.
+    gflop: f64,
+    ms: f64,
+    libtorch_ms: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    batch_size: i64,
+    base_filters: i64,
+    precision: &'static str,
+    training: bool,
+    threads: i32,
+    layers: Vec<Row>,
+    sum: Row,
+}
+
+/// Times all layers and prints a table, or JSON.
+pub fn run(args: &LayersArgs) -> Result<()> {
+    let precision = Precision::new(args.amp, Device::Cpu);
+    let (batch_size, base_filters) = (args.batch_size as i64, args.base_filters as i64);
+    let mut rows = Vec::new();
+    for layer in network(base_filters) {
+        let (ms, libtorch_ms) = layer.time(batch_size, precision.0, args.training, args.repeats as usize)?;
+        let gflop = layer.gflop(batch_size, args.training);
+        let Layer { name, inputs, outputs, side, .. } = layer;
+        rows.push(Row { name, inputs, outputs, side, gflop, ms, libtorch_ms });
+    }
+    let sum = sum(&rows);
+    let threads = tch::get_num_threads();
+    let report = Report {
+        batch_size,
+        base_filters,
+        precision: precision.name(),
+        training: args.training,
+        threads,
+        layers: rows,
+        sum,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(())
+}
+
+/// The layers in the order of computation.
+fn network(base_filters: i64) -> Vec<Layer> {
+    let mut layers = Vec::new();
+    let mut side = INPUT_SIDE;
+    let mut add = |name: String, operation, inputs, outputs| {
+        layers.push(Layer { name, operation, inputs, outputs, side });
+        side = match operation {
+            Operation::Convolution { .. } => side - 2,
+            Operation::Transposed => 2 * side,
+            Operation::Pooling => side / 2,
+            Operation::Head => side,
+        };
+    };
+    let (plain, joining) = (Operation::Convolution { joins: false }, Operation::Convolution { joins: true });
+    let mut channels = 1;
+    for level in 0..5 {
+        let filters = base_filters << level;
+        let block = if level < 4 { format!("encoder.{level}") } else { "bottleneck".to_owned() };
+        add(format!("{block}.conv1"), plain, channels, filters);
+        add(format!("{block}.conv2"), plain, filters, filters);
+        if level < 4 {
+            add(format!("{block}.pool"), Operation::Pooling, filters, filters);
+        }
+        channels = filters;
+    }
+    for step in 0..4 {
+        let filters = channels / 2;
+        add(format!("decoder.{step}.up"), Operation::Transposed, channels, filters);
+        add(format!("decoder.{step}.conv1"), joining, channels, filters);
+        add(format!("decoder.{step}.conv2"), plain, filters, filters);
+        channels = filters;
+    }
+    add("head".to_owned(), Operation::Head, channels, CLASSES);
+    layers
+}
+
+impl Layer {
+    /// Billions of floating-point operations, 2 per multiplication and addition; the gradients of input and weights cost as
+    /// much again each, but nothing asks for that of the image.
+    fn gflop(&self, batch_size: i64, training: bool) -> f64 {
+        let products = match self.operation {
+            Operation::Convolution { .. } => 9 * (self.side - 2).pow(2),
+            Operation::Transposed => 9 * self.side.pow(2),
+            Operation::Pooling => 0,
+            Operation::Head => self.side.pow(2),
+        };
+        let passes = if !training { 1 } else { 2 + i64::from(self.side != INPUT_SIDE) };
+        (2 * products * self.inputs * self.outputs * batch_size * passes) as f64 * 1e-9
+    }
+
+    fn convolution(&self) -> Convolution {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let size = match self.operation {
+            Operation::Convolution { .. } => [outputs, inputs, 3, 3],
+            Operation::Transposed => [inputs, outputs, 3, 3],
+            _ => [outputs, inputs, 1, 1],
+        };
+        let float = (Kind::Float, Device::Cpu);
+        let scale = (2.0 / (inputs * size[2] * size[3]) as f64).sqrt();
+        Convolution {
+            weight: channels_last(&(Tensor::randn(size, float) * scale)).set_requires_grad(true),
+            bias: Tensor::zeros([outputs], float).set_requires_grad(true),
+            packed: None,
+        }
+    }
+
+    /// Median milliseconds: as the network computes the layer, and in libtorch's operations.
+    fn time(&self, batch_size: i64, kind: Kind, training: bool, repeats: usize) -> Result<(f64, f64)> {
+        let parts = if self.operation == (Operation::Convolution { joins: true }) { 2 } else { 1 };
+        let size = [batch_size, self.inputs / parts, self.side, self.side];
+        // Half of what a ReLU hands on is 0.
+        let x = || channels_last(&Tensor::randn(size, (Kind::Float, Device::Cpu)).relu().to_kind(kind));
+        let wanted = training && self.side != INPUT_SIDE;
+        let inputs: Vec<Tensor> = (0..parts).map(|_| x().set_requires_grad(wanted)).collect();
+        let mut own = self.convolution();
+        let mut plain = self.convolution();
+        if !training {
+            match self.operation {
+                Operation::Convolution { .. } => own.prepare(&inputs[0], native::pack_conv3x3)?,
+                Operation::Transposed => own.prepare(&inputs[0], native::pack_upconv)?,
+                _ => {}
+            }
+            plain.weight = tch::no_grad(|| plain.weight.to_kind(kind));
+            plain.bias = tch::no_grad(|| plain.bias.to_kind(kind));
+        }
+        let mut times = [Vec::new(), Vec::new()];
+        for repeat in 0..=repeats {
+            for (side, times) in times.iter_mut().enumerate() {
+                let forward = || if side == 0 { self.own(&own, &inputs) } else { Ok(self.libtorch(&plain, &inputs)) };
+                let ms = if training { time_both_ways(forward)? } else { tch::no_grad(|| time_forward(forward))? };
+                if repeat > 0 {
+                    times.push(ms);
+                }
+            }
+        }
+        Ok((median(&mut times[0]), median(&mut times[1])))
+    }
+
+    fn own(&self, convolution: &Convolution, inputs: &[Tensor]) -> Result<Tensor> {
+        let x = &inputs[0];
+        match self.operation {
+            Operation::Convolution { .. } => layers::conv3x3_relu(convolution, x, inputs.get(1), GRADIENT),
+            Operation::Transposed => layers::upconv_relu(convolution, x, GRADIENT),
+            Operation::Pooling => Ok(layers::pool_and_crop(x, self.side / 2, self.side / 2)?.0),
+            Operation::Head => Ok(convolution.forward(x)),
+        }
+    }
+
+    fn libtorch(&self, convolution: &Convolution, inputs: &[Tensor]) -> Tensor {
+        let x = &inputs[0];
+        match self.operation {
+            Operation::Convolution { joins: true } => convolution.forward(&Tensor::cat(inputs, 1)).relu(),
+            Operation::Convolution { joins: false } => convolution.forward(x).relu(),
+            Operation::Transposed => convolution.forward_transposed(x).relu(),
+            Operation::Pooling => x.max_pool2d(2, 2, 0, 1, false),
+            Operation::Head => convolution.forward(x),
+        }
+    }
+}
+
+fn time_forward(forward: impl Fn() -> Result<Tensor>) -> Result<f64> {
+    let start = Instant::now();
+    drop(forward()?);
+    Ok(start.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Forward and backward without the loss between them; its gradient costs backward one pass over the output.
+fn time_both_ways(forward: impl Fn() -> Result<Tensor>) -> Result<f64> {
+    let above = tch::no_grad(|| forward().map(|y| y.randn_like()))?;
+    let start = Instant::now();
+    let y = forward()?;
+    let mut elapsed = start.elapsed();
+    if y.requires_grad() {
+        let loss = (y * above).sum(Kind::Float);
+        let start = Instant::now();
+        loss.backward();
+        elapsed += start.elapsed();
+    }
+    Ok(elapsed.as_secs_f64() * 1e3)
+}
+
+/// `values` is not empty.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn sum(rows: &[Row]) -> Row {
+    let total = |figure: fn(&Row) -> f64| rows.iter().map(figure).sum();
+    Row {
+        name: "sum".to_owned(),
+        inputs: 1,
+        outputs: CLASSES,
+        side: INPUT_SIDE,
+        gflop: total(|row| row.gflop),
+        ms: total(|row| row.ms),
+        libtorch_ms: total(|row| row.libtorch_ms),
+    }
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let work = if self.training { "forward and backward" } else { "forward" };
+        let mut text = format!(
+            "{work}, batch {}, {} filters, {}, {} threads; GFLOP/s as of direct convolution\n\
+             {:<18}{:>6}{:>6}{:>6}{:>9}{:>10}{:>9}{:>13}{:>9}{:>8}\n",
+            self.batch_size,
+            self.base_filters,
+            self.precision,
+            self.threads,
+            "layer",
+            "in",
+            "out",
+            "side",
+            "GFLOP",
+            "unet ms",
+            "GFLOP/s",
+            "libtorch ms",
+            "GFLOP/s",
+            "ratio"
+        );
+        for row in self.layers.iter().chain([&self.sum]) {
+            let Row { name, inputs, outputs, side, gflop, ms, libtorch_ms } = row;
+            let (rate, libtorch_rate, ratio) = (gflop / ms * 1e3, gflop / libtorch_ms * 1e3, libtorch_ms / ms);
+            text += &format!(
+                "{name:<18}{inputs:>6}{outputs:>6}{side:>6}{gflop:>9.2}{ms:>10.2}{rate:>9.0}{libtorch_ms:>13.2}{libtorch_rate:>9.0}{ratio:>8.2}\n"
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counted by a separate script for the full network: 289.556 in convolutions, 25.341 in transposed ones, 0.039 in the head.
+    #[test]
+    fn operations_add_up_to_those_of_the_network() {
+        let layers = network(64);
+        assert_eq!(layers.len(), 18 + 4 + 4 + 1);
+        let forward: f64 = layers.iter().map(|layer| layer.gflop(1, false)).sum();
+        assert!((forward - 314.935).abs() < 0.001, "{forward}");
+        let first = layers[0].gflop(1, false);
+        let training: f64 = layers.iter().map(|layer| layer.gflop(2, true)).sum();
+        assert!((training - 2.0 * (3.0 * forward - first)).abs() < 1e-6, "{training}");
+        let head = layers.last().unwrap();
+        assert_eq!((head.inputs, head.outputs, head.side), (64, 2, 388));
+    }
+
+    #[test]
+    fn the_sum_adds_up_and_the_table_has_a_line_for_each_layer() {
+        let row = |ms: f64| Row {
+            name: "a".to_owned(),
+            inputs: 1,
+            outputs: 2,
+            side: 3,
+            gflop: 1.5,
+            ms,
+            libtorch_ms: 2.0 * ms,
+        };
+        let rows = vec![row(1.0), row(3.0)];
+        let sum = sum(&rows);
+        assert_eq!((sum.gflop, sum.ms, sum.libtorch_ms), (3.0, 4.0, 8.0));
+        let report = Report {
+            batch_size: 1,
+            base_filters: 8,
+            precision: "float32",
+            training: false,
+            threads: 2,
+            layers: rows,
+            sum,
+        };
+        let table = report.table();
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 2 + 2 + 1);
+        assert!(lines[1..].iter().all(|line| line.len() == lines[1].len()), "{table}");
+        assert!(lines[4].starts_with("sum") && lines[4].ends_with("2.00"), "{table}");
+    }
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [5.0]), 5.0);
+    }
+}
