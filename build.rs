@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// Folders whose C++ files make up the shim.
-const SOURCES: [&str; 2] = ["src/native", "src/native/cpu"];
+const SOURCES: [&str; 3] = ["src/native", "src/native/cpu", "src/native/gpu"];
 /// What is compiled besides against a libtorch with CUDA, and against one without: the same functions.
 const CUDA_SOURCES: [&str; 2] = ["src/native/cuda", "src/native/without_cuda"];
 
@@ -96,6 +96,9 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
         files.sort();
         build.files(files);
     }
+    if has_cuda {
+        build.include(embed_kernels()?);
+    }
     // As system headers, so that warnings are about our own code.
     let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include")];
     for folder in libtorch.iter().chain(cuda_headers) {
@@ -103,6 +106,17 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
     }
     build.compile("unet_native");
     Ok(())
+}
+
+/// Makes a header with the text of the CUDA kernels, which are compiled at run time. Returns its folder.
+fn embed_kernels() -> Result<PathBuf> {
+    let path = Path::new(CUDA_SOURCES[0]).join("kernels.cu");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let folder = PathBuf::from(env::var("OUT_DIR").context("cargo did not set OUT_DIR")?);
+    let header = format!("static const char KERNELS_SOURCE[] = R\"source({text})source\";\n");
+    std::fs::write(folder.join("kernels_source.h"), header)
+        .with_context(|| format!("cannot write to '{}'", folder.display()))?;
+    Ok(folder)
 }
 
 /// The functions of `src/native/cuda` are bound when they are first called: `device.rs` loads libtorch_cuda where there

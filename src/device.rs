@@ -60,9 +60,9 @@ pub fn synchronize(device: Device) {
 mod tests {
     use super::*;
 
-    /// libtorch refuses to compute where its two ways to set TF32 contradict each other.
     #[test]
     fn tf32_can_be_turned_on_and_off() {
+        // What it is by default comes last.
         for allow in [true, false, true] {
             native::allow_tf32(allow).unwrap();
             assert_eq!(native::tf32_is_allowed().unwrap(), allow);

@@ -15,10 +15,10 @@ use crate::cli::LayersArgs;
 use crate::data::preprocess::INPUT_SIDE;
 use crate::model::blocks::{Convolution, channels_last};
 use crate::model::layers;
-use crate::native::{self, ReluGradient};
+use crate::native::{self, OutputMask, ReluGradient};
 
 /// As between two layers of the network.
-const GRADIENT: ReluGradient = ReluGradient { input_is_relu: true, output_is_masked: true };
+const GRADIENT: ReluGradient = ReluGradient { input_is_relu: true, output_mask: OutputMask::Convolutions };
 /// Classes that the head tells apart.
 const CLASSES: i64 = 2;
 
@@ -69,7 +69,7 @@ struct Report {
 
 /// Times all layers and prints a table, or JSON.
 pub fn run(args: &LayersArgs) -> Result<()> {
-    let precision = Precision::new(args.amp, Device::Cpu);
+    let precision = Precision::new(args.amp, None, Device::Cpu)?;
     let (batch_size, base_filters) = (args.batch_size as i64, args.base_filters as i64);
     let mut rows = Vec::new();
     for layer in network(base_filters) {
@@ -199,7 +199,8 @@ impl Layer {
         let x = &inputs[0];
         match self.operation {
             Operation::Convolution { .. } => layers::conv3x3_relu(convolution, x, inputs.get(1), GRADIENT),
-            Operation::Transposed => layers::upconv_relu(convolution, x, GRADIENT),
+            // On the CPU the skip connection is only handed on.
+            Operation::Transposed => Ok(layers::upconv_relu(convolution, x, &Tensor::new(), GRADIENT)?.0),
             Operation::Pooling => Ok(layers::pool_and_crop(x, self.side / 2, self.side / 2)?.0),
             Operation::Head => Ok(convolution.forward(x)),
         }

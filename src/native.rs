@@ -4,7 +4,7 @@
 use std::ffi::{CStr, c_char};
 
 use anyhow::{Result, anyhow};
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
 #[cfg(test)]
@@ -75,11 +75,35 @@ unsafe extern "C" {
         packed: *const C_tensor,
         bias: *const C_tensor,
     ) -> i32;
+    fn unet_gpu_conv3x3_relu(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        masked_above: i32,
+    ) -> i32;
+    fn unet_gpu_upconv_relu_join(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        skip: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> i32;
+    fn unet_gpu_pool_and_crop(
+        pooled: *mut *mut C_tensor,
+        crop: *mut *mut C_tensor,
+        x: *const C_tensor,
+        height: i64,
+        width: i64,
+    ) -> i32;
+    #[cfg(test)]
+    fn unet_gpu_compile_kernels(capability: i32, compiled: *mut i32) -> i32;
     fn unet_keep_freed_memory();
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
     fn unet_load_cuda() -> i32;
     fn unet_exit(code: i32) -> !;
     fn unet_allow_tf32(allow: i32) -> i32;
+    fn unet_copy_to_gpu(out: *mut *mut C_tensor, host: *const C_tensor, device: i32) -> i32;
     #[cfg(test)]
     fn unet_tf32_is_allowed(allowed: *mut i32) -> i32;
 }
@@ -149,8 +173,25 @@ pub fn clear_grad(param: &mut Tensor) -> Result<()> {
 pub struct ReluGradient {
     /// The layer's input comes from a ReLU: the layer applies that ReLU's gradient to what it passes down.
     pub input_is_relu: bool,
-    /// All that use the layer's output apply the gradient of its ReLU. Wrong gradients if one does not.
-    pub output_is_masked: bool,
+    /// What applies the gradient of the layer's own ReLU.
+    pub output_mask: OutputMask,
+}
+
+/// What applies the gradient of a layer's own ReLU. Wrong gradients if it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputMask {
+    /// The layer itself.
+    Itself,
+    /// All convolutions that use its output. The GPU's do not, there the layer does it itself.
+    Convolutions,
+    /// Pooling, which alone uses its output.
+    Pooling,
+}
+
+impl ReluGradient {
+    fn masked_above(self) -> bool {
+        self.output_mask != OutputMask::Itself
+    }
 }
 
 /// ReLU of the unpadded 3x3 convolution of `x`, or of `x` and `x2` as if concatenated, on the CPU, with gradients.
@@ -164,7 +205,6 @@ pub fn conv3x3_relu(
     bias: &Tensor,
     gradient: ReluGradient,
 ) -> Result<Tensor> {
-    let ReluGradient { input_is_relu, output_is_masked } = gradient;
     // SAFETY: see `new_tensor`; the inputs are borrowed for the call.
     new_tensor(|out| unsafe {
         unet_conv3x3_relu(
@@ -173,8 +213,8 @@ pub fn conv3x3_relu(
             or_null(x2),
             weight.as_ptr(),
             bias.as_ptr(),
-            i32::from(input_is_relu),
-            i32::from(output_is_masked),
+            i32::from(gradient.input_is_relu),
+            i32::from(gradient.masked_above()),
         )
     })
 }
@@ -182,7 +222,6 @@ pub fn conv3x3_relu(
 /// ReLU of the 3x3 transposed convolution with stride 2 on the CPU, with gradients: `[N, C, H, W]` to
 /// `[N, O, 2H, 2W]`, `weight` `[C, O, 3, 3]`; dtypes as in `conv3x3_relu`.
 pub fn upconv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
-    let ReluGradient { input_is_relu, output_is_masked } = gradient;
     // SAFETY: as in `conv3x3_relu`.
     new_tensor(|out| unsafe {
         unet_upconv_relu(
@@ -190,8 +229,8 @@ pub fn upconv_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGra
             x.as_ptr(),
             weight.as_ptr(),
             bias.as_ptr(),
-            i32::from(input_is_relu),
-            i32::from(output_is_masked),
+            i32::from(gradient.input_is_relu),
+            i32::from(gradient.masked_above()),
         )
     })
 }
@@ -204,6 +243,47 @@ pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Ten
     let pooled = new_tensor(|out| unsafe { unet_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
     // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
     Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
+}
+
+/// The layers of `native/gpu/`, for CUDA: libtorch's convolutions and own passes over memory in between. They compute the
+/// same, more slowly, on the CPU. Shapes as in the functions above; `weight` and `bias` f32 or of x's dtype.
+pub mod gpu {
+    use super::*;
+
+    /// ReLU of the unpadded 3x3 convolution of `x`, with gradients.
+    pub fn conv3x3_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
+        let masked_above = i32::from(gradient.output_mask == OutputMask::Pooling);
+        // SAFETY: as in `conv3x3_relu` above.
+        new_tensor(|out| unsafe {
+            unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), masked_above)
+        })
+    }
+
+    /// ReLU of the 3x3 transposed convolution of `x`, with `skip` concatenated behind it, with gradients.
+    pub fn upconv_relu_join(x: &Tensor, skip: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        // SAFETY: as in `conv3x3_relu` above.
+        new_tensor(|out| unsafe {
+            unet_gpu_upconv_relu_join(out, x.as_ptr(), skip.as_ptr(), weight.as_ptr(), bias.as_ptr())
+        })
+    }
+
+    /// 2x2 max pooling and the centre of `x`, a view, with gradients; applies the gradient of the ReLU that `x` comes from.
+    pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
+        let mut crop = std::ptr::null_mut();
+        // SAFETY: as in `conv3x3_relu` above.
+        let pooled = new_tensor(|out| unsafe { unet_gpu_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
+        // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
+        Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
+    }
+
+    /// Compiles the CUDA kernels for a compute capability such as 90, which needs no GPU. `false` where NVRTC is absent.
+    #[cfg(test)]
+    pub fn compile_kernels(capability: i32) -> Result<bool> {
+        let mut compiled = 0;
+        // SAFETY: writes one integer of ours.
+        check(unsafe { unet_gpu_compile_kernels(capability, &mut compiled) })?;
+        Ok(compiled != 0)
+    }
 }
 
 /// A layer's weights in the form that the CPU kernels multiply with, for inputs of one dtype.
@@ -272,7 +352,17 @@ pub fn exit(code: u8) -> ! {
     unsafe { unet_exit(i32::from(code)) }
 }
 
-/// Whether the GPU's convolutions and matrix products may round factors to TF32. For the whole process.
+/// `host` on `device`, without waiting for a GPU: for the few numbers that a step needs from the host.
+///
+/// Panics where libtorch fails, as the operations of `tch` do.
+pub fn copy_to_device(host: Tensor, device: Device) -> Tensor {
+    let Device::Cuda(index) = device else { return host.to_device(device) };
+    // SAFETY: as in `conv3x3_relu`.
+    new_tensor(|out| unsafe { unet_copy_to_gpu(out, host.as_ptr(), index as i32) })
+        .unwrap_or_else(|error| panic!("cannot copy to {device:?}: {error}"))
+}
+
+/// Whether the GPU's convolutions may round the factors of f32 products to TF32. For the whole process.
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: sets options of libtorch.
     check(unsafe { unet_allow_tf32(i32::from(allow)) })

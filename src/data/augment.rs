@@ -3,9 +3,10 @@
 //! Flip and crop are one affine map, so each image is sampled once; the whole batch in one call on its device.
 
 use rand::{Rng, RngExt};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::preprocess::{INPUT_SIDE, centre, frame, threshold};
+use crate::native::copy_to_device;
 
 /// Largest share of the width or height that a crop takes from one side.
 const MAX_CROP: f64 = 0.3;
@@ -65,8 +66,8 @@ pub fn apply(images: &Tensor, labels: &Tensor, transforms: &[Augmentation]) -> (
     let count = transforms.len() as i64;
     let affine: Vec<f32> = transforms.iter().flat_map(Augmentation::affine).collect();
     let brightness: Vec<f32> = transforms.iter().map(|transform| transform.brightness as f32).collect();
-    let affine = to_device(&affine, device).view([count, 2, 3]);
-    let brightness = to_device(&brightness, device).view([count, 1, 1, 1]);
+    let affine = copy_to_device(Tensor::from_slice(&affine), device).view([count, 2, 3]);
+    let brightness = copy_to_device(Tensor::from_slice(&brightness), device).view([count, 1, 1, 1]);
 
     let grid = Tensor::affine_grid_generator(&affine, [count, 2, INPUT_SIDE, INPUT_SIDE], true);
     let both = Tensor::cat(&[images, &frame(labels)], 1);
@@ -80,21 +81,12 @@ pub fn apply(images: &Tensor, labels: &Tensor, transforms: &[Augmentation]) -> (
 const BILINEAR: i64 = 0;
 const ZEROS_OUTSIDE: i64 = 0;
 
-fn to_device(values: &[f32], device: Device) -> Tensor {
-    let host = Tensor::from_slice(values);
-    match device {
-        // Pinned and asynchronous: the step need not wait for these few numbers.
-        Device::Cuda(_) => host.pin_memory(device).to_device_(device, tch::Kind::Float, true, false),
-        _ => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::preprocess::{MARGIN, OUTPUT_SIDE};
     use crate::data::random::{Purpose, stream};
-    use tch::{IndexOp, Kind};
+    use tch::{Device, IndexOp, Kind};
 
     const SIDE: usize = INPUT_SIDE as usize;
 

@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::preprocess::{BACKGROUND, GreyRange, MEMBRANE};
 use super::tiff::{self, Resolution, Samples};
+use crate::native::copy_to_device;
 
 pub const TRAIN_VOLUME: &str = "train-volume.tif";
 pub const TRAIN_LABELS: &str = "train-labels.tif";
@@ -252,13 +253,7 @@ fn size(stack: &Tensor) -> [i64; 3] {
 
 fn select(stack: &Tensor, slices: &[usize]) -> Tensor {
     let index: Vec<i64> = slices.iter().map(|&slice| slice as i64).collect();
-    let index = Tensor::from_slice(&index);
-    let index = match stack.device() {
-        // Pinned and asynchronous, so that the step does not wait for the copy.
-        device @ Device::Cuda(_) => index.pin_memory(device).to_device_(device, Kind::Int64, true, false),
-        _ => index,
-    };
-    stack.index_select(0, &index)
+    stack.index_select(0, &copy_to_device(Tensor::from_slice(&index), stack.device()))
 }
 
 fn sha256(samples: &Samples) -> String {

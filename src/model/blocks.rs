@@ -10,7 +10,7 @@ use rand::{Rng, RngExt};
 use tch::{Device, Kind, Tensor};
 
 use super::layers;
-use crate::native::{self, PackedFilters, ReluGradient};
+use crate::native::{self, OutputMask, PackedFilters, ReluGradient};
 
 /// A parameter with its path, such as `encoder.0.conv1.weight`.
 pub type Named<'a> = (String, &'a Tensor);
@@ -97,10 +97,9 @@ impl DoubleConvolution {
         })
     }
 
-    /// `x2` counts as concatenated to `x`. `input_is_relu`: x comes from a ReLU; `output_is_masked`: all that use the
-    /// result apply the gradient of its ReLU.
+    /// `x2` counts as concatenated to `x`. `gradient` is about `x` and the result.
     pub fn forward(&self, x: &Tensor, x2: Option<&Tensor>, gradient: ReluGradient) -> Result<Tensor> {
-        let between = ReluGradient { output_is_masked: true, ..gradient };
+        let between = ReluGradient { output_mask: OutputMask::Convolutions, ..gradient };
         let x = layers::conv3x3_relu(&self.conv1, x, x2, between)?;
         layers::conv3x3_relu(&self.conv2, &x, None, ReluGradient { input_is_relu: true, ..gradient })
     }
@@ -134,8 +133,9 @@ impl Up {
 
     /// `x` `[N, in, H, W]` and `skip` `[N, out, 2H, 2W]` to `[N, out, 2H - 4, 2W - 4]`.
     pub fn forward(&self, x: &Tensor, skip: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
-        let x = layers::upconv_relu(&self.up, x, ReluGradient { output_is_masked: true, ..gradient })?;
-        self.convolutions.forward(&x, Some(skip), ReluGradient { input_is_relu: true, ..gradient })
+        let between = ReluGradient { output_mask: OutputMask::Convolutions, ..gradient };
+        let (x, x2) = layers::upconv_relu(&self.up, x, skip, between)?;
+        self.convolutions.forward(&x, x2.as_ref(), ReluGradient { input_is_relu: true, ..gradient })
     }
 
     /// See `Convolution::prepare`.

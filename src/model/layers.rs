@@ -1,4 +1,5 @@
-//! The network's layers on the kernels that suit the device: our own on the CPU (`native/cpu/`), libtorch's elsewhere.
+//! The network's layers on the kernels that suit the device: our own on the CPU (`native/cpu/`), libtorch's with own passes
+//! in between on a GPU (`native/gpu/`), libtorch's operations alone for other dtypes.
 //!
 //! Shapes: N images, C, O channels, H, W pixels. Own kernels take f32 and bfloat16.
 
@@ -18,6 +19,9 @@ pub fn conv3x3_relu(
     gradient: ReluGradient,
 ) -> Result<Tensor> {
     let Convolution { weight, bias, packed } = convolution;
+    if let (true, None) = (has_gpu_layers(x), x2) {
+        return native::gpu::conv3x3_relu(x, weight, bias, gradient);
+    }
     if !has_own_kernels(x) {
         let joined = x2.map(|x2| Tensor::cat(&[x, x2], 1));
         return Ok(convolution.forward(joined.as_ref().unwrap_or(x)).relu_());
@@ -28,24 +32,40 @@ pub fn conv3x3_relu(
     }
 }
 
-/// ReLU of the 3x3 transposed convolution with stride 2: `[N, C, H, W]` to `[N, O, 2H, 2W]`.
-pub fn upconv_relu(convolution: &Convolution, x: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
-    if !has_own_kernels(x) {
-        return Ok(convolution.forward_transposed(x).relu_());
-    }
+/// ReLU of the 3x3 transposed convolution with stride 2: `[N, C, H, W]` to `[N, O, 2H, 2W]`, to be concatenated with
+/// `skip`. A GPU does that on the way, into one tensor; elsewhere both are handed on.
+pub fn upconv_relu(
+    convolution: &Convolution,
+    x: &Tensor,
+    skip: &Tensor,
+    gradient: ReluGradient,
+) -> Result<(Tensor, Option<Tensor>)> {
     let Convolution { weight, bias, packed } = convolution;
-    match packed {
-        Some(packed) => native::upconv_relu_packed(x, packed, bias),
-        None => native::upconv_relu(x, weight, bias, gradient),
+    if has_gpu_layers(x) {
+        return Ok((native::gpu::upconv_relu_join(x, skip, weight, bias)?, None));
     }
+    let up = match packed {
+        Some(packed) => native::upconv_relu_packed(x, packed, bias)?,
+        None if has_own_kernels(x) => native::upconv_relu(x, weight, bias, gradient)?,
+        None => convolution.forward_transposed(x).relu_(),
+    };
+    Ok((up, Some(skip.shallow_clone())))
 }
 
 /// What an encoder level hands on: 2x2 max pooling to the level below, the centre `height` x `width` to the decoder.
 pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
+    if has_gpu_layers(x) {
+        return native::gpu::pool_and_crop(x, height, width);
+    }
     if !has_own_kernels(x) {
         return Ok((x.max_pool2d(2, 2, 0, 1, false), centre_crop(x, height, width)));
     }
     native::pool_and_crop(x, height, width)
+}
+
+/// Whether a layer with this input runs on those of `native/gpu/`.
+pub fn has_gpu_layers(x: &Tensor) -> bool {
+    x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::Half | Kind::BFloat16)
 }
 
 /// Whether a layer with this input runs on the kernels of `native/cpu/`.
@@ -64,6 +84,7 @@ mod tests {
     use tch::IndexOp;
 
     use crate::model::unet::{Architecture, UNet};
+    use crate::native::OutputMask;
 
     /// Distance from `exact`, relative to its norm.
     fn error(found: &Tensor, exact: &Tensor) -> f64 {
@@ -144,7 +165,7 @@ mod tests {
         }
     }
 
-    const MASKED: ReluGradient = ReluGradient { input_is_relu: true, output_is_masked: true };
+    const MASKED: ReluGradient = ReluGradient { input_is_relu: true, output_mask: OutputMask::Convolutions };
 
     fn check_convolution(n: i64, channels: &[i64], outputs: i64, height: i64, width: i64) {
         let total: i64 = channels.iter().sum();
@@ -161,7 +182,9 @@ mod tests {
     fn check_transposed(n: i64, channels: i64, outputs: i64, height: i64, width: i64) {
         let weight = random(&[channels, outputs, 3, 3], (2.0 / (2.25 * channels as f64)).sqrt());
         let bias = random(&[outputs], 0.1);
-        let own = |convolution: &Convolution, x: &[Tensor]| upconv_relu(convolution, &x[0], MASKED).unwrap();
+        let own = |convolution: &Convolution, x: &[Tensor]| {
+            native::upconv_relu(&x[0], &convolution.weight, &convolution.bias, MASKED).unwrap()
+        };
         let plain = |convolution: &Convolution, x: &[Tensor]| convolution.forward_transposed(&x[0]).relu();
         let what = format!("transposed {channels} to {outputs} on {height}x{width}");
         check(&what, own, plain, &[random(&[n, channels, height, width], 1.0).relu()], (&weight, &bias));

@@ -2,5 +2,7 @@
 
 pub mod blocks;
 pub mod flops;
+#[cfg(test)]
+mod gpu_layers_test;
 pub mod layers;
 pub mod unet;

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::blocks::{self, Convolution, DoubleConvolution, Named, Source, Up};
 use super::layers;
 use crate::data::random::{Purpose, stream};
-use crate::native::ReluGradient;
+use crate::native::{OutputMask, ReluGradient};
 
 /// Times that the contracting path halves the image.
 pub const LEVELS: usize = 4;
@@ -106,18 +106,18 @@ impl UNet {
         let mut skips = Vec::with_capacity(LEVELS);
         let mut x = blocks::channels_last(x);
         for (level, block) in self.encoder.iter().enumerate() {
-            // Pooling applies the gradient of the ReLU before it.
-            let gradient = ReluGradient { input_is_relu: false, output_is_masked: true };
+            let gradient = ReluGradient { input_is_relu: false, output_mask: OutputMask::Pooling };
             let (pooled, skip) =
                 layers::pool_and_crop(&block.forward(&x, None, gradient)?, heights[level], widths[level])?;
             x = pooled;
             skips.push(skip);
         }
-        let gradient = ReluGradient { input_is_relu: false, output_is_masked: false };
+        let gradient = ReluGradient { input_is_relu: false, output_mask: OutputMask::Itself };
         x = self.bottleneck.forward(&x, None, gradient)?.dropout(DROPOUT, training);
         for (step, block) in self.decoder.iter().enumerate() {
             // Dropout comes before the first, the head after the last; neither knows of a ReLU.
-            let gradient = ReluGradient { input_is_relu: step > 0, output_is_masked: step + 1 < LEVELS };
+            let output_mask = if step + 1 < LEVELS { OutputMask::Convolutions } else { OutputMask::Itself };
+            let gradient = ReluGradient { input_is_relu: step > 0, output_mask };
             x = block.forward(&x, &skips[LEVELS - 1 - step], gradient)?;
         }
         Ok(self.head.forward(&x))

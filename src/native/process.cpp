@@ -1,4 +1,4 @@
-// Settings of the process that libtorch does not make.
+// Settings of the process, and copies to the GPU that it does not wait for.
 #include "unet_native.h"
 
 #include <cstdio>
@@ -6,7 +6,7 @@
 
 #include <dlfcn.h>
 
-#include <ATen/Context.h>
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 
 #if defined(__GLIBC__)
@@ -14,17 +14,19 @@
 #endif
 
 int32_t unet_allow_tf32(int32_t allow) {
-  return unet::guard([&] {
-    at::globalContext().setAllowTF32CuDNN(allow != 0);
-    at::globalContext().setAllowTF32CuBLAS(allow != 0);
-  });
+  // Not for cuBLAS: the one matrix product of a step makes the coordinates of augmentation, which TF32 would move by a quarter pixel.
+  return unet::guard([&] { at::globalContext().setAllowTF32CuDNN(allow != 0); });
 }
 
 int32_t unet_tf32_is_allowed(int32_t *allowed) {
+  return unet::guard([&] { *allowed = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV); });
+}
+
+int32_t unet_copy_to_gpu(at::Tensor **out, const at::Tensor *host, int32_t device) {
   return unet::guard([&] {
-    const bool convolutions = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
-    TORCH_CHECK(convolutions == at::globalContext().allowTF32CuBLAS(), "cuDNN and cuBLAS differ in TF32");
-    *allowed = convolutions;
+    const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(device));
+    // libtorch keeps the pinned memory until the copy is done, though its tensor is gone.
+    *out = new at::Tensor(host->pin_memory().to(gpu, /*non_blocking=*/true));
   });
 }
 

@@ -34,6 +34,16 @@ UNET_API int32_t unet_upconv_relu(at::Tensor **out, const at::Tensor *x, const a
 UNET_API int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height,
                                     int64_t width);
 
+// The layers of `gpu/layers.h`, with gradients; likewise.
+UNET_API int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,
+                                       int32_t masked_above);
+UNET_API int32_t unet_gpu_upconv_relu_join(at::Tensor **out, const at::Tensor *x, const at::Tensor *skip, const at::Tensor *weight,
+                                           const at::Tensor *bias);
+UNET_API int32_t unet_gpu_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height, int64_t width);
+
+// Compiles the CUDA kernels for compute capability `capability` (75 is 7.5); needs no GPU. `*compiled` is 0 where there is no NVRTC.
+UNET_API int32_t unet_gpu_compile_kernels(int32_t capability, int32_t *compiled);
+
 // Weights in the form that suits many predictions from inputs of the dtype of `like`, in place of the weights; undefined where the
 // layer has no such form. Then the layers with them, without gradients.
 UNET_API int32_t unet_conv3x3_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
@@ -42,10 +52,12 @@ UNET_API int32_t unet_conv3x3_relu_packed(at::Tensor **out, const at::Tensor *x,
 UNET_API int32_t unet_upconv_pack(at::Tensor **out, const at::Tensor *weight, const at::Tensor *like);
 UNET_API int32_t unet_upconv_relu_packed(at::Tensor **out, const at::Tensor *x, const at::Tensor *packed, const at::Tensor *bias);
 
-// Whether f32 convolutions (cuDNN) and matrix products (cuBLAS) may round their factors to TF32.
+// Whether f32 convolutions on a GPU may round their factors to TF32.
 UNET_API int32_t unet_allow_tf32(int32_t allow);
-// As convolutions ask it, and as cuBLAS does; an error where the two differ.
 UNET_API int32_t unet_tf32_is_allowed(int32_t *allowed);
+
+// Copies `host` to a GPU by way of pinned memory, without waiting. (`tch` passes pin_memory an argument that libtorch warns of.)
+UNET_API int32_t unet_copy_to_gpu(at::Tensor **out, const at::Tensor *host, int32_t device);
 
 // Makes glibc keep freed memory instead of handing it back to the system. Does nothing elsewhere.
 UNET_API void unet_keep_freed_memory(void);

@@ -1,0 +1,170 @@
+// Runs the CUDA kernels on the CPU, block by block with a thread for each of theirs, and compares them with loops that were written
+// from their description. Built by tests/cuda_kernels.rs with -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions).
+#include <pthread.h>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+struct Place {
+  unsigned x, y;
+};
+static thread_local Place blockIdx, blockDim, gridDim, threadIdx;
+static pthread_barrier_t barrier;
+
+#define __device__
+#define __forceinline__ inline
+#define __global__
+#define __shared__ static
+static void __syncthreads() { pthread_barrier_wait(&barrier); }
+template <class To, class From>
+static To same_bits(From x) {
+  To result;
+  std::memcpy(&result, &x, sizeof(result));
+  return result;
+}
+static float __uint_as_float(unsigned x) { return same_bits<float>(x); }
+static unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
+
+#include "../../src/native/cuda/kernels.cu"
+
+static_assert(sizeof(Lane) == 16, "a lane is 16 bytes");
+
+template <class Kernel, class... Arguments>
+void run(unsigned grid_x, unsigned grid_y, Kernel kernel, Arguments... arguments) {
+  for (unsigned block = 0; block < grid_x * grid_y; block++) {
+    pthread_barrier_init(&barrier, nullptr, THREADS);
+    std::vector<std::thread> threads;
+    for (unsigned thread = 0; thread < THREADS; thread++)
+      threads.emplace_back([=] {
+        blockIdx = {block % grid_x, block / grid_x};
+        blockDim = {THREADS, 1};
+        gridDim = {grid_x, grid_y};
+        threadIdx = {thread, 0};
+        kernel(arguments...);
+      });
+    for (std::thread& thread : threads) thread.join();
+    pthread_barrier_destroy(&barrier);
+  }
+}
+
+static std::mt19937 generator(1);
+
+// [n, h, w, c] in lanes; element (i, y, x, k) is at ((i * h + y) * w + x) * c + k.
+struct Image {
+  int n, h, w, c;
+  std::vector<Lane> lanes;
+  Image(int n, int h, int w, int c) : n(n), h(h), w(w), c(c), lanes(n * h * w * c / WIDTH) {}
+  Scalar& at(int i, int y, int x, int k) {
+    const int place = ((i * h + y) * w + x) * c + k;
+    return lanes[place / WIDTH].value[place % WIDTH];
+  }
+  float get(int i, int y, int x, int k) { return to_float(at(i, y, x, k)); }
+  // Zeros and equals are frequent, as behind a ReLU; every 97th is NaN where asked for.
+  Image& random(bool nan = false) {
+    std::uniform_int_distribution<int> number(-6, 9);
+    int count = 0;
+    for (Lane& lane : lanes)
+      for (Scalar& x : lane.value)
+        x = from_float(nan && ++count % 97 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::max(0, number(generator)) * 0.37f);
+    return *this;
+  }
+};
+
+static int failures = 0;
+
+void expect(const char* what, float found, float expected, float tolerance = 0) {
+  if (std::isnan(found) == std::isnan(expected) && !(std::fabs(found - expected) > tolerance)) return;
+  if (failures++ < 5) std::printf("%s: found %g, expected %g\n", what, found, expected);
+}
+
+float rounded(float x) { return to_float(from_float(x)); }
+
+void check_bias_relu(int n, int h, int w, int c) {
+  Image x = Image(n, h, w, c).random(true), skip = Image(n, h + 3, w + 2, c).random(), y(n, h, w, c), joined(n, h, w, 2 * c);
+  std::vector<float> bias(c);
+  for (int k = 0; k < c; k++) bias[k] = 0.1f * (k % 13) - 1;
+  const unsigned lanes = c / WIDTH, count = n * h * w * lanes;
+  run(3, 1, bias_relu, x.lanes.data(), bias.data(), y.lanes.data(), count, lanes);
+  // The crop of skip at row 2, column 1.
+  run(2, 1, bias_relu_join, x.lanes.data(), bias.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes, joined.lanes.data(), count, lanes,
+      unsigned(h), unsigned(w), (h + 3) * (w + 2) * lanes, (w + 2) * lanes, lanes);
+  for (int i = 0; i < n; i++)
+    for (int row = 0; row < h; row++)
+      for (int column = 0; column < w; column++)
+        for (int k = 0; k < c; k++) {
+          const float sum = x.get(i, row, column, k) + bias[k], expected = rounded(sum < 0 ? 0 : sum);
+          expect("bias_relu", y.get(i, row, column, k), expected);
+          expect("bias_relu_join", joined.get(i, row, column, k), expected);
+          expect("the joined skip", joined.get(i, row, column, c + k), skip.get(i, row + 2, column + 1, k));
+        }
+}
+
+void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
+  // Both lie in the first half of the channels of larger tensors.
+  Image gradient = Image(n, h, w, 2 * c).random(), y = Image(n, h, w, 2 * c).random(), out(n, h, w, c);
+  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
+  std::vector<float> sums(slabs * c, std::numeric_limits<float>::quiet_NaN());
+  run(slabs, stripes, mask_and_sum, gradient.lanes.data(), 2 * lanes, masked ? y.lanes.data() : nullptr, masked ? 2 * lanes : 0,
+      masked ? out.lanes.data() : nullptr, sums.data(), unsigned(n * h * w), lanes, columns);
+  for (int k = 0; k < c; k++) {
+    double expected = 0;
+    for (int i = 0; i < n; i++)
+      for (int row = 0; row < h; row++)
+        for (int column = 0; column < w; column++) {
+          const float g = masked && y.get(i, row, column, k) == 0 ? 0 : gradient.get(i, row, column, k);
+          expected += g;
+          if (masked) expect("mask_and_sum", out.get(i, row, column, k), g);
+        }
+    float found = 0;
+    for (unsigned slab = 0; slab < slabs; slab++) found += sums[slab * c + k];
+    expect("the sum of mask_and_sum", found, expected, 1e-4f * (1 + std::fabs(expected)));
+  }
+}
+
+void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
+  const int ch = h - 3, cw = w - 1, top = 1, left = 0;
+  Image x = Image(n, h, w, c).random(true), pooled(n, h / 2, w / 2, c), out(n, h, w, c);
+  // The crop's gradient is half of the channels of a larger tensor.
+  Image above = Image(n, h / 2, w / 2, c).random(), crop = Image(n, ch, cw, 2 * c).random();
+  const unsigned lanes = c / WIDTH, count = n * (h / 2) * (w / 2) * lanes, row_lanes = w / 2 * lanes;
+  run(2, 1, max_pool, x.lanes.data(), pooled.lanes.data(), count, lanes, unsigned(h), unsigned(w));
+  run(3, 1, pool_crop_gradient, x.lanes.data(), with_pooled ? above.lanes.data() : nullptr, h / 2 * row_lanes, row_lanes, lanes,
+      with_crop ? crop.lanes.data() : nullptr, ch * cw * 2 * lanes, cw * 2 * lanes, 2 * lanes, out.lanes.data(), count, lanes, unsigned(h),
+      unsigned(w), unsigned(top), unsigned(left), unsigned(ch), unsigned(cw));
+  for (int i = 0; i < n; i++)
+    for (int k = 0; k < c; k++)
+      for (int row = 0; row < h; row++)
+        for (int column = 0; column < w; column++) {
+          const int y0 = row / 2 * 2, x0 = column / 2 * 2;
+          // libtorch's rule: NaN beats all, the last of them; then the first of the largest.
+          int best_y = y0, best_x = x0;
+          for (int yy = y0; yy < y0 + 2; yy++)
+            for (int xx = x0; xx < x0 + 2; xx++)
+              if (std::isnan(x.get(i, yy, xx, k)) || x.get(i, yy, xx, k) > x.get(i, best_y, best_x, k)) best_y = yy, best_x = xx;
+          expect("max_pool", pooled.get(i, row / 2, column / 2, k), x.get(i, best_y, best_x, k));
+          float g = 0;
+          const int cy = row - top, cx = column - left;
+          if (with_crop && cy >= 0 && cy < ch && cx >= 0 && cx < cw) g = crop.get(i, cy, cx, k);
+          if (with_pooled && row == best_y && column == best_x) g = rounded(g + above.get(i, row / 2, column / 2, k));
+          if (x.get(i, row, column, k) == 0) g = 0;
+          expect("pool_crop_gradient", out.get(i, row, column, k), g);
+        }
+}
+
+int main() {
+  for (const int c : {8, 24, 64, 520}) {
+    const int n = c > 100 ? 1 : 2;
+    check_bias_relu(n, 5, 7, c);
+    check_mask_and_sum(n, 5, 7, c, true);
+    check_mask_and_sum(n, 3, 5, c, false);
+    check_pool(n, 6, 10, c, true, true);
+    check_pool(1, 4, 6, c, true, false);
+    check_pool(1, 4, 6, c, false, true);
+  }
+  if (failures) std::printf("%d values differ\n", failures);
+  return failures ? 1 : 0;
+}
