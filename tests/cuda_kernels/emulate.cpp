@@ -85,18 +85,19 @@ float rounded(float x) { return to_float(from_float(x)); }
 
 void check_bias_relu(int n, int h, int w, int c) {
   Image x = Image(n, h, w, c).random(true), skip = Image(n, h + 3, w + 2, c).random(), y(n, h, w, c), joined(n, h, w, 2 * c);
-  std::vector<float> bias(c);
-  for (int k = 0; k < c; k++) bias[k] = 0.1f * (k % 13) - 1;
+  std::vector<Biases> biases(c / WIDTH);
+  const auto bias = [&](int k) -> float& { return biases[k / WIDTH].value[k % WIDTH]; };
+  for (int k = 0; k < c; k++) bias(k) = 0.1f * (k % 13) - 1;
   const unsigned lanes = c / WIDTH, count = n * h * w * lanes;
-  run(3, 1, bias_relu, x.lanes.data(), bias.data(), y.lanes.data(), count, lanes);
+  run(3, 1, bias_relu, x.lanes.data(), biases.data(), y.lanes.data(), count, lanes);
   // The crop of skip at row 2, column 1.
-  run(2, 1, bias_relu_join, x.lanes.data(), bias.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes, joined.lanes.data(), count, lanes,
+  run(2, 1, bias_relu_join, x.lanes.data(), biases.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes, joined.lanes.data(), count, lanes,
       unsigned(h), unsigned(w), (h + 3) * (w + 2) * lanes, (w + 2) * lanes, lanes);
   for (int i = 0; i < n; i++)
     for (int row = 0; row < h; row++)
       for (int column = 0; column < w; column++)
         for (int k = 0; k < c; k++) {
-          const float sum = x.get(i, row, column, k) + bias[k], expected = rounded(sum < 0 ? 0 : sum);
+          const float sum = x.get(i, row, column, k) + bias(k), expected = rounded(sum < 0 ? 0 : sum);
           expect("bias_relu", y.get(i, row, column, k), expected);
           expect("bias_relu_join", joined.get(i, row, column, k), expected);
           expect("the joined skip", joined.get(i, row, column, c + k), skip.get(i, row + 2, column + 1, k));

@@ -62,12 +62,25 @@ std::vector<std::string> nvrtc_paths() {
   return paths;
 }
 
+// NVRTC looks for a library of its own by name, in folders that need not have its own. Once loaded it is found; cuDNN, which compiles
+// fused convolutions with NVRTC, gains from that too.
+void load_builtins(void* library) {
+  Dl_info nvrtc;
+  if (!dladdr(dlsym(library, "nvrtcVersion"), &nvrtc)) return;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(nvrtc.dli_fname).parent_path(), ignored)) {
+    const std::string file = entry.path().filename();
+    if (file.rfind("libnvrtc-builtins.so", 0) == 0) dlopen(entry.path().c_str(), RTLD_NOW | RTLD_GLOBAL);
+  }
+}
+
 const std::optional<Nvrtc>& nvrtc() {
   static const std::optional<Nvrtc> loaded = []() -> std::optional<Nvrtc> {
     void* library = nullptr;
     for (const std::string& path : nvrtc_paths())
       if ((library = dlopen(path.c_str(), RTLD_NOW))) break;
     if (!library) return std::nullopt;
+    load_builtins(library);
     Nvrtc n;
     n.create = find<std::remove_pointer_t<decltype(n.create)>>(library, "nvrtcCreateProgram");
     n.compile = find<std::remove_pointer_t<decltype(n.compile)>>(library, "nvrtcCompileProgram");

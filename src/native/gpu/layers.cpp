@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdio>
 
+#include "kernels.h"
 #include "passes.h"
 
 namespace unet::gpu {
@@ -19,7 +20,10 @@ constexpr auto CHANNELS_LAST = at::MemoryFormat::ChannelsLast;
 // training too, where it reads its output's memory once more, is for a measurement to say.
 bool use_fused(const Tensor& x) {
   const bool training = at::GradMode::is_enabled();
-  return x.is_cuda() && (kernels() == Kernels::fused || (kernels() == Kernels::own && !training));
+  if (!x.is_cuda() || kernels() == Kernels::aten || (kernels() == Kernels::own && training)) return false;
+  // Asked for what it loads: cuDNN, too, compiles with NVRTC.
+  kernels_are_ready(x);
+  return true;
 }
 
 // cuDNN has no fused kernel for every dtype, shape and GPU; undefined where it has none.
