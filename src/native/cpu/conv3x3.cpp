@@ -125,7 +125,10 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   const at::Tensor g = channels_adjacent(grad), own = output.defined() ? channels_adjacent(output) : output, f = as_float(weight);
   const at::Tensor tensors[2] = {empty_image(n, first, h, w, dtype), second ? empty_image(n, second, h, w, dtype) : at::Tensor()};
   const at::Tensor masks[2] = {mask.defined() ? channels_adjacent(mask) : mask, mask2.defined() ? channels_adjacent(mask2) : mask2};
-  Convolution convolution{*kernels_for(dtype), {image(g)}};
+  // In floats in either dtype: with tiles rounded to bf16, gradients came out 1.8 times as far from the exact ones as those of direct
+  // convolution in bf16. In floats it is 0.7 times, for a quarter more time: their larger tiles make up for most of it.
+  const Kernels& k = dtype == at::kBFloat16 ? *kernels_f32_on_bf16() : *kernels_for(dtype);
+  Convolution convolution{k, {image(g)}};
   Image own_mask, output_masks[2];
   if (own.defined()) own_mask = image(own), convolution.input_mask = &own_mask;
   convolution.pad = 2;

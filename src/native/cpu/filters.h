@@ -285,6 +285,14 @@ void pool_gradient(const void* const x[4], const void* pooled, const void* const
   });
 }
 
+// The convolution's kernels alone.
+template <class T>
+constexpr Kernels convolution_table(const char* name) {
+  return {name, sizeof(typename T::Element), panel, T::tile, (T::tile + 2) * (T::tile + 2), tiles_to_panel<T, false>,
+          tiles_to_panel<T, true>, output<T>, filter<T>, filter_gradient<T>, multiply<T>, multiply_transposed<T>,
+          nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+}
+
 template <class T>
 constexpr Kernels table(const char* name) {
   return {name, sizeof(typename T::Element), panel, T::tile, (T::tile + 2) * (T::tile + 2), tiles_to_panel<T, false>,

@@ -47,4 +47,11 @@ const Kernels* kernels_bf16() {
   return nullptr;
 }
 
+const Kernels* kernels_f32_on_bf16() {
+#if defined(__x86_64__)
+  if (kernels_bf16()) return &avx512_f32_on_bf16;
+#endif
+  return nullptr;
+}
+
 }  // namespace unet

@@ -88,10 +88,13 @@ const Kernels& kernels_f32();
 // Null where the CPU has no bf16 dot product: callers then use ATen.
 const Kernels* kernels_bf16();
 
-// One table per translation unit.
+// For bf16 images too, but computing in floats; only what a convolution needs. Null as above.
+const Kernels* kernels_f32_on_bf16();
+
+// The tables, each made by the translation unit of its instruction set.
 extern const Kernels generic_f32;
 #if defined(__x86_64__)
-extern const Kernels avx2_f32, avx512_f32, avx512_bf16;
+extern const Kernels avx2_f32, avx512_f32, avx512_bf16, avx512_f32_on_bf16;
 #endif
 
 }  // namespace unet

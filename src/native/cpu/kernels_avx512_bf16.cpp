@@ -14,6 +14,7 @@
 #include "filters.h"
 
 namespace unet {
+const Kernels avx512_f32_on_bf16 = convolution_table<F32OnBF16>("avx512 on bf16 images");
 const Kernels avx512_bf16 = table<BF16>("avx512-bf16");
 }
 #if defined(__clang__)

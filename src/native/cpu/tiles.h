@@ -61,7 +61,7 @@ UNET_INLINE void each_vector(int64_t channels, const F& f) {
 
 // values[point] of one tile: B^T d B, or A g A^T if `is_gradient`.
 template <class T, bool is_gradient, bool masked, int side>
-UNET_INLINE void transform(const Patch<typename T::Element, side>& patch, const Patch<typename T::Element, side>& mask, int64_t c,
+UNET_INLINE void transform(const Patch<typename T::Pixel, side>& patch, const Patch<typename T::Pixel, side>& mask, int64_t c,
                            int64_t n, Vector* values) {
   typedef Winograd<T::tile> W;
   constexpr int alpha = W::alpha;
@@ -89,7 +89,7 @@ void transform_tiles(const Image& x, const Image* mask, const Tiles& tiles, int6
                      typename T::Element* v, int64_t stride, bool paired) {
   typedef Winograd<T::tile> W;
   constexpr int points = W::alpha * W::alpha, side = is_gradient ? T::tile : W::alpha;
-  typedef Patch<typename T::Element, side> P;
+  typedef Patch<typename T::Pixel, side> P;
   const bool pairs = paired && T::elements_per_word == 2;
   const int64_t rows_at_once = pairs ? 2 : 1, padding = is_gradient ? 0 : tiles.pad;
   for (int64_t row = 0; row < count; row += rows_at_once) {
@@ -128,7 +128,7 @@ template <class T>
 void output(const float* p, int64_t stride, const Tiles& tiles, int64_t first, int64_t count, Channels channels, const float* bias,
             bool relu, const Image* mask, const Image& y) {
   typedef Winograd<T::tile> W;
-  typedef typename T::Element Element;
+  typedef typename T::Pixel Element;
   constexpr int m = T::tile, alpha = W::alpha;
   for (int64_t row = 0; row < count; ++row) {
     const Position at = position<m>(tiles, first + row);

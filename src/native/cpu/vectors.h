@@ -31,14 +31,21 @@ UNET_INLINE Vector where_positive(Vector mask, Vector v) { return mask <= 0.f ? 
 
 // A float element takes a word to itself.
 struct F32 {
-  typedef float Element;
+  typedef float Pixel;    // in images
+  typedef float Element;  // in panels
   typedef float Word;
   static constexpr int elements_per_word = 1, tile = 4;
   UNET_INLINE Vector multiply_add(Vector sum, float a, Vector b) { return sum + a * b; }
 };
 
 #if UNET_BF16
+// Computes on bf16 images in floats.
+struct F32OnBF16 : F32 {
+  typedef uint16_t Pixel;
+};
+
 struct BF16 {
+  typedef uint16_t Pixel;
   typedef uint16_t Element;
   typedef uint32_t Word;
   static constexpr int elements_per_word = 2, tile = 2;
