@@ -61,6 +61,15 @@ fn hand_made_stacks_are_read() {
 }
 
 #[test]
+fn an_unknown_instruction_set_is_refused() {
+    let place = Place::new();
+    let mut command = assert_cmd::Command::cargo_bin("unet").unwrap();
+    let args = "--data_dir data --model_dir model --device cpu --max_steps 1 --base_filters 1".split(' ');
+    let run = command.current_dir(place.path(".")).env("UNET_CPU_ISA", "sse").args(args).assert();
+    fails(run, 1, &["UNET_CPU_ISA", "'sse'", "avx2"]);
+}
+
+#[test]
 fn missing_folders_and_stacks_are_named() {
     let place = Place::new();
     fails(place.unet(&["--data_dir", "nowhere", "--model_dir", "model"]), 1, &["no folder 'nowhere'", "--data_dir"]);

@@ -7,6 +7,9 @@ namespace {
 
 enum class Plan { winograd, first_layer, aten };
 
+// Fewer outputs fill too small a part of the first layer's vectors to be faster forward than ATen.
+constexpr int64_t least_first_outputs = 32;
+
 Plan plan(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
   const Kernels* k = kernels_for(dtype);
   if (!k) return Plan::aten;
@@ -108,9 +111,12 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& 
       const Filter raw = filter_of(w, false, false);
       return forward(in, nullptr, &raw, bias, relu);
     }
-    case Plan::first_layer: return first_layer(in.x, as_float(weight), as_float(bias), relu);
-    default: return aten_forward(in, weight, bias, relu);
+    case Plan::first_layer:
+      if (weight.size(0) >= least_first_outputs) return first_layer(in.x, as_float(weight), as_float(bias), relu);
+      break;
+    case Plan::aten: break;
   }
+  return aten_forward(in, weight, bias, relu);
 }
 
 std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& weight,

@@ -3,26 +3,36 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <c10/util/Exception.h>
+
 namespace unet {
 namespace {
 
 enum Isa { generic, avx2, avx512 };
+constexpr const char* names[] = {"generic", "avx2", "avx512"};
 
-Isa choose() {
+// What this CPU can run at best.
+Isa best() {
 #if defined(__x86_64__)
-  Isa best = generic;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = avx2;
-  if (best == avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    best = avx512;
-  const char* wanted = std::getenv("UNET_CPU_ISA");
-  if (!wanted) return best;
-  if (!std::strcmp(wanted, "generic")) return generic;
-  if (!std::strcmp(wanted, "avx2") && best >= avx2) return avx2;
-  return best;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return generic;
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+  return wide ? avx512 : avx2;
 #else
   return generic;
 #endif
+}
+
+Isa choose() {
+  const char* wanted = std::getenv("UNET_CPU_ISA");
+  // With "aten", which is read elsewhere, only tests come here.
+  if (!wanted || !*wanted || !std::strcmp(wanted, "aten")) return best();
+  for (const Isa isa : {generic, avx2, avx512}) {
+    if (std::strcmp(wanted, names[isa])) continue;
+    TORCH_CHECK(isa <= best(), "UNET_CPU_ISA is '", wanted, "', which this CPU cannot run; use '", names[best()], "' or unset it");
+    return isa;
+  }
+  TORCH_CHECK(false, "UNET_CPU_ISA is '", wanted, "'; use avx512, avx2, generic or aten, or unset it");
 }
 
 Isa isa() {
@@ -33,10 +43,12 @@ Isa isa() {
 }  // namespace
 
 const Kernels& kernels_f32() {
+  const Isa chosen = isa();
 #if defined(__x86_64__)
-  if (isa() == avx512) return avx512_f32;
-  if (isa() == avx2) return avx2_f32;
+  if (chosen == avx512) return avx512_f32;
+  if (chosen == avx2) return avx2_f32;
 #endif
+  (void)chosen;
   return generic_f32;
 }
 
