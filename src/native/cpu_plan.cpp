@@ -39,6 +39,8 @@ class Mapping {
   Mapping &operator=(const Mapping &) = delete;
 
   char *data() const { return static_cast<char *>(base_) + align_; }
+  // What was asked for and may be used.
+  size_t bytes() const { return bytes_ < HUGE_PAGE ? bytes_ : bytes_ - HUGE_PAGE; }
 
  private:
   static constexpr size_t HUGE_PAGE = size_t{2} << 20;
@@ -48,10 +50,61 @@ class Mapping {
   void *base_;
 };
 
+// Memory for large tensors while a step is recorded. Freed pieces serve again, as pages fresh from the system are dear; but only as
+// many are kept as the most that was in use at a time leaves room for, so that a recording takes no more memory than its step.
+class Pool {
+ public:
+  std::unique_ptr<Mapping> take(size_t bytes) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_ptr<Mapping> piece;
+    // A quarter larger than needed at most.
+    const auto kept = kept_.lower_bound(bytes);
+    if (kept != kept_.end() && kept->first <= bytes + bytes / 4) {
+      piece = std::move(kept->second);
+      kept_bytes_ -= kept->first;
+      kept_.erase(kept);
+    } else {
+      piece = std::make_unique<Mapping>(bytes);
+    }
+    used_bytes_ += piece->bytes();
+    most_used_bytes_ = std::max(most_used_bytes_, used_bytes_);
+    while (used_bytes_ + kept_bytes_ > most_used_bytes_) {
+      const auto largest = std::prev(kept_.end());
+      kept_bytes_ -= largest->first;
+      kept_.erase(largest);
+    }
+    return piece;
+  }
+  // On whatever thread the tensor is freed.
+  void give_back(std::unique_ptr<Mapping> piece) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const size_t bytes = piece->bytes();
+    used_bytes_ -= bytes;
+    if (closed_) return;
+    kept_bytes_ += bytes;
+    kept_.emplace(bytes, std::move(piece));
+  }
+  // Keeps nothing from now on.
+  void close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    kept_.clear();
+    kept_bytes_ = 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::multimap<size_t, std::unique_ptr<Mapping>> kept_;
+  size_t used_bytes_ = 0, kept_bytes_ = 0, most_used_bytes_ = 0;
+  bool closed_ = false;
+};
+
 // Lifetimes of the tensors of one step, in the order of their requests. Tensors share it, for some outlive the step.
 class Recording {
  public:
   static constexpr int64_t ALIVE = -1;
+
+  Pool pool;
 
   size_t born(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -111,10 +164,13 @@ struct RecordedBlock final : Block {
     if (bytes < LARGE) {
       small = c10::GetDefaultCPUAllocator()->allocate(bytes);
     } else {
-      large = std::make_unique<Mapping>(bytes);
+      large = recording->pool.take(bytes);
     }
   }
-  ~RecordedBlock() override { recording->died(index); }
+  ~RecordedBlock() override {
+    recording->died(index);
+    if (large) recording->pool.give_back(std::move(large));
+  }
   void *data() const { return large ? large->data() : small.get(); }
 
   // glibc's own threshold.
@@ -187,6 +243,7 @@ class Plan {
     active = outer_;
     running_ = false;
     const auto recording = std::exchange(recording_, nullptr);
+    if (recording) recording->pool.close();
     // A step that failed is no example for others: the next one is recorded.
     if (recording && completed) make_places(recording->lifetimes());
   }
