@@ -94,7 +94,8 @@ impl StackWriter {
         let write = |cause| TiffError::Write { path: path.to_owned(), cause };
         let file = AtomicFile::create(path).map_err(write)?;
         let copy = file.file().try_clone().map_err(write)?;
-        let compression = Compression::Deflate(DeflateLevel::Balanced);
+        // A better level makes probabilities 3 % smaller and a prediction of the full network a fifth slower.
+        let compression = Compression::Deflate(DeflateLevel::Fast);
         let encoder = if big {
             TiffEncoder::new_big(copy).map(|e| Encoder::Big(e.with_compression(compression)))
         } else {
