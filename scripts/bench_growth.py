@@ -2,11 +2,10 @@
 """How the time per image grows with batch size, number of slices and slice size; started by scripts/bench_growth.sh.
 
 Writes OUT/growth.json and OUT/growth.png. Slices are those of `unet phantom`, repeated or cut to what is asked for.
-A level line is linear growth of the whole; a falling one is better. Lines of slice size are per million pixels.
+A level line is linear growth of the whole; a falling one is better. Against the side of a slice, linear in pixels is a slope of 2.
 """
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -85,14 +84,14 @@ def measure(a, folder):
     curve('side of a slice, pixels', f'whole prediction, {a.small} filters', a.sizes,
           lambda size: whole_run(a, folder / f'size{size}', 30))
     curve('side of a slice, pixels', f'training step, {a.small} filters', a.sizes,
-          lambda size: statistics.median(benchmark(a, folder / f'size{size}', 'train', 1, a.small)[:1]))
+          lambda size: benchmark(a, folder / f'size{size}', 'train', 1, a.small)[0])
     return curves
 
 
 def plot(curves, path):
     import matplotlib
     matplotlib.use('Agg')
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
     panels = list(dict.fromkeys(curve['panel'] for curve in curves))
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), layout='constrained')
     for axis, panel in zip(axes, panels):
@@ -101,7 +100,9 @@ def plot(curves, path):
                 axis.plot(*zip(*curve['points']), marker='o', label=curve['label'])
         axis.set(xlabel=panel, ylabel='seconds per image', xscale='log', yscale='log')
         axis.set_xticks(sorted({x for curve in curves if curve['panel'] == panel for x, _ in curve['points']}))
-        axis.get_xaxis().set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        axis.get_xaxis().set_major_formatter(ticker.ScalarFormatter())
+        axis.get_yaxis().set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.get_yaxis().set_major_formatter(ticker.FormatStrFormatter('%g'))
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(fontsize='small')
