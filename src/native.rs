@@ -11,6 +11,7 @@ use torch_sys::C_tensor;
 pub use replay::Statistics;
 pub use replay::{CpuPlan, CudaGraph, use_own_stream};
 
+pub mod gpu;
 mod replay;
 
 unsafe extern "C" {
@@ -75,29 +76,6 @@ unsafe extern "C" {
         packed: *const C_tensor,
         bias: *const C_tensor,
     ) -> i32;
-    fn unet_gpu_conv3x3_relu(
-        out: *mut *mut C_tensor,
-        x: *const C_tensor,
-        weight: *const C_tensor,
-        bias: *const C_tensor,
-        masked_above: i32,
-    ) -> i32;
-    fn unet_gpu_upconv_relu_join(
-        out: *mut *mut C_tensor,
-        x: *const C_tensor,
-        skip: *const C_tensor,
-        weight: *const C_tensor,
-        bias: *const C_tensor,
-    ) -> i32;
-    fn unet_gpu_pool_and_crop(
-        pooled: *mut *mut C_tensor,
-        crop: *mut *mut C_tensor,
-        x: *const C_tensor,
-        height: i64,
-        width: i64,
-    ) -> i32;
-    #[cfg(test)]
-    fn unet_gpu_compile_kernels(capability: i32, compiled: *mut i32) -> i32;
     fn unet_keep_freed_memory();
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
     fn unet_load_cuda() -> i32;
@@ -243,47 +221,6 @@ pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Ten
     let pooled = new_tensor(|out| unsafe { unet_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
     // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
     Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
-}
-
-/// The layers of `native/gpu/`, for CUDA: libtorch's convolutions and own passes over memory in between. They compute the
-/// same, more slowly, on the CPU. Shapes as in the functions above; `weight` and `bias` f32 or of x's dtype.
-pub mod gpu {
-    use super::*;
-
-    /// ReLU of the unpadded 3x3 convolution of `x`, with gradients.
-    pub fn conv3x3_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
-        let masked_above = i32::from(gradient.output_mask == OutputMask::Pooling);
-        // SAFETY: as in `conv3x3_relu` above.
-        new_tensor(|out| unsafe {
-            unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), masked_above)
-        })
-    }
-
-    /// ReLU of the 3x3 transposed convolution of `x`, with `skip` concatenated behind it, with gradients.
-    pub fn upconv_relu_join(x: &Tensor, skip: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        // SAFETY: as in `conv3x3_relu` above.
-        new_tensor(|out| unsafe {
-            unet_gpu_upconv_relu_join(out, x.as_ptr(), skip.as_ptr(), weight.as_ptr(), bias.as_ptr())
-        })
-    }
-
-    /// 2x2 max pooling and the centre of `x`, a view, with gradients; applies the gradient of the ReLU that `x` comes from.
-    pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
-        let mut crop = std::ptr::null_mut();
-        // SAFETY: as in `conv3x3_relu` above.
-        let pooled = new_tensor(|out| unsafe { unet_gpu_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
-        // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
-        Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
-    }
-
-    /// Compiles the CUDA kernels for a compute capability such as 90, which needs no GPU. `false` where NVRTC is absent.
-    #[cfg(test)]
-    pub fn compile_kernels(capability: i32) -> Result<bool> {
-        let mut compiled = 0;
-        // SAFETY: writes one integer of ours.
-        check(unsafe { unet_gpu_compile_kernels(capability, &mut compiled) })?;
-        Ok(compiled != 0)
-    }
 }
 
 /// A layer's weights in the form that the CPU kernels multiply with, for inputs of one dtype.

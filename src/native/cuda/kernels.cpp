@@ -22,12 +22,11 @@
 namespace unet::gpu {
 namespace {
 
-// A function of a library that was opened at run time.
+// Puts a function of a library that was opened at run time into `function`.
 template <class Function>
-Function* find(void* library, const char* name) {
-  void* found = dlsym(library, name);
-  TORCH_CHECK(found, "no ", name, " in the library");
-  return reinterpret_cast<Function*>(found);
+void find(void* library, const char* name, Function*& function) {
+  function = reinterpret_cast<Function*>(dlsym(library, name));
+  TORCH_CHECK(function, "no ", name, " in the library");
 }
 
 // What is used of nvrtc.h, whose types are opaque; it is not among the headers that a build needs.
@@ -82,13 +81,13 @@ const std::optional<Nvrtc>& nvrtc() {
     if (!library) return std::nullopt;
     load_builtins(library);
     Nvrtc n;
-    n.create = find<std::remove_pointer_t<decltype(n.create)>>(library, "nvrtcCreateProgram");
-    n.compile = find<std::remove_pointer_t<decltype(n.compile)>>(library, "nvrtcCompileProgram");
-    n.log_size = find<std::remove_pointer_t<decltype(n.log_size)>>(library, "nvrtcGetProgramLogSize");
-    n.log = find<std::remove_pointer_t<decltype(n.log)>>(library, "nvrtcGetProgramLog");
-    n.cubin_size = find<std::remove_pointer_t<decltype(n.cubin_size)>>(library, "nvrtcGetCUBINSize");
-    n.cubin = find<std::remove_pointer_t<decltype(n.cubin)>>(library, "nvrtcGetCUBIN");
-    n.destroy = find<std::remove_pointer_t<decltype(n.destroy)>>(library, "nvrtcDestroyProgram");
+    find(library, "nvrtcCreateProgram", n.create);
+    find(library, "nvrtcCompileProgram", n.compile);
+    find(library, "nvrtcGetProgramLogSize", n.log_size);
+    find(library, "nvrtcGetProgramLog", n.log);
+    find(library, "nvrtcGetCUBINSize", n.cubin_size);
+    find(library, "nvrtcGetCUBIN", n.cubin);
+    find(library, "nvrtcDestroyProgram", n.destroy);
     return n;
   }();
   return loaded;
@@ -140,12 +139,12 @@ const Driver& driver() {
     void* library = dlopen("libcuda.so.1", RTLD_NOW);
     TORCH_CHECK(library, "no libcuda.so.1");
     Driver d;
-    d.load = find<std::remove_pointer_t<decltype(d.load)>>(library, "cuModuleLoadData");
-    d.function = find<std::remove_pointer_t<decltype(d.function)>>(library, "cuModuleGetFunction");
-    d.launch = find<std::remove_pointer_t<decltype(d.launch)>>(library, "cuLaunchKernel");
-    d.current_context = find<std::remove_pointer_t<decltype(d.current_context)>>(library, "cuCtxGetCurrent");
-    d.primary_context = find<std::remove_pointer_t<decltype(d.primary_context)>>(library, "cuDevicePrimaryCtxRetain");
-    d.set_context = find<std::remove_pointer_t<decltype(d.set_context)>>(library, "cuCtxSetCurrent");
+    find(library, "cuModuleLoadData", d.load);
+    find(library, "cuModuleGetFunction", d.function);
+    find(library, "cuLaunchKernel", d.launch);
+    find(library, "cuCtxGetCurrent", d.current_context);
+    find(library, "cuDevicePrimaryCtxRetain", d.primary_context);
+    find(library, "cuCtxSetCurrent", d.set_context);
     return d;
   }();
   return loaded;

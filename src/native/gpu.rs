@@ -1,0 +1,69 @@
+//! The layers of `native/gpu/`, for CUDA: libtorch's convolutions and own passes over memory in between. They compute the
+//! same, more slowly, on the CPU. Shapes as in the functions of `native`; `weight` and `bias` f32 or of x's dtype.
+
+use anyhow::Result;
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+#[cfg(test)]
+use super::check;
+use super::{OutputMask, ReluGradient, new_tensor};
+
+unsafe extern "C" {
+    fn unet_gpu_conv3x3_relu(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        masked_above: i32,
+    ) -> i32;
+    fn unet_gpu_upconv_relu_join(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        skip: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> i32;
+    fn unet_gpu_pool_and_crop(
+        pooled: *mut *mut C_tensor,
+        crop: *mut *mut C_tensor,
+        x: *const C_tensor,
+        height: i64,
+        width: i64,
+    ) -> i32;
+    #[cfg(test)]
+    fn unet_gpu_compile_kernels(capability: i32, compiled: *mut i32) -> i32;
+}
+
+/// ReLU of the unpadded 3x3 convolution of `x`, with gradients.
+pub fn conv3x3_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
+    let masked_above = i32::from(gradient.output_mask == OutputMask::Pooling);
+    // SAFETY: as in `native::conv3x3_relu`.
+    new_tensor(|out| unsafe { unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), masked_above) })
+}
+
+/// ReLU of the 3x3 transposed convolution of `x`, with `skip` concatenated behind it, with gradients.
+pub fn upconv_relu_join(x: &Tensor, skip: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    // SAFETY: as in `native::conv3x3_relu`.
+    new_tensor(|out| unsafe {
+        unet_gpu_upconv_relu_join(out, x.as_ptr(), skip.as_ptr(), weight.as_ptr(), bias.as_ptr())
+    })
+}
+
+/// 2x2 max pooling and the centre of `x`, a view, with gradients; applies the gradient of the ReLU that `x` comes from.
+pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
+    let mut crop = std::ptr::null_mut();
+    // SAFETY: as in `native::conv3x3_relu`.
+    let pooled = new_tensor(|out| unsafe { unet_gpu_pool_and_crop(out, &mut crop, x.as_ptr(), height, width) })?;
+    // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
+    Ok((pooled, unsafe { Tensor::from_ptr(crop) }))
+}
+
+/// Compiles the CUDA kernels for a compute capability such as 90, which needs no GPU. `false` where NVRTC is absent.
+#[cfg(test)]
+pub fn compile_kernels(capability: i32) -> Result<bool> {
+    let mut compiled = 0;
+    // SAFETY: writes one integer of ours.
+    check(unsafe { unet_gpu_compile_kernels(capability, &mut compiled) })?;
+    Ok(compiled != 0)
+}
