@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 const LIBTORCH_VERSION: &str = "2.11.0";
 
 /// Folders whose C++ files make up the shim.
-const SOURCES: [&str; 3] = ["src/native", "src/native/cpu", "src/native/gpu"];
+const SOURCES: [&str; 4] = ["src/native", "src/native/cpu", "src/native/gpu", "src/native/distributed"];
+/// Headers of gloo that libtorch includes and does not bring.
+const GLOO_DECLARATIONS: &str = "src/native/distributed/gloo_declarations";
 /// What is compiled besides against a libtorch with CUDA, and against one without: the same functions.
 const CUDA_SOURCES: [&str; 2] = ["src/native/cuda", "src/native/without_cuda"];
 
@@ -100,7 +102,7 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
         build.include(embed_kernels()?);
     }
     // As system headers, so that warnings are about our own code.
-    let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include")];
+    let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include"), GLOO_DECLARATIONS.into()];
     for folder in libtorch.iter().chain(cuda_headers) {
         build.flag("-isystem").flag(folder);
     }

@@ -1,16 +1,19 @@
 //! Safe calls into `src/native/`, for what `tch` does not bind. The one module with `unsafe`.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::NonNull;
 
 use anyhow::{Result, anyhow};
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
+pub use distributed::{Address, ProcessGroup, Reducer, Store};
 #[cfg(test)]
 pub use replay::Statistics;
-pub use replay::{CpuPlan, CudaGraph, use_own_stream};
+pub use replay::{CpuPlan, CudaGraph, use_cuda_device};
 
+mod distributed;
 pub mod gpu;
 mod replay;
 
@@ -323,6 +326,13 @@ fn new_tensor(make: impl FnOnce(*mut *mut C_tensor) -> i32) -> Result<Tensor> {
 
 fn or_null(tensor: Option<&Tensor>) -> *const C_tensor {
     tensor.map_or(std::ptr::null(), Tensor::as_ptr)
+}
+
+/// The object that `make` puts into its argument.
+fn made(make: impl FnOnce(*mut *mut c_void) -> i32) -> Result<NonNull<c_void>> {
+    let mut object = std::ptr::null_mut();
+    check(make(&mut object))?;
+    NonNull::new(object).ok_or_else(|| anyhow!("libtorch: nothing was made"))
 }
 
 fn pointers(tensors: &[Tensor]) -> Vec<*mut C_tensor> {

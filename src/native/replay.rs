@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use anyhow::Result;
 
-use super::check;
+use super::{check, made};
 
 unsafe extern "C" {
     fn unet_cpu_plan_new(plan: *mut *mut c_void) -> i32;
@@ -14,7 +14,7 @@ unsafe extern "C" {
     fn unet_cpu_plan_free(plan: *mut c_void);
     #[cfg(test)]
     fn unet_cpu_plan_statistics(plan: *const c_void, requests: *mut i64, misses: *mut i64, bytes: *mut i64);
-    fn unet_cuda_use_own_stream(device: i32) -> i32;
+    fn unet_cuda_use_device(device: i32, own_stream: i32) -> i32;
     fn unet_cuda_graph_begin(graph: *mut *mut c_void) -> i32;
     fn unet_cuda_graph_end(graph: *mut c_void) -> i32;
     fn unet_cuda_graph_abandon(graph: *mut c_void);
@@ -94,11 +94,11 @@ impl Drop for CpuStep {
     }
 }
 
-/// Makes this CUDA device the current one and gives it a stream that can be captured. To be called before any other work
-/// on the device, on the thread that does it.
-pub fn use_own_stream(device: usize) -> Result<()> {
+/// Makes this CUDA device the current one, with `own_stream` on a stream that can be captured. To be called before any
+/// other work on the device, on the thread that does it.
+pub fn use_cuda_device(device: usize, own_stream: bool) -> Result<()> {
     // SAFETY: sets what is current on this thread.
-    check(unsafe { unet_cuda_use_own_stream(device as i32) })
+    check(unsafe { unet_cuda_use_device(device as i32, i32::from(own_stream)) })
 }
 
 /// Kernels that are launched together (`cuda/graph.cpp`).
@@ -138,13 +138,6 @@ impl Drop for CudaGraph {
         // SAFETY: the graph is ours; the shim waits for a replay in progress.
         unsafe { unet_cuda_graph_free(self.0.as_ptr()) }
     }
-}
-
-/// The object that `make` puts into its argument.
-fn made(make: impl FnOnce(*mut *mut c_void) -> i32) -> Result<NonNull<c_void>> {
-    let mut object = std::ptr::null_mut();
-    check(make(&mut object))?;
-    NonNull::new(object).ok_or_else(|| anyhow::anyhow!("libtorch: nothing was made"))
 }
 
 #[cfg(test)]
@@ -385,7 +378,7 @@ mod tests {
     fn a_graph_fails_where_there_is_no_gpu() {
         if !tch::Cuda::is_available() {
             assert!(CudaGraph::capture(|| Ok(())).is_err());
-            assert!(use_own_stream(0).is_err());
+            assert!(use_cuda_device(0, true).is_err());
         }
     }
 }

@@ -85,8 +85,8 @@ UNET_API void unet_cpu_plan_statistics(const void *plan, int64_t *requests, int6
 UNET_API int32_t unet_cpu_lay_out(size_t count, const int64_t *bytes, const int64_t *born, const int64_t *died, int64_t *offsets,
                                   int64_t *total);
 
-// Makes this device the current one, and another stream than the default its current one: the default one cannot be captured.
-UNET_API int32_t unet_cuda_use_own_stream(int32_t device);
+// Makes this device the current one; with `own_stream` another stream than the default its current one: the default one cannot be captured.
+UNET_API int32_t unet_cuda_use_device(int32_t device, int32_t own_stream);
 
 // CUDA graphs (`cuda/graph.cpp`): what is launched on the current stream between begin and end, autograd's threads included, is
 // recorded and not run. A capture that failed in between is abandoned; in any case the graph is freed.
@@ -96,6 +96,36 @@ UNET_API void unet_cuda_graph_abandon(void *graph);
 // Launches the graph on the current stream, with the present seed of libtorch's default generator. Does not wait for it.
 UNET_API int32_t unet_cuda_graph_replay(void *graph);
 UNET_API void unet_cuda_graph_free(void *graph);
+
+// A store of keys and values that all ranks reach at `host`:`port`; this process serves it if `is_server`. `prefix`: of our keys where
+// another program serves it, else empty. Waits for the server, and the server for `size` ranks, `timeout_ms` at most, which bounds
+// every later call on the store and its groups too.
+typedef struct unet_store unet_store;
+UNET_API int32_t unet_store_new(unet_store **out, const char *host, uint16_t port, int32_t is_server, const char *prefix, int32_t size,
+                                int64_t timeout_ms);
+UNET_API void unet_store_free(unet_store *store);
+UNET_API int32_t unet_store_set(unet_store *store, const char *key, const uint8_t *bytes, size_t count);
+// The value of `key` as a new u8 tensor; waits until there is one.
+UNET_API int32_t unet_store_get(unet_store *store, const char *key, at::Tensor **out);
+
+// The processes that met at `store`, each with its `rank`: connected by NCCL if `on_cuda`, else by Gloo. All call the same functions.
+typedef struct unet_group unet_group;
+UNET_API int32_t unet_group_new(unet_group **out, const unet_store *store, int32_t rank, int32_t size, int32_t on_cuda);
+UNET_API void unet_group_free(unet_group *group);
+// Rank 0's values to all ranks, in place.
+UNET_API int32_t unet_group_broadcast(unet_group *group, size_t count, at::Tensor *const *tensors);
+// The sum over ranks, in place, of a contiguous tensor.
+UNET_API int32_t unet_group_all_reduce_sum(unet_group *group, at::Tensor *tensor);
+// Every rank's `tensor` to rank 0, into `count` tensors in the order of ranks; `count` is 0 on the others.
+UNET_API int32_t unet_group_gather(unet_group *group, const at::Tensor *tensor, size_t count, at::Tensor *const *out);
+
+// Averages the gradients of `params` over the ranks while the backward pass runs (`distributed/reducer.cpp`). Call `before_forward` and
+// `before_backward` in each step.
+typedef struct unet_reducer unet_reducer;
+UNET_API int32_t unet_reducer_new(unet_reducer **out, unet_group *group, size_t count, at::Tensor *const *params);
+UNET_API void unet_reducer_free(unet_reducer *reducer);
+UNET_API int32_t unet_reducer_before_forward(unet_reducer *reducer);
+UNET_API int32_t unet_reducer_before_backward(unet_reducer *reducer);
 
 namespace unet {
 // Stores the text of the exception in flight for `unet_take_error`; returns -1.

@@ -13,11 +13,12 @@ namespace {
 at::cuda::CUDAGraph *graph_of(void *graph) { return static_cast<at::cuda::CUDAGraph *>(graph); }
 }  // namespace
 
-int32_t unet_cuda_use_own_stream(int32_t device) {
+int32_t unet_cuda_use_device(int32_t device, int32_t own_stream) {
   return unet::guard([&] {
-    // The graph, its stream and the generator of random numbers are those of the current device.
-    c10::cuda::set_device(static_cast<c10::DeviceIndex>(device));
-    c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, static_cast<c10::DeviceIndex>(device)));
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    // NCCL's communicator, a graph, its stream and the generator of random numbers are those of the current device.
+    c10::cuda::set_device(index);
+    if (own_stream) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index));
   });
 }
 

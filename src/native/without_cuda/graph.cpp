@@ -8,7 +8,7 @@ int32_t fail() {
 }
 }  // namespace
 
-int32_t unet_cuda_use_own_stream(int32_t) { return fail(); }
+int32_t unet_cuda_use_device(int32_t, int32_t) { return fail(); }
 int32_t unet_cuda_graph_begin(void **) { return fail(); }
 int32_t unet_cuda_graph_end(void *) { return fail(); }
 int32_t unet_cuda_graph_replay(void *) { return fail(); }
