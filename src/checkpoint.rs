@@ -40,12 +40,23 @@ struct WeightsHeader {
 pub struct TrainingState {
     pub format: u32,
     pub architecture: Architecture,
-    /// Steps made.
-    pub step: u64,
+    #[serde(flatten)]
+    pub progress: Progress,
     /// Adam's updates; fewer than `step` where float16 overflowed.
     pub updates: f64,
     pub loss_scale: f64,
     pub growth_tracker: i64,
+}
+
+/// How far training has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimiser steps made since the start of training, those before a resume included.
+    pub step: u64,
+    /// Batches trained on, of all ranks together: what `--max_steps` counts.
+    pub batches: u64,
+    /// Samples trained on: where the order of samples goes on.
+    pub samples: u64,
 }
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
@@ -94,7 +105,7 @@ pub fn save(folder: &Path, net: &UNet, moments: (&[Tensor], &[Tensor]), state: &
         tensors.push((format!("exp_avg.{name}"), Saved::new(&moments.0[index])));
         tensors.push((format!("exp_avg_sq.{name}"), Saved::new(&moments.1[index])));
     }
-    write(&checkpoint_path(folder, state.step), tensors, state)
+    write(&checkpoint_path(folder, state.progress.step), tensors, state)
 }
 
 /// Reads the newest checkpoint of `folder`.
@@ -129,9 +140,24 @@ pub fn discard(folder: &Path) -> io::Result<()> {
     }
 }
 
+impl Checkpoint {
+    /// Tensors for `state` without their values, for ranks that get those from rank 0.
+    pub fn empty(state: TrainingState, device: Device) -> Result<Self> {
+        let net = UNet::with_fresh_weights(state.architecture, 0, device)?;
+        let zeros = || net.parameters().iter().map(|(_, tensor)| tch::no_grad(|| tensor.zeros_like())).collect();
+        let (exp_avgs, exp_avg_sqs) = (zeros(), zeros());
+        Ok(Self { state, net, exp_avgs, exp_avg_sqs })
+    }
+}
+
 impl TrainingState {
-    pub fn new(architecture: Architecture, step: u64, updates: f64, (loss_scale, growth_tracker): (f64, i64)) -> Self {
-        Self { format: FORMAT, architecture, step, updates, loss_scale, growth_tracker }
+    pub fn new(
+        architecture: Architecture,
+        progress: Progress,
+        updates: f64,
+        (loss_scale, growth_tracker): (f64, i64),
+    ) -> Self {
+        Self { format: FORMAT, architecture, progress, updates, loss_scale, growth_tracker }
     }
 }
 

@@ -167,7 +167,7 @@ pub struct RunArgs {
     /// Fold whose slices are kept for validation, 0 to 4; without it all slices are trained on
     #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=4), help_heading = "Training")]
     pub crossvalidation_idx: Option<u64>,
-    /// Optimiser steps (batches); with --benchmark the steps timed, warm-up included
+    /// Batches to train on, shared among processes; with --benchmark the steps timed, warm-up included
     #[arg(long = "max_steps", value_name = "N", default_value_t = 1000, value_parser = whole(1..=1_000_000_000), help_heading = "Training")]
     pub max_steps: u64,
     /// Images per step on each GPU
@@ -207,6 +207,13 @@ pub struct RunArgs {
     /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no XLA
     #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
     pub xla: bool,
+
+    /// Processes to start on this machine, one GPU each; on the CPU each gets its share of the threads
+    #[arg(long = "nproc_per_node", value_name = "N", value_parser = whole(1..=1024), help_heading = "Several GPUs")]
+    pub nproc_per_node: Option<u64>,
+    /// Seconds that a process waits for the others, at the start and later
+    #[arg(long = "dist_timeout", value_name = "SECONDS", default_value_t = 600, value_parser = whole(1..=604_800), help_heading = "Several GPUs")]
+    pub dist_timeout: u64,
 }
 
 /// Flags that only training reads. Given with another mode they get a warning.

@@ -1,6 +1,7 @@
 //! The checked configuration of a run. Nothing after this file sees a flag or a raw string.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -30,6 +31,10 @@ pub struct Config {
     /// Whether a GPU may round the factors of f32 products to TF32.
     pub tf32: bool,
     pub xla: bool,
+    /// Processes to start on this machine; `None`: this one works itself.
+    pub nproc_per_node: Option<usize>,
+    /// How long a process waits for the others.
+    pub dist_timeout: Duration,
     pub batch_size: usize,
     /// Width of the first level; `None` where the flag was not given.
     pub base_filters: Option<i64>,
@@ -41,6 +46,7 @@ pub struct Config {
 /// What decides the weights that training makes, apart from data, width, batch size and device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recipe {
+    /// Batches of all ranks together.
     pub max_steps: u64,
     pub learning_rate: f64,
     pub weight_decay: f64,
@@ -133,6 +139,8 @@ impl Config {
             amp_dtype: args.amp_dtype,
             tf32: !args.no_tf32,
             xla: args.xla,
+            nproc_per_node: args.nproc_per_node.map(|n| n as usize),
+            dist_timeout: Duration::from_secs(args.dist_timeout),
             batch_size: args.batch_size as usize,
             base_filters: args.base_filters.map(|n| n as i64),
             recipe: Recipe {

@@ -4,18 +4,21 @@ use anyhow::{Result, bail};
 use tch::{Cuda, Device};
 
 use crate::cli::DeviceChoice;
+use crate::distributed::environment::Place;
 use crate::native;
 
-/// The device for `choice`.
+/// The device for `choice` of the process at `place`: each on a machine has a GPU of its own.
 ///
-/// Errors: `cuda` where there is no usable GPU.
-pub fn select(choice: DeviceChoice) -> Result<Device> {
+/// Errors: `cuda` where there is no usable GPU; fewer GPUs than processes.
+pub fn select(choice: DeviceChoice, place: Option<&Place>) -> Result<Device> {
     if choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu);
     }
     let loaded = native::load_cuda();
     match choice {
-        _ if loaded.is_ok() && Cuda::is_available() => Ok(Device::Cuda(0)),
+        _ if loaded.is_ok() && Cuda::is_available() => {
+            Ok(Device::Cuda(gpu_index(place, Cuda::device_count() as usize)?))
+        }
         DeviceChoice::Cuda => {
             let reason = loaded.err().map_or_else(|| "the driver shows none".to_owned(), |error| error.to_string());
             bail!(
@@ -24,6 +27,21 @@ pub fn select(choice: DeviceChoice) -> Result<Device> {
             )
         }
         _ => Ok(Device::Cpu),
+    }
+}
+
+/// Which of `count` visible GPUs is that of `place`.
+fn gpu_index(place: Option<&Place>, count: usize) -> Result<usize> {
+    match place {
+        None => Ok(0),
+        Some(place) if place.local_rank < count => Ok(place.local_rank),
+        // Slurm may show each process its own GPU alone.
+        Some(place) if count == 1 && place.local_size.is_none() => Ok(0),
+        Some(place) => bail!(
+            "process {} of this machine needs a GPU of its own, but {count} are visible; start at most {count} here, \
+             or use --device cpu",
+            place.local_rank
+        ),
     }
 }
 
@@ -42,9 +60,7 @@ pub fn prepare(device: Device, tf32: bool, xla: bool) -> Result<()> {
     if let Device::Cuda(index) = device {
         Cuda::cudnn_set_benchmark(true);
         native::allow_tf32(tf32)?;
-        if xla {
-            native::use_own_stream(index)?;
-        }
+        native::use_cuda_device(index, xla)?;
     }
     Ok(())
 }
@@ -59,6 +75,19 @@ pub fn synchronize(device: Device) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::native::Address;
+
+    #[test]
+    fn each_process_of_a_machine_has_its_own_gpu() {
+        let address = Address { host: String::new(), port: 1, rank_0_serves: true, prefix: String::new() };
+        let place =
+            |local_rank, local_size| Place { rank: 9, size: 16, local_rank, local_size, address: address.clone() };
+        assert_eq!(gpu_index(None, 8).unwrap(), 0);
+        assert_eq!(gpu_index(Some(&place(7, Some(8))), 8).unwrap(), 7);
+        let error = gpu_index(Some(&place(1, Some(8))), 1).unwrap_err().to_string();
+        assert!(error.contains("1 are visible"), "{error}");
+        assert_eq!(gpu_index(Some(&place(3, None)), 1).unwrap(), 0);
+    }
 
     #[test]
     fn tf32_can_be_turned_on_and_off() {

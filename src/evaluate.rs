@@ -39,6 +39,9 @@ impl Scores {
 /// Scores `slices`, prints the means and writes `eval.json`.
 pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<()> {
     let scores = score(run, net, stacks, slices)?;
+    if !run.world.is_main() {
+        return Ok(());
+    }
     run.logger.log(Step::Summary, &scores.named())?;
     model_dir::write_json(&run.model_dir.scores(), &scores)?;
     run.logger.note(&format!("scores: {}", run.model_dir.scores().display()));
@@ -47,10 +50,11 @@ pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, sli
 
 fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {
     let mut execution = run.execution()?;
-    let Run { precision, logger, .. } = run;
-    let (mut cross_entropy, mut dice_loss) = (0.0, 0.0);
+    let Run { precision, logger, world, .. } = run;
+    // Dealt out to the ranks, each of which fills in its own.
+    let mut scores = vec![0.0; 2 * slices.len()];
     logger.start_bar("evaluate", slices.len() as u64, 0);
-    for (done, &slice) in slices.iter().enumerate() {
+    for (index, &slice) in slices.iter().enumerate().skip(world.rank).step_by(world.size) {
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
         let work = |[images, labels]: [&Tensor; 2]| {
@@ -58,13 +62,14 @@ fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[
             Ok([cross_entropy, dice_loss])
         };
         let losses = tch::no_grad(|| execution.run([&batch.images, &batch.labels], work))?;
-        cross_entropy += losses[0].double_value(&[]);
-        dice_loss += losses[1].double_value(&[]);
-        logger.advance(done as u64 + 1);
+        scores[2 * index] = losses[0].double_value(&[]);
+        scores[2 * index + 1] = losses[1].double_value(&[]);
+        logger.advance(index as u64 + 1);
     }
     logger.end_bar();
-    let count = slices.len() as f64;
-    let (cross_entropy, dice_loss) = (cross_entropy / count, dice_loss / count);
+    let scores = world.sum(&scores)?;
+    let mean = |first: usize| scores.iter().skip(first).step_by(2).sum::<f64>() / slices.len() as f64;
+    let (cross_entropy, dice_loss) = (mean(0), mean(1));
     Ok(Scores {
         eval_ce_loss: cross_entropy,
         eval_dice_loss: dice_loss,

@@ -28,6 +28,7 @@ pub struct Logger {
     file: Option<File>,
     start: Instant,
     bar: ProgressBar,
+    silent: bool,
 }
 
 impl Logger {
@@ -39,17 +40,26 @@ impl Logger {
                 .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
                 .with_context(|| format!("cannot write to --log_dir '{}'", folder.display()))
         };
-        Ok(Self { file: log_dir.map(open).transpose()?, start: Instant::now(), bar: ProgressBar::hidden() })
+        Ok(Self { file: log_dir.map(open).transpose()?, silent: false, ..Self::silent() })
+    }
+
+    /// One that tells nothing, for the other ranks than 0.
+    pub fn silent() -> Self {
+        Self { file: None, start: Instant::now(), bar: ProgressBar::hidden(), silent: true }
     }
 
     /// A line for people, not a record.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| println!("{text}"));
+        if !self.silent {
+            self.bar.suspend(|| println!("{text}"));
+        }
     }
 
     /// A line about something that may surprise, on stderr.
     pub fn warn(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("warning: {text}"));
+        if !self.silent {
+            self.bar.suspend(|| eprintln!("warning: {text}"));
+        }
     }
 
     /// The unit of a figure, for the log file (DLLogger's metadata).
@@ -73,6 +83,9 @@ impl Logger {
 
     /// Begins a progress bar of `total` steps, of which `done` are made already.
     pub fn start_bar(&mut self, what: &'static str, total: u64, done: u64) {
+        if self.silent {
+            return;
+        }
         let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         self.bar = ProgressBar::new(total).with_style(style).with_prefix(what).with_position(done);

@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use cli::{Command, Parsed};
 use config::Config;
-use error::UsageError;
+use distributed::{Role, environment, launch};
+use error::{LostRanks, UsageError};
 
 mod amp;
 mod atomic;
@@ -16,6 +17,7 @@ mod cli;
 mod config;
 mod data;
 mod device;
+mod distributed;
 mod error;
 mod evaluate;
 mod execution;
@@ -41,14 +43,24 @@ mod trainer;
 const EXIT_USAGE: u8 = 2;
 /// The work could not be done.
 const EXIT_FAILURE: u8 = 1;
+/// Another process of the run went away; it has the error.
+const EXIT_LOST_RANKS: u8 = 3;
 
 fn main() {
-    let Err(error) = carry_out() else { native::exit(0) };
+    let error = match carry_out() {
+        Ok(code) => native::exit(code),
+        Err(error) => error,
+    };
     eprintln!("error: {error:#}");
-    native::exit(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILURE })
+    native::exit(match error {
+        _ if error.is::<UsageError>() => EXIT_USAGE,
+        _ if error.is::<LostRanks>() => EXIT_LOST_RANKS,
+        _ => EXIT_FAILURE,
+    })
 }
 
-fn carry_out() -> Result<()> {
+/// The exit code, which a launcher takes from its workers.
+fn carry_out() -> Result<u8> {
     let Parsed { cli, given } = cli::parse(std::env::args_os())?;
     match cli.command {
         Some(Command::Phantom(args)) => phantom::phantom(&args),
@@ -60,8 +72,15 @@ fn carry_out() -> Result<()> {
         }
         None => {
             let config = Config::new(cli.run, &given)?;
-            native::keep_freed_memory();
-            run::run(&config)
+            match distributed::role(config.nproc_per_node, environment::place()?)? {
+                Role::Launcher(workers) => return launch::launch(workers),
+                Role::Worker(place) => {
+                    launch::follow_launcher()?;
+                    native::keep_freed_memory();
+                    run::run(&config, place.as_ref())
+                }
+            }
         }
-    }
+    }?;
+    Ok(0)
 }

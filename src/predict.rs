@@ -1,7 +1,9 @@
 //! `--exec_mode predict` and the second half of `train_and_predict`: masks and probabilities of the test stack.
 
+use std::path::Path;
+
 use anyhow::Result;
-use tch::{IndexOp, Kind, Tensor};
+use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::amp::Precision;
 use crate::data::preprocess::{BACKGROUND, resize};
@@ -9,50 +11,81 @@ use crate::data::stack::ImageStack;
 use crate::data::tiff::{SampleKind, StackWriter};
 use crate::execution::Execution;
 use crate::model::unet::Predictor;
-use crate::model_dir::create_parent;
+use crate::model_dir::{ModelDir, create_parent};
 use crate::run::Run;
 
 /// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
 /// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
+///
+/// Batches are dealt out to the ranks; in each round rank 0 collects one of each and writes them in order.
 pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result<()> {
     let mut execution = run.execution()?;
-    let Run { config, model_dir, precision, logger, .. } = run;
-    let [pages, height, width] = stack.size().map(|side| side as usize);
-    create_parent(&model_dir.masks())?;
-    let mut masks =
-        StackWriter::create(&model_dir.masks(), pages, height, width, SampleKind::U8, stack.resolution.clone())?;
-    let mut probabilities = StackWriter::create(
-        &model_dir.probabilities(),
-        pages,
-        height,
-        width,
-        SampleKind::F32,
-        stack.resolution.clone(),
-    )?;
-
-    let slices: Vec<usize> = (0..pages).collect();
-    let mut mask = vec![0u8; height * width];
-    let mut probability = vec![0f32; height * width];
+    let Run { config, model_dir, precision, logger, world, .. } = run;
+    let mut files = world.is_main().then(|| Files::create(model_dir, stack)).transpose()?;
+    let [pages, height, width] = stack.size();
+    let slices: Vec<usize> = (0..pages as usize).collect();
+    let batches: Vec<&[usize]> = slices.chunks(config.batch_size).collect();
     logger.start_bar("predict", pages as u64, 0);
-    for batch in slices.chunks(config.batch_size) {
-        let background = background_probability(&mut execution, net, &stack.preprocessed(batch), *precision)?;
-        let background = resize(&background, height as i64, width as i64).to_device(tch::Device::Cpu).contiguous();
-        for (index, &slice) in batch.iter().enumerate() {
-            background.i((index as i64, 0)).copy_data(&mut probability, height * width);
-            for (mask, &probability) in mask.iter_mut().zip(&probability) {
-                *mask = if probability > 0.5 { 255 } else { 0 };
+    for round in batches.chunks(world.size) {
+        let own = match round.get(world.rank) {
+            Some(slices) => background_probability(&mut execution, net, &stack.preprocessed(slices), *precision)
+                .map(|background| resize(&background, height, width))?,
+            None => Tensor::zeros([0, 1, height, width], (Kind::Float, world.device)),
+        };
+        // All ranks send the same shape: the last round may have smaller batches, or none for some.
+        let missing = round[0].len() as i64 - own.size()[0];
+        let own = if missing > 0 { own.constant_pad_nd([0, 0, 0, 0, 0, 0, 0, missing]) } else { own };
+        for (slices, background) in round.iter().zip(world.gather(&own)?) {
+            let background = background.to_device(Device::Cpu).contiguous();
+            for (index, &slice) in slices.iter().enumerate() {
+                if let Some(files) = &mut files {
+                    files.write(&background.i((index as i64, 0)))?;
+                }
+                logger.advance(slice as u64 + 1);
             }
-            masks.write_u8(&mask)?;
-            probabilities.write_f32(&probability)?;
-            logger.advance(slice as u64 + 1);
         }
     }
     logger.end_bar();
+    let Some(Files { masks, probabilities, .. }) = files else { return Ok(()) };
     masks.finish()?;
     probabilities.finish()?;
     logger.note(&format!("masks: {}", model_dir.masks().display()));
     logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
     Ok(())
+}
+
+/// The two stacks while they are written, and a page of each.
+struct Files {
+    masks: StackWriter,
+    probabilities: StackWriter,
+    mask: Vec<u8>,
+    probability: Vec<f32>,
+}
+
+impl Files {
+    fn create(model_dir: &ModelDir, stack: &ImageStack) -> Result<Self> {
+        let [pages, height, width] = stack.size().map(|side| side as usize);
+        create_parent(&model_dir.masks())?;
+        let create =
+            |path: &Path, kind| StackWriter::create(path, pages, height, width, kind, stack.resolution.clone());
+        Ok(Self {
+            masks: create(&model_dir.masks(), SampleKind::U8)?,
+            probabilities: create(&model_dir.probabilities(), SampleKind::F32)?,
+            mask: vec![0; height * width],
+            probability: vec![0.0; height * width],
+        })
+    }
+
+    /// `background` is `[H, W]` f32.
+    fn write(&mut self, background: &Tensor) -> Result<()> {
+        let pixels = self.probability.len();
+        background.copy_data(&mut self.probability, pixels);
+        for (mask, &probability) in self.mask.iter_mut().zip(&self.probability) {
+            *mask = if probability > 0.5 { 255 } else { 0 };
+        }
+        self.masks.write_u8(&self.mask)?;
+        Ok(self.probabilities.write_f32(&self.probability)?)
+    }
 }
 
 /// Softmax probability of background, `[N, 388, 388]` f32, for `images` `[N, 1, 572, 572]` f32.

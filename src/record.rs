@@ -20,6 +20,7 @@ pub struct RunRecord {
     tf32: bool,
     base_filters: i64,
     batch_size: usize,
+    world_size: usize,
     log_every: u64,
     xla: bool,
     #[serde(flatten)]
@@ -68,6 +69,7 @@ impl RunRecord {
             tf32: run.multiplies_in_tf32(),
             base_filters: architecture.base_filters,
             batch_size: config.batch_size,
+            world_size: run.world.size,
             log_every: config.log_every,
             xla: config.xla,
             recipe: config.recipe.clone(),

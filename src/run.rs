@@ -1,6 +1,7 @@
 //! One run from its configuration to its results: read the data, train, evaluate, predict, or time.
 
 use anyhow::{Result, bail};
+use serde_json::{Map, Value, json};
 use tch::Device;
 
 use crate::amp::Precision;
@@ -9,6 +10,8 @@ use crate::config::{Benchmark, Config};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
 use crate::data::stack::{ImageStack, TEST_VOLUME, TrainingStacks, describe, stack_path};
+use crate::distributed::World;
+use crate::distributed::environment::Place;
 use crate::execution::Execution;
 use crate::logger::Logger;
 use crate::model::unet::UNet;
@@ -22,34 +25,54 @@ pub struct Run<'a> {
     pub model_dir: ModelDir,
     pub device: Device,
     pub precision: Precision,
+    pub world: World,
     pub logger: Logger,
 }
 
-/// Carries out `config`.
-pub fn run(config: &Config) -> Result<()> {
-    let device = device::select(config.device)?;
+/// Carries out `config`, as the process at `place` of several, or alone.
+pub fn run(config: &Config, place: Option<&Place>) -> Result<()> {
+    let device = device::select(config.device, place)?;
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
     device::prepare(device, config.tf32, config.xla)?;
     let model_dir = ModelDir::new(&config.model_dir);
-    if config.benchmark.is_none() {
+    // Files are rank 0's business.
+    let is_main = place.is_none_or(|place| place.rank == 0);
+    if is_main && config.benchmark.is_none() {
         refuse_to_lose_results(config, &model_dir)?;
     }
     let inputs = Inputs::read(config, device)?;
-    let logger = Logger::new(config.log_dir.as_deref())?;
+    let logger = if is_main { Logger::new(config.log_dir.as_deref())? } else { Logger::silent() };
     for warning in &config.warnings {
         logger.warn(warning);
     }
     if !config.tf32 && !device.is_cuda() {
         logger.warn("--no_tf32 changes nothing on the CPU, which multiplies float32 in full");
     }
-    let run = Run { config, model_dir, device, precision, logger };
+    let settings = settings_in_common(config, device, precision, &inputs);
+    let world = World::join(place, device, config.dist_timeout, &settings)?;
+    let run = Run { config, model_dir, device, precision, world, logger };
     let tf32 = if run.multiplies_in_tf32() { ", TF32 products" } else { "" };
-    run.logger.note(&format!("device: {}, {}{tf32}", device::describe(device), precision.name()));
+    let ranks = if run.world.size > 1 { format!(", {} processes", run.world.size) } else { String::new() };
+    run.logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(device), precision.name()));
     inputs.describe(&run.logger);
     match config.benchmark {
         Some(benchmark) => run.time(benchmark, &inputs),
         None => run.work(&inputs),
     }
+}
+
+/// What all ranks must have been started with alike.
+fn settings_in_common(config: &Config, device: Device, precision: Precision, inputs: &Inputs) -> Map<String, Value> {
+    let Config { exec_mode, batch_size, base_filters, recipe, .. } = config;
+    let images = inputs.training.as_ref().map(|data| (&data.stacks.images.sha256, &data.stacks.labels.sha256));
+    let test = inputs.test.as_ref().map(|stack| &stack.sha256);
+    let settings = json!({
+        "program": env!("CARGO_PKG_VERSION"), "device": if device.is_cuda() { "cuda" } else { "cpu" },
+        "precision": precision.name(), "exec_mode": exec_mode.name(), "benchmark": config.benchmark.is_some(),
+        "batch_size": batch_size, "base_filters": base_filters, "resume_training": config.resume_training,
+        "log_every": config.log_every, "recipe": recipe, "training data": images, "test data": test,
+    });
+    settings.as_object().cloned().unwrap_or_default()
 }
 
 impl Run<'_> {
@@ -59,7 +82,7 @@ impl Run<'_> {
         let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
             let trainer = train::trainer(&self)?;
             let record = self.record(inputs, &trainer.net)?;
-            if self.config.overwrite {
+            if self.config.overwrite && self.world.is_main() {
                 self.model_dir.discard_run()?;
             }
             let mut batches = data.batches(self.config);
@@ -70,7 +93,7 @@ impl Run<'_> {
             net
         };
         if !mode.evaluates() && !mode.predicts() {
-            return Ok(());
+            return self.world.barrier();
         }
         let net = net.prepare_for_prediction(self.precision.0)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
@@ -80,7 +103,8 @@ impl Run<'_> {
         if let Some(stack) = &inputs.test {
             predict::predict(&mut self, &net, stack)?;
         }
-        Ok(())
+        // No rank goes while another still needs it.
+        self.world.barrier()
     }
 
     /// Times training, prediction, or first one and then the other.
@@ -89,7 +113,8 @@ impl Run<'_> {
             let mut trainer = train::new_trainer(&self)?;
             let mut batches = data.batches(self.config);
             let architecture = trainer.net.architecture;
-            let prepare = |number| batches.batch(number);
+            let (size, ranks, rank) = (self.config.batch_size as u64, self.world.size as u64, self.world.rank as u64);
+            let prepare = |number| batches.batch((number * ranks + rank) * size);
             let step = |batch| trainer.step(&batch).map(drop);
             let work = Benchmarked { work: Work::Train, architecture, prepare, step };
             benchmark::benchmark(&mut self, benchmark, work)?;
@@ -139,17 +164,41 @@ impl Run<'_> {
         Execution::new(self.config.xla, self.device)
     }
 
+    /// How a training step is carried out. What ranks exchange in it is not captured in a CUDA graph: NCCL could no longer
+    /// tell a rank that is gone.
+    pub fn training_execution(&self) -> Result<Execution> {
+        let exchanges_on_gpu = self.world.size > 1 && self.device.is_cuda();
+        if self.config.xla && exchanges_on_gpu {
+            self.logger
+                .warn("--xla does not capture the training steps of several GPUs; evaluation and prediction are");
+        }
+        Execution::new(self.config.xla && !exchanges_on_gpu, self.device)
+    }
+
+    /// The weights in the model folder, read by rank 0.
     fn load_weights(&self) -> Result<UNet> {
-        checkpoint::load_weights(&self.model_dir.weights(), self.config.base_filters, self.device)
+        let mut read = None;
+        let architecture = self.world.share_main("weights", || {
+            let path = self.model_dir.weights();
+            let net = read.insert(checkpoint::load_weights(&path, self.config.base_filters, self.device)?);
+            Ok(net.architecture)
+        })?;
+        let net = match read {
+            Some(net) => net,
+            None => UNet::with_fresh_weights(architecture, 0, self.device)?,
+        };
+        let parameters = net.parameters();
+        self.world.broadcast(&parameters.iter().map(|(_, tensor)| *tensor).collect::<Vec<_>>())?;
+        drop(parameters);
+        Ok(net)
     }
 
     /// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
     fn warn_of_known_slices(&self, split: &Split) {
         let path = self.model_dir.config();
-        let record: Option<serde_json::Value> =
-            std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let record: Option<Value> = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let trained = record.as_ref().and_then(|record| record["train_slices"].as_array());
-        let known = |slice: &&usize| trained.is_some_and(|trained| trained.contains(&serde_json::json!(slice)));
+        let known = |slice: &&usize| trained.is_some_and(|trained| trained.contains(&json!(slice)));
         let count = split.validation.iter().filter(known).count();
         if count > 0 {
             self.logger.warn(&format!(

@@ -1,5 +1,6 @@
 //! What several unit tests need: the real data where it is present, and the PyTorch peer.
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -39,4 +40,9 @@ pub fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
     let difference = a.to_kind(tch::Kind::Double) - b.to_kind(tch::Kind::Double);
     difference.abs().max().double_value(&[])
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }

@@ -5,13 +5,16 @@ use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
 use crate::amp::{GradScaler, Precision};
-use crate::checkpoint::{Checkpoint, TrainingState};
+use crate::checkpoint::{Checkpoint, Progress, TrainingState};
 use crate::config::Recipe;
 use crate::data::batches::Batch;
 use crate::data::random::{Purpose, stream};
+use crate::distributed::{self, World};
+use crate::error::LostRanks;
 use crate::execution::Execution;
 use crate::loss::{self, Losses};
 use crate::model::unet::UNet;
+use crate::native::Reducer;
 use crate::optimizer::Adam;
 
 /// The network with everything that a step changes.
@@ -22,62 +25,105 @@ pub struct Trainer {
     execution: Execution,
     precision: Precision,
     seed: u64,
-    /// Steps made since the start of training, those before a resume included.
-    pub step: u64,
-    /// Steps whose gradients were not finite, `[1]` f32 on the device.
-    skipped: Tensor,
+    rank: u64,
+    world_size: u64,
+    /// Averages gradients over the ranks; `None` where there is but one.
+    reducer: Option<Reducer>,
+    pub progress: Progress,
+    /// Where this process began.
+    start: Progress,
+    health: Health,
 }
 
 impl Trainer {
-    pub fn new(net: UNet, recipe: &Recipe, precision: Precision, device: Device, execution: Execution) -> Self {
-        let params = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
-        Self {
+    /// All ranks begin with rank 0's weights.
+    pub fn new(net: UNet, recipe: &Recipe, precision: Precision, execution: Execution, world: &World) -> Result<Self> {
+        let params: Vec<Tensor> = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        world.broadcast(&params.iter().collect::<Vec<_>>())?;
+        Ok(Self {
             net,
+            reducer: world.reducer(&params)?,
             optimizer: Adam::new(params, recipe.learning_rate, recipe.weight_decay),
-            scaler: GradScaler::new(precision, device),
+            scaler: GradScaler::new(precision, world.device),
             execution,
             precision,
             seed: recipe.seed,
-            step: 0,
-            skipped: Tensor::zeros([1], (Kind::Float, device)),
-        }
+            rank: world.rank as u64,
+            world_size: world.size as u64,
+            progress: Progress::default(),
+            start: Progress::default(),
+            health: Health::new(world.device),
+        })
     }
 
-    /// A trainer that goes on where `checkpoint` was written.
+    /// A trainer that goes on where `checkpoint` was written; its tensors are those of rank 0.
     pub fn resume(
         checkpoint: Checkpoint,
         recipe: &Recipe,
         precision: Precision,
-        device: Device,
         execution: Execution,
-    ) -> Self {
+        world: &World,
+    ) -> Result<Self> {
         let Checkpoint { state, net, exp_avgs, exp_avg_sqs } = checkpoint;
-        let mut trainer = Self::new(net, recipe, precision, device, execution);
+        world.broadcast(&exp_avgs.iter().chain(&exp_avg_sqs).collect::<Vec<_>>())?;
+        let mut trainer = Self::new(net, recipe, precision, execution, world)?;
         trainer.optimizer.restore(&exp_avgs, &exp_avg_sqs, state.updates);
         trainer.scaler.restore(state.loss_scale, state.growth_tracker);
-        trainer.step = state.step;
-        trainer
+        trainer.progress = state.progress;
+        trainer.start = state.progress;
+        Ok(trainer)
     }
 
-    /// One optimiser step on `batch`; the losses are those before it. Does not wait for the device.
+    /// One optimiser step on `batch`, with the other ranks on theirs; the losses are those of this batch before the step.
+    /// Does not wait for the device.
     pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
-        // Dropout is libtorch's, which has one generator: it starts anew at a place that the step fixes.
-        tch::manual_seed(stream(self.seed, Purpose::Dropout, self.step).random());
+        let images = batch.images.size()[0] as u64;
+        // Dropout is libtorch's, which has one generator: it starts anew at a place that the samples fix.
+        let first = self.progress.samples + self.rank * images;
+        tch::manual_seed(stream(self.seed, Purpose::Dropout, first).random());
 
-        let Self { net, optimizer, scaler, skipped, execution, precision, .. } = self;
+        let ranks = LostRanks { rank: self.rank as usize, size: self.world_size as usize };
+        let losses = self.train_on(batch, true).map_err(|error| distributed::explain(error, ranks))?;
+        self.progress.step += 1;
+        self.progress.batches += self.world_size;
+        self.progress.samples += self.world_size * images;
+        Ok(losses)
+    }
+
+    /// Forward, backward and update.
+    fn train_on(&mut self, batch: &Batch, dropout: bool) -> Result<Losses> {
+        let Self { net, optimizer, scaler, health, reducer, execution, precision, .. } = self;
         let [cross_entropy, dice_loss] = execution.run([&batch.images, &batch.labels], |[images, labels]| {
-            let logits = net.forward(&images.to_kind(precision.0), true)?;
+            if let Some(reducer) = &reducer {
+                reducer.before_forward()?;
+            }
+            let logits = net.forward(&images.to_kind(precision.0), dropout)?;
             let losses = loss::losses(&logits, labels);
-            update(optimizer, scaler, skipped, &losses)?;
+            health.observe(&losses);
+            if let Some(reducer) = &reducer {
+                reducer.before_backward()?;
+            }
+            update(optimizer, scaler, health, &losses)?;
             Ok([losses.cross_entropy.detach(), losses.dice_loss.detach()])
         })?;
-        self.step += 1;
         Ok(Losses { cross_entropy, dice_loss })
     }
 
-    /// Steps since the start of the process whose gradients were not finite. Waits for the device.
+    /// Steps since the start of the process whose gradients were not finite; the same on all ranks. Waits for the device.
     pub fn skipped_steps(&self) -> u64 {
-        self.skipped.double_value(&[0]) as u64
+        self.health.skipped.double_value(&[0]) as u64
+    }
+
+    /// The first step (1-based) since the start of the process whose loss on this rank was not finite. Waits for the device.
+    pub fn first_bad_step(&self) -> Option<u64> {
+        let good = self.health.good_steps.double_value(&[0]) as u64;
+        let made = self.progress.step - self.start.step;
+        (good < made).then(|| self.start.step + good + 1)
+    }
+
+    /// The first sample that `rank` trains on in step `step` (1-based) of this process, if batches hold `images`.
+    pub fn first_sample(&self, step: u64, rank: u64, images: usize) -> u64 {
+        self.start.samples + ((step - 1 - self.start.step) * self.world_size + rank) * images as u64
     }
 
     /// Whether steps may be skipped to find a loss scale.
@@ -88,22 +134,52 @@ impl Trainer {
     /// What a checkpoint saves besides the network: both moments and the counters. Waits for the device.
     pub fn state(&self) -> ((&[Tensor], &[Tensor]), TrainingState) {
         let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();
-        let state = TrainingState::new(self.net.architecture, self.step, updates, self.scaler.state());
+        let state = TrainingState::new(self.net.architecture, self.progress, updates, self.scaler.state());
         ((exp_avgs, exp_avg_sqs), state)
+    }
+}
+
+/// What tells whether training still learns, kept on the device so that no step waits for it.
+struct Health {
+    /// Steps whose gradients were not finite, `[1]` f32.
+    skipped: Tensor,
+    /// 1 until a loss is not finite, then 0, `[1]` f64.
+    all_good: Tensor,
+    /// Steps before the first whose loss is not finite, `[1]` f64.
+    good_steps: Tensor,
+}
+
+impl Health {
+    fn new(device: Device) -> Self {
+        Self {
+            skipped: Tensor::zeros([1], (Kind::Float, device)),
+            all_good: Tensor::ones([1], (Kind::Double, device)),
+            good_steps: Tensor::zeros([1], (Kind::Double, device)),
+        }
+    }
+
+    fn observe(&mut self, losses: &Losses) {
+        tch::no_grad(|| {
+            let _ = self.all_good.g_mul_(&losses.cross_entropy.isfinite());
+            let _ = self.good_steps.g_add_(&self.all_good);
+        });
     }
 }
 
 /// Backward from `losses`, then the optimiser's update unless a gradient is not finite. The result are the gradients;
 /// parameters keep none, so that their memory serves the next forward pass.
-fn update(optimizer: &mut Adam, scaler: &mut GradScaler, skipped: &mut Tensor, losses: &Losses) -> Result<Vec<Tensor>> {
-    scaler.scale(&losses.total()).backward();
+fn update(optimizer: &mut Adam, scaler: &mut GradScaler, health: &mut Health, losses: &Losses) -> Result<Vec<Tensor>> {
+    scaler.scale(&losses.total()).f_backward()?;
     let grads = optimizer.take_grads()?;
     let found_inf = scaler.unscale(&grads)?;
     optimizer.step(&grads, found_inf)?;
-    let _ = skipped.g_add_(found_inf);
+    let _ = health.skipped.g_add_(found_inf);
     scaler.update();
     Ok(grads)
 }
+
+#[cfg(test)]
+mod ranks_test;
 
 #[cfg(test)]
 mod tests {
@@ -182,7 +258,7 @@ mod tests {
     }
 
     fn update_from(trainer: &mut Trainer, losses: &Losses) -> Vec<Tensor> {
-        update(&mut trainer.optimizer, &mut trainer.scaler, &mut trainer.skipped, losses).unwrap()
+        update(&mut trainer.optimizer, &mut trainer.scaler, &mut trainer.health, losses).unwrap()
     }
 
     /// `Trainer::step` without dropout; its gradients.
@@ -192,7 +268,8 @@ mod tests {
     }
 
     fn trainer(net: UNet, kind: Kind, xla: bool) -> Trainer {
-        Trainer::new(net, &RECIPE, Precision(kind), Device::Cpu, Execution::new(xla, Device::Cpu).unwrap())
+        let execution = Execution::new(xla, Device::Cpu).unwrap();
+        Trainer::new(net, &RECIPE, Precision(kind), execution, &World::alone(Device::Cpu)).unwrap()
     }
 
     /// In f64, where rounding cannot hide an error nor be blamed for one.

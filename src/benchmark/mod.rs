@@ -45,6 +45,7 @@ pub fn benchmark<B>(
     let mut timed_from = Instant::now();
     for number in 0..steps {
         if number == benchmark.warmup_steps {
+            run.world.barrier()?;
             timed_from = Instant::now();
         }
         let start = Instant::now();
@@ -55,10 +56,11 @@ pub fn benchmark<B>(
         }
         logger.progress(number + 1, format!("{:.1} ms", milliseconds(start.elapsed())));
     }
+    run.world.barrier()?;
     let wall = timed_from.elapsed();
     logger.end_bar();
 
-    let images = (latencies.len() * config.batch_size) as f64;
+    let images = (latencies.len() * config.batch_size * run.world.size) as f64;
     let images_per_second = images / wall.as_secs_f64();
     let preparing = time_preparing(prepare, device);
     report_times(run, work, latencies, images_per_second, preparing)?;

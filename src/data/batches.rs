@@ -19,7 +19,7 @@ pub struct Batch {
 /// The endless sequence of training samples: every slice once per epoch, each epoch shuffled anew.
 ///
 /// Sample number k is slice `k % n` of epoch `k / n`, so a batch may span two epochs, and the sequence
-/// does not depend on the batch size.
+/// depends neither on the batch size nor on the number of ranks, which take consecutive parts of it.
 pub struct Order {
     slices: Vec<usize>,
     seed: u64,
@@ -63,30 +63,29 @@ impl<'a> TrainingBatches<'a> {
         Self { stacks, order: Order::new(slices, seed), seed, batch_size, augment }
     }
 
-    /// The slice numbers of the batch of step `step` (0-based).
-    pub fn slices(&mut self, step: u64) -> Vec<usize> {
-        self.samples(step).map(|sample| self.order.slice(sample)).collect()
+    /// The slice numbers of the batch that begins with sample `first`, counted from the start of training.
+    pub fn slices(&mut self, first: u64) -> Vec<usize> {
+        self.samples(first).map(|sample| self.order.slice(sample)).collect()
     }
 
-    /// The batch of step `step` (0-based).
-    pub fn batch(&mut self, step: u64) -> Batch {
-        let slices = self.slices(step);
+    /// The batch that begins with sample `first`.
+    pub fn batch(&mut self, first: u64) -> Batch {
+        let slices = self.slices(first);
         let images = self.stacks.images.preprocessed(&slices);
         let labels = self.stacks.labels.preprocessed(&slices);
         if !self.augment {
             return Batch::new(images, &labels);
         }
         let transforms: Vec<Augmentation> = self
-            .samples(step)
+            .samples(first)
             .map(|sample| Augmentation::draw(&mut stream(self.seed, Purpose::Augmentation, sample)))
             .collect();
         let (images, labels) = augment::apply(&images, &labels, &transforms);
         Batch::new(images, &labels)
     }
 
-    fn samples(&self, step: u64) -> std::ops::Range<u64> {
-        let size = self.batch_size as u64;
-        step * size..(step + 1) * size
+    fn samples(&self, first: u64) -> std::ops::Range<u64> {
+        first..first + self.batch_size as u64
     }
 }
 
