@@ -212,6 +212,9 @@ def bench(a):
     x = torch.randn(a.batch_size, 1, INPUT_SIDE, INPUT_SIDE, device=a.device).to(memory_format=torch.channels_last)
     y = (torch.rand(a.batch_size, OUTPUT_SIDE, OUTPUT_SIDE, device=a.device) > .25).long()
     run = torch.compile(net) if a.engine == 'compile' else net
+    if a.ddp:
+        torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
+        run = nn.parallel.DistributedDataParallel(run, gradient_as_bucket_view=True)
     half = torch.bfloat16 if a.device == 'cpu' else torch.float16
     optimizer = torch.optim.Adam(net.parameters(), 1e-4, weight_decay=5e-4, fused=True)
     scaler = torch.amp.GradScaler(a.device, enabled=a.amp and a.device == 'cuda')
@@ -240,6 +243,8 @@ def bench(a):
         if number >= a.warmup_steps:
             times.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() if a.device == 'cuda' else None
+    if a.ddp and torch.distributed.get_rank() > 0:
+        return
     print(json.dumps(dict(seconds=times, device_peak_bytes=peak)))
 
 
@@ -277,6 +282,7 @@ def main():
     command.add_argument('--engine', choices=['eager', 'compile', 'openvino'], default='eager')
     command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     command.add_argument('--amp', action='store_true')
+    command.add_argument('--ddp', action='store_true', help='DistributedDataParallel; started by torchrun')
     for name, value in (('base_filters', 64), ('batch_size', 1), ('warmup_steps', 2), ('steps', 3)):
         command.add_argument('--' + name, type=int, default=value)
     a = parser.parse_args()
