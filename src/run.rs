@@ -68,7 +68,7 @@ fn settings_in_common(config: &Config, device: Device, precision: Precision, inp
     let test = inputs.test.as_ref().map(|stack| &stack.sha256);
     let settings = json!({
         "program": env!("CARGO_PKG_VERSION"), "device": if device.is_cuda() { "cuda" } else { "cpu" },
-        "precision": precision.name(), "exec_mode": exec_mode.name(), "benchmark": config.benchmark.is_some(),
+        "precision": precision.name(), "exec_mode": exec_mode.name(), "warmup_steps": config.benchmark.map(|benchmark| benchmark.warmup_steps),
         "batch_size": batch_size, "base_filters": base_filters, "resume_training": config.resume_training,
         "log_every": config.log_every, "recipe": recipe, "training data": images, "test data": test,
     });
@@ -120,7 +120,8 @@ impl Run<'_> {
             benchmark::benchmark(&mut self, benchmark, work)?;
         }
         if let Some(stack) = &inputs.test {
-            let net = if self.model_dir.weights().is_file() {
+            let has_weights = self.world.on_main("has weights", || Ok(self.model_dir.weights().is_file()))?;
+            let net = if has_weights {
                 self.load_weights()?
             } else {
                 let folder = self.config.model_dir.display();
@@ -178,7 +179,7 @@ impl Run<'_> {
     /// The weights in the model folder, read by rank 0.
     fn load_weights(&self) -> Result<UNet> {
         let mut read = None;
-        let architecture = self.world.share_main("weights", || {
+        let architecture = self.world.on_main("weights", || {
             let path = self.model_dir.weights();
             let net = read.insert(checkpoint::load_weights(&path, self.config.base_filters, self.device)?);
             Ok(net.architecture)

@@ -82,7 +82,7 @@ pub fn new_trainer(run: &Run<'_>) -> Result<Trainer> {
 /// Read by rank 0; the other ranks learn what it holds, and get the tensors when training begins.
 fn newest_checkpoint(run: &Run<'_>) -> Result<Checkpoint> {
     let mut read = None;
-    let state = run.world.share_main("checkpoint", || {
+    let state = run.world.on_main("checkpoint", || {
         let folder = run.model_dir.checkpoints();
         let checkpoint = read.insert(checkpoint::load_newest(&folder, run.config.base_filters, run.device)?);
         Ok(checkpoint.state.clone())

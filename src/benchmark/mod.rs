@@ -112,10 +112,11 @@ fn report_limits(run: &mut Run<'_>, work: Work, architecture: Architecture, imag
     // Before the matrices of the ceiling take memory too.
     let memory = [("process", limits::peak_process_bytes()), ("device", limits::peak_device_bytes(run.device)?)];
     let ceiling = limits::matmul_flops_per_second(run.device, run.precision.0);
+    let reached_here = reached / run.world.size as f64;
     let mut figures = vec![
         (format!("tflops_{name}"), reached / 1e12, "TFLOP/s"),
         (format!("matmul_tflops_{name}"), ceiling / 1e12, "TFLOP/s"),
-        (format!("matmul_share_{name}"), 100.0 * reached / ceiling, "%"),
+        (format!("matmul_share_{name}"), 100.0 * reached_here / ceiling, "%"),
     ];
     for (of, bytes) in memory {
         if let Some(bytes) = bytes {

@@ -100,12 +100,8 @@ impl World {
         self.rank == 0
     }
 
-    /// What rank 0 makes, on all ranks. Each `key` is used once.
-    pub fn share_main<T: Serialize + DeserializeOwned>(
-        &self,
-        key: &str,
-        make: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
+    /// What `make` returns on rank 0, for all ranks; the others do not call it. Each `key` is used once.
+    pub fn on_main<T: Serialize + DeserializeOwned>(&self, key: &str, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some(Link { store, .. }) = &self.link else { return make() };
         if self.is_main() {
             let value = make()?;
@@ -217,7 +213,7 @@ mod tests {
         let world = World::alone(Device::Cpu);
         assert!(world.is_main());
         assert_eq!(world.sum(&[1.5, 2.0]).unwrap(), [1.5, 2.0]);
-        assert_eq!(world.share_main("key", || Ok(7)).unwrap(), 7);
+        assert_eq!(world.on_main("key", || Ok(7)).unwrap(), 7);
         assert_eq!(world.gather(&Tensor::from(3.0)).unwrap().len(), 1);
         assert!(world.reducer(&[]).unwrap().is_none());
         world.barrier().unwrap();
