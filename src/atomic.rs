@@ -1,11 +1,15 @@
 //! Files that appear whole or not at all.
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+/// Of temporary names, by which those of killed processes are known.
+const PREFIX: &str = ".unet-";
+const SUFFIX: &str = ".tmp";
 
 /// A file being written under a temporary name beside its place. Dropped before `commit`, it leaves nothing.
 #[derive(Debug)]
@@ -21,8 +25,8 @@ impl AtomicFile {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let temporary = tempfile::Builder::new()
-            .prefix(".unet-")
-            .suffix(".tmp")
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
             // Less the umask, as any new file.
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder(path))?;
@@ -43,6 +47,23 @@ impl AtomicFile {
             done => done,
         }
     }
+}
+
+/// Removes the temporary files of killed processes from `folder`, which need not be there.
+pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The folder of a file.

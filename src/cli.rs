@@ -164,6 +164,13 @@ pub struct RunArgs {
     #[arg(long = "resume_training", help_heading = "Files")]
     pub resume_training: bool,
 
+    /// Steps between two checkpoints [default: as many as 10 minutes take]
+    #[arg(long = "checkpoint_every", value_name = "N", value_parser = whole(1..=1_000_000_000), help_heading = "Files")]
+    pub checkpoint_every: Option<u64>,
+    /// Newest checkpoints that are kept
+    #[arg(long = "keep_checkpoints", value_name = "N", default_value_t = 3, value_parser = whole(1..=1_000_000), help_heading = "Files")]
+    pub keep_checkpoints: u64,
+
     /// Fold whose slices are kept for validation, 0 to 4; without it all slices are trained on
     #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=4), help_heading = "Training")]
     pub crossvalidation_idx: Option<u64>,
@@ -217,7 +224,8 @@ pub struct RunArgs {
 }
 
 /// Flags that only training reads. Given with another mode they get a warning.
-pub const TRAINING_ONLY: &[&str] = &["learning_rate", "weight_decay", "log_every", "augment"];
+pub const TRAINING_ONLY: &[&str] =
+    &["learning_rate", "weight_decay", "log_every", "augment", "checkpoint_every", "keep_checkpoints"];
 
 /// The parsed command line and which flags were given rather than defaulted.
 pub struct Parsed {

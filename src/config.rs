@@ -24,6 +24,10 @@ pub struct Config {
     pub overwrite: bool,
     pub resume_training: bool,
     pub log_every: u64,
+    /// Steps between two checkpoints; `None`: every ten minutes.
+    pub checkpoint_every: Option<u64>,
+    /// Newest checkpoints that stay.
+    pub keep_checkpoints: usize,
     pub device: DeviceChoice,
     pub amp: bool,
     /// `None`: the one that suits the device.
@@ -134,6 +138,8 @@ impl Config {
             overwrite: args.overwrite,
             resume_training: args.resume_training,
             log_every: args.log_every,
+            checkpoint_every: args.checkpoint_every,
+            keep_checkpoints: args.keep_checkpoints as usize,
             device: args.device,
             amp: args.amp,
             amp_dtype: args.amp_dtype,

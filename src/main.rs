@@ -34,6 +34,7 @@ mod predict;
 mod record;
 mod report;
 mod run;
+mod stop;
 #[cfg(test)]
 mod testing;
 mod train;
@@ -77,7 +78,7 @@ fn carry_out() -> Result<u8> {
                 Role::Worker(place) => {
                     launch::follow_launcher()?;
                     native::keep_freed_memory();
-                    run::run(&config, place.as_ref())
+                    return run::run(&config, place.as_ref());
                 }
             }
         }

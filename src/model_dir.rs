@@ -1,13 +1,13 @@
 //! The folder of a run: which file is where, who may write, and atomic replacement of files.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::atomic::AtomicFile;
+use crate::atomic::{self, AtomicFile};
 
 /// `--model_dir` and the files in it.
 #[derive(Debug)]
@@ -52,6 +52,27 @@ impl ModelDir {
         fs::create_dir_all(&self.root)
             .and_then(|()| tempfile::tempfile_in(&self.root).map(drop))
             .with_context(|| format!("cannot write to --model_dir '{}'", self.root.display()))
+    }
+
+    /// Makes this process the only one that writes here, for as long as it keeps the result, and clears away what killed
+    /// ones have left unfinished.
+    ///
+    /// Errors: another one does.
+    pub fn lock(&self) -> Result<File> {
+        let unreadable = || format!("cannot open --model_dir '{}'", self.root.display());
+        let folder = File::open(&self.root).with_context(unreadable)?;
+        match folder.try_lock() {
+            Err(TryLockError::WouldBlock) => bail!(
+                "another run is writing to --model_dir '{}'; wait for it, stop it, or use another --model_dir",
+                self.root.display()
+            ),
+            // Some network file systems lock no folders. There two runs are not kept apart.
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        for folder in [self.root.clone(), self.checkpoints(), self.root.join("pred")] {
+            atomic::remove_leftovers(&folder).with_context(|| format!("cannot clear '{}'", folder.display()))?;
+        }
+        Ok(folder)
     }
 
     /// What training would replace, relative to the folder.

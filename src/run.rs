@@ -1,12 +1,14 @@
 //! One run from its configuration to its results: read the data, train, evaluate, predict, or time.
 
+use std::fs::File;
+
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
 use crate::amp::Precision;
 use crate::benchmark::{self, Benchmarked, Work};
-use crate::config::{Benchmark, Config};
+use crate::config::{Benchmark, Config, Recipe};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
 use crate::data::stack::{ImageStack, TEST_VOLUME, TrainingStacks, describe, stack_path};
@@ -17,7 +19,8 @@ use crate::logger::Logger;
 use crate::model::unet::UNet;
 use crate::model_dir::ModelDir;
 use crate::record::RunRecord;
-use crate::{checkpoint, device, evaluate, predict, train};
+use crate::train::{self, Ended};
+use crate::{checkpoint, device, evaluate, predict, stop};
 
 /// What every part of a run needs to know, and where it tells what it does.
 pub struct Run<'a> {
@@ -29,17 +32,15 @@ pub struct Run<'a> {
     pub logger: Logger,
 }
 
-/// Carries out `config`, as the process at `place` of several, or alone.
-pub fn run(config: &Config, place: Option<&Place>) -> Result<()> {
+/// Carries out `config`, as the process at `place` of several, or alone. The exit code: 0, or 128 + the signal that stopped it.
+pub fn run(config: &Config, place: Option<&Place>) -> Result<u8> {
     let device = device::select(config.device, place)?;
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
     device::prepare(device, config.tf32, config.xla)?;
     let model_dir = ModelDir::new(&config.model_dir);
     // Files are rank 0's business.
     let is_main = place.is_none_or(|place| place.rank == 0);
-    if is_main && config.benchmark.is_none() {
-        refuse_to_lose_results(config, &model_dir)?;
-    }
+    let _lock = (is_main && config.benchmark.is_none()).then(|| take_model_dir(config, &model_dir)).transpose()?;
     let inputs = Inputs::read(config, device)?;
     let logger = if is_main { Logger::new(config.log_dir.as_deref())? } else { Logger::silent() };
     for warning in &config.warnings {
@@ -48,7 +49,7 @@ pub fn run(config: &Config, place: Option<&Place>) -> Result<()> {
     if !config.tf32 && !device.is_cuda() {
         logger.warn("--no_tf32 changes nothing on the CPU, which multiplies float32 in full");
     }
-    let settings = settings_in_common(config, device, precision, &inputs);
+    let settings = settings_of_ranks(config, device, precision, &inputs);
     let world = World::join(place, device, config.dist_timeout, &settings)?;
     let run = Run { config, model_dir, device, precision, world, logger };
     let tf32 = if run.multiplies_in_tf32() { ", TF32 products" } else { "" };
@@ -56,44 +57,63 @@ pub fn run(config: &Config, place: Option<&Place>) -> Result<()> {
     run.logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(device), precision.name()));
     inputs.describe(&run.logger);
     match config.benchmark {
-        Some(benchmark) => run.time(benchmark, &inputs),
+        Some(benchmark) => run.time(benchmark, &inputs).map(|()| 0),
         None => run.work(&inputs),
     }
 }
 
-/// What all ranks must have been started with alike.
-fn settings_in_common(config: &Config, device: Device, precision: Precision, inputs: &Inputs) -> Map<String, Value> {
-    let Config { exec_mode, batch_size, base_filters, recipe, .. } = config;
-    let images = inputs.training.as_ref().map(|data| (&data.stacks.images.sha256, &data.stacks.labels.sha256));
-    let test = inputs.test.as_ref().map(|stack| &stack.sha256);
+/// What a resumed run must have in common with the one that it goes on with.
+fn settings_of_training(config: &Config, precision: Precision, inputs: &Inputs) -> Map<String, Value> {
+    let Recipe { max_steps: _, learning_rate, weight_decay, augment, seed, crossvalidation_idx } = &config.recipe;
+    let data = inputs.training.as_ref().map(|data| (&data.stacks.images.sha256, &data.stacks.labels.sha256));
     let settings = json!({
-        "program": env!("CARGO_PKG_VERSION"), "device": if device.is_cuda() { "cuda" } else { "cpu" },
-        "precision": precision.name(), "exec_mode": exec_mode.name(), "warmup_steps": config.benchmark.map(|benchmark| benchmark.warmup_steps),
-        "batch_size": batch_size, "base_filters": base_filters, "resume_training": config.resume_training,
-        "log_every": config.log_every, "recipe": recipe, "training data": images, "test data": test,
+        "learning_rate": learning_rate, "weight_decay": weight_decay, "augment": augment, "seed": seed,
+        "crossvalidation_idx": crossvalidation_idx, "batch_size": config.batch_size, "precision": precision.name(),
+        "training data": data,
     });
     settings.as_object().cloned().unwrap_or_default()
 }
 
+/// What all ranks must have been started with alike.
+fn settings_of_ranks(config: &Config, device: Device, precision: Precision, inputs: &Inputs) -> Map<String, Value> {
+    let mut settings = settings_of_training(config, precision, inputs);
+    let more = json!({
+        "program": env!("CARGO_PKG_VERSION"), "device": if device.is_cuda() { "cuda" } else { "cpu" },
+        "exec_mode": config.exec_mode.name(), "max_steps": config.recipe.max_steps, "log_every": config.log_every,
+        "warmup_steps": config.benchmark.map(|benchmark| benchmark.warmup_steps), "base_filters": config.base_filters,
+        "resume_training": config.resume_training, "test data": inputs.test.as_ref().map(|stack| &stack.sha256),
+    });
+    settings.extend(more.as_object().cloned().unwrap_or_default());
+    settings
+}
+
 impl Run<'_> {
-    /// Trains, evaluates and predicts, as far as the mode says.
-    fn work(mut self, inputs: &Inputs) -> Result<()> {
+    /// Trains, evaluates and predicts, as far as the mode says; the exit code.
+    fn work(mut self, inputs: &Inputs) -> Result<u8> {
         let mode = self.config.exec_mode;
         let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
-            let trainer = train::trainer(&self)?;
+            let settings = settings_of_training(self.config, self.precision, inputs);
+            let trainer = train::trainer(&self, &settings)?;
             let record = self.record(inputs, &trainer.net)?;
             if self.config.overwrite && self.world.is_main() {
                 self.model_dir.discard_run()?;
             }
             let mut batches = data.batches(self.config);
-            train::train(&mut self, trainer, &mut batches, &record)?
+            match train::train(&mut self, trainer, &mut batches, &record, settings)? {
+                Ended::Completed(net) => net,
+                Ended::Stopped(signal) => {
+                    // No rank goes before rank 0 has saved.
+                    self.world.barrier()?;
+                    return Ok(stop::exit_code(signal));
+                }
+            }
         } else {
             let net = self.load_weights()?;
             self.record(inputs, &net)?;
             net
         };
         if !mode.evaluates() && !mode.predicts() {
-            return self.world.barrier();
+            return self.world.barrier().map(|()| 0);
         }
         let net = net.prepare_for_prediction(self.precision.0)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
@@ -104,7 +124,7 @@ impl Run<'_> {
             predict::predict(&mut self, &net, stack)?;
         }
         // No rank goes while another still needs it.
-        self.world.barrier()
+        self.world.barrier().map(|()| 0)
     }
 
     /// Times training, prediction, or first one and then the other.
@@ -212,19 +232,22 @@ impl Run<'_> {
     }
 }
 
-/// Fails before any work where results would be replaced unasked, or could not be written.
-fn refuse_to_lose_results(config: &Config, model_dir: &ModelDir) -> Result<()> {
+/// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work where
+/// results would be replaced unasked, or could not be written.
+fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
     let mode = config.exec_mode;
     if !mode.trains() {
         // Fails first on a missing folder: predicting must not make one.
         checkpoint::require_weights(&model_dir.weights())?;
     }
     model_dir.create()?;
+    let lock = model_dir.lock()?;
     if config.overwrite || config.resume_training {
-        return Ok(());
+        return Ok(lock);
     }
     if mode.trains() {
-        return model_dir.refuse_existing_run();
+        model_dir.refuse_existing_run()?;
+        return Ok(lock);
     }
     if mode.evaluates() {
         model_dir.refuse_existing(&[model_dir.scores()])?;
@@ -232,7 +255,7 @@ fn refuse_to_lose_results(config: &Config, model_dir: &ModelDir) -> Result<()> {
     if mode.predicts() {
         model_dir.refuse_existing(&[model_dir.masks(), model_dir.probabilities()])?;
     }
-    Ok(())
+    Ok(lock)
 }
 
 /// The stacks that the mode needs, read before anything else is done.

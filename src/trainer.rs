@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use rand::RngExt;
+use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 
 use crate::amp::{GradScaler, Precision};
-use crate::checkpoint::{Checkpoint, Progress, TrainingState};
+use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState};
 use crate::config::Recipe;
 use crate::data::batches::Batch;
 use crate::data::random::{Purpose, stream};
@@ -131,11 +132,22 @@ impl Trainer {
         self.scaler.is_dynamic()
     }
 
-    /// What a checkpoint saves besides the network: both moments and the counters. Waits for the device.
-    pub fn state(&self) -> ((&[Tensor], &[Tensor]), TrainingState) {
+    /// What a checkpoint saves, as a copy; `settings` are those of the run. Waits for the device.
+    pub fn snapshot(&self, settings: &Map<String, Value>) -> Snapshot {
         let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();
-        let state = TrainingState::new(self.net.architecture, self.progress, updates, self.scaler.state());
-        ((exp_avgs, exp_avg_sqs), state)
+        let scaler = self.scaler.state();
+        let state = TrainingState::new(self.net.architecture, self.progress, updates, scaler, settings.clone());
+        Snapshot::new(&self.net, (exp_avgs, exp_avg_sqs), state)
+    }
+
+    /// The factor that losses are multiplied with. Waits for the device.
+    pub fn loss_scale(&self) -> f64 {
+        self.scaler.state().0
+    }
+
+    /// Steps without an update since the last one that had one. Waits for the device.
+    pub fn skipped_in_row(&self) -> u64 {
+        self.health.skipped_in_row.double_value(&[0]) as u64
     }
 }
 
@@ -143,6 +155,8 @@ impl Trainer {
 struct Health {
     /// Steps whose gradients were not finite, `[1]` f32.
     skipped: Tensor,
+    /// Those since the last that were, `[1]` f32.
+    skipped_in_row: Tensor,
     /// 1 until a loss is not finite, then 0, `[1]` f64.
     all_good: Tensor,
     /// Steps before the first whose loss is not finite, `[1]` f64.
@@ -153,6 +167,7 @@ impl Health {
     fn new(device: Device) -> Self {
         Self {
             skipped: Tensor::zeros([1], (Kind::Float, device)),
+            skipped_in_row: Tensor::zeros([1], (Kind::Float, device)),
             all_good: Tensor::ones([1], (Kind::Double, device)),
             good_steps: Tensor::zeros([1], (Kind::Double, device)),
         }
@@ -174,6 +189,7 @@ fn update(optimizer: &mut Adam, scaler: &mut GradScaler, health: &mut Health, lo
     let found_inf = scaler.unscale(&grads)?;
     optimizer.step(&grads, found_inf)?;
     let _ = health.skipped.g_add_(found_inf);
+    let _ = health.skipped_in_row.g_add_(found_inf).g_mul_(found_inf);
     scaler.update();
     Ok(grads)
 }
@@ -322,14 +338,15 @@ mod tests {
         let infinite = loss(&trainer, f64::INFINITY);
         update_from(&mut trainer, &infinite);
         assert_eq!(trainer.skipped_steps(), 1);
-        assert_eq!(trainer.state().1.updates, 0.0);
-        assert_eq!(trainer.state().1.loss_scale, 32_768.0);
+        assert_eq!(trainer.skipped_in_row(), 1);
+        assert_eq!(trainer.optimizer.state().2, 0.0);
+        assert_eq!(trainer.loss_scale(), 32_768.0);
         for ((name, after), before) in trainer.net.parameters().iter().zip(&before) {
             assert_eq!(largest_difference(after, before), 0.0, "{name}");
         }
         let finite = loss(&trainer, 1.0);
         update_from(&mut trainer, &finite);
-        assert_eq!((trainer.skipped_steps(), trainer.state().1.updates), (1, 1.0));
+        assert_eq!((trainer.skipped_steps(), trainer.skipped_in_row(), trainer.optimizer.state().2), (1, 0, 1.0));
         let changed = trainer.net.parameters().iter().zip(&before).any(|((_, a), b)| largest_difference(a, b) > 0.0);
         assert!(changed);
     }

@@ -22,17 +22,21 @@ fn the_flags_are_these() {
         "base_filters",
         "batch_size",
         "benchmark",
+        "checkpoint_every",
         "crossvalidation_idx",
         "data_dir",
         "device",
+        "dist_timeout",
         "exec_mode",
         "help",
+        "keep_checkpoints",
         "learning_rate",
         "log_dir",
         "log_every",
         "max_steps",
         "model_dir",
         "no_tf32",
+        "nproc_per_node",
         "overwrite",
         "resume_training",
         "seed",
@@ -50,7 +54,7 @@ fn the_flags_are_these() {
 fn help_groups_the_flags_and_shows_the_defaults() {
     let help = stdout(&Place::new().unet(&["--help"]).success());
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    for heading in ["Task:", "Files:", "Training:", "Device and precision:"] {
+    for heading in ["Task:", "Files:", "Training:", "Device and precision:", "Several GPUs:"] {
         assert!(help.contains(heading), "{help}");
     }
     for default in ["default: /results", "default: 0.0005", "default: 0.0001", "default: 1000", "default: 200"] {

@@ -217,8 +217,9 @@ fn signals_reach_the_workers() {
         send(signal, launcher.id());
         let output = finish(launcher, 20);
         assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
-        assert!(text(&output.stderr).contains("error: stopped by SIG"), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("stopped by SIG"), "{}", text(&output.stderr));
         wait_until_gone(&pids);
+        assert_eq!(place.files("model/checkpoints").len(), 1, "{}", text(&output.stderr));
     }
 }
 

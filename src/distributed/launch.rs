@@ -19,7 +19,7 @@ use nix::unistd::{Pid, getppid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::EXIT_LOST_RANKS;
+use crate::{EXIT_LOST_RANKS, stop};
 
 /// Time that workers get to end by themselves once they are told to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -175,10 +175,12 @@ fn report(failed: Vec<Ended>, forwarded: Option<Signal>) -> u8 {
                 "error: the worker of rank {rank} was ended by signal {number} ({name}); the others were stopped"
             );
         }
-        return 128u8.saturating_add(number as u8);
+        return stop::exit_code(number);
     }
     let code = status.code().unwrap_or(1);
-    if rank > 0 {
+    // Stopped as it was asked to: rank 0 has said so.
+    let as_asked = forwarded.is_some_and(|signal| code == i32::from(stop::exit_code(signal as i32)));
+    if rank > 0 && !as_asked {
         eprintln!("error: the worker of rank {rank} failed with exit code {code}; the others were stopped");
     }
     code as u8

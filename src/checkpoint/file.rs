@@ -1,0 +1,162 @@
+//! One safetensors file of ours: tensors as f32, facts about them in the header, and a checksum of each tensor.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::atomic::AtomicFile;
+use crate::model::unet::{Architecture, UNet};
+use crate::model_dir::create_parent;
+
+/// Raised when older programs could no longer read the files.
+pub const FORMAT: u32 = 1;
+/// The header entry with our own facts, in JSON.
+const HEADER_KEY: &str = "unet";
+
+/// The part of the facts that is read first.
+#[derive(Debug, Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// The part of the facts that this file adds: the SHA-256 of each tensor's bytes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checksums {
+    sha256: BTreeMap<String, String>,
+}
+
+/// All facts.
+#[derive(Debug, Serialize)]
+struct Facts<'a, T> {
+    #[serde(flatten)]
+    header: &'a T,
+    #[serde(flatten)]
+    checksums: Checksums,
+}
+
+/// Writes `path` whole or not at all; tensors one at a time, so that memory stays that of the largest.
+pub fn write(path: &Path, tensors: &[(String, Tensor)], header: &impl Serialize) -> Result<()> {
+    create_parent(path)?;
+    let attempt = || -> Result<()> {
+        let sha256 = tensors.iter().map(|(name, tensor)| (name.clone(), checksum(&bytes(tensor)))).collect();
+        let facts = serde_json::to_string(&Facts { header, checksums: Checksums { sha256 } })?;
+        let mut end = 0;
+        let mut infos = Vec::with_capacity(tensors.len());
+        for (name, tensor) in tensors {
+            let start = end;
+            end += tensor.numel() * size_of::<f32>();
+            let shape = tensor.size().into_iter().map(|side| side as usize).collect();
+            infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) }));
+        }
+        let entries = HashMap::from([(HEADER_KEY.to_owned(), facts)]);
+        let mut header = serde_json::to_vec(&Metadata::new(Some(entries), infos)?)?;
+        // Data begins at a multiple of 8, as the format asks.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let file = AtomicFile::create(path)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, file.file());
+        writer.write_all(&(header.len() as u64).to_le_bytes())?;
+        writer.write_all(&header)?;
+        for (_, tensor) in tensors {
+            writer.write_all(&bytes(tensor))?;
+        }
+        writer.flush()?;
+        drop(writer);
+        Ok(file.commit()?)
+    };
+    attempt().with_context(|| format!("cannot write '{}'", path.display()))
+}
+
+/// Row-major f32, little-endian as every machine that libtorch runs on.
+fn bytes(tensor: &Tensor) -> Cow<'static, [u8]> {
+    let host = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
+    let mut bytes = vec![0; host.numel() * size_of::<f32>()];
+    host.copy_data_u8(&mut bytes, host.numel());
+    Cow::Owned(bytes)
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file in memory, its header understood.
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    facts: String,
+    checksums: Checksums,
+}
+
+impl TensorFile {
+    /// Errors: a file that cannot be read, is damaged or cut, was not written by this program, or by a newer one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+        let entries = SafeTensors::deserialize(&bytes)
+            .and_then(|_| SafeTensors::read_metadata(&bytes))
+            .with_context(|| damaged(path))?
+            .1
+            .metadata()
+            .clone()
+            .unwrap_or_default();
+        let Some(facts) = entries.get(HEADER_KEY).cloned() else {
+            bail!("'{}' was not written by unet: its header has no '{HEADER_KEY}' entry", path.display());
+        };
+        let Format { format } = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
+        if format != FORMAT {
+            bail!(
+                "'{}' has format {format}, this program reads {FORMAT}; use the version of unet that wrote it",
+                path.display()
+            );
+        }
+        let checksums = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
+        Ok(Self { path: path.to_owned(), bytes, facts, checksums })
+    }
+
+    /// Our entry of the header.
+    pub fn header<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.facts).with_context(|| unreadable(&self.path))
+    }
+
+    /// The network whose parameters stand under `prefix`.
+    pub fn network(&self, prefix: &str, architecture: Architecture, device: Device) -> Result<UNet> {
+        UNet::new(architecture, &mut |path, shape| self.tensor(&format!("{prefix}{path}"), shape, device))
+            .with_context(|| format!("cannot load '{}'", self.path.display()))
+    }
+
+    /// Errors: no such tensor, one of another shape, or one whose bytes have changed since they were written.
+    pub fn tensor(&self, name: &str, shape: &[i64], device: Device) -> Result<Tensor> {
+        let tensors = SafeTensors::deserialize(&self.bytes).with_context(|| damaged(&self.path))?;
+        let view = tensors.tensor(name).with_context(|| format!("no tensor '{name}' in '{}'", self.path.display()))?;
+        let found: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
+        if found != shape || view.dtype() != Dtype::F32 {
+            bail!(
+                "tensor '{name}' in '{}' is {:?} {found:?}, expected F32 {shape:?}",
+                self.path.display(),
+                view.dtype()
+            );
+        }
+        if self.checksums.sha256.get(name) != Some(&checksum(view.data())) {
+            bail!(
+                "'{}' is damaged: tensor '{name}' does not have the checksum it was written with",
+                self.path.display()
+            );
+        }
+        Ok(Tensor::from_data_size(view.data(), shape, Kind::Float).to_device(device))
+    }
+}
+
+fn damaged(path: &Path) -> String {
+    format!("'{}' is damaged or no safetensors file", path.display())
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("cannot read the header of '{}'", path.display())
+}

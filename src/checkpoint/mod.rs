@@ -1,0 +1,245 @@
+//! Weights and training state on disk, as safetensors without pickle. Knows nothing of the loop.
+//!
+//! `model.safetensors` holds the parameters under PyTorch's names. A checkpoint, `checkpoints/step-N.safetensors`,
+//! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header. `file.rs` is the
+//! file itself, `writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tch::{Device, Tensor};
+
+use crate::model::unet::{Architecture, UNet};
+
+mod file;
+mod writer;
+
+use file::{FORMAT, TensorFile};
+pub use writer::Writer;
+
+/// What a weight file says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct WeightsHeader {
+    format: u32,
+    architecture: Architecture,
+}
+
+/// What a checkpoint says of itself: everything that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingState {
+    format: u32,
+    pub architecture: Architecture,
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// Adam's updates; fewer than `step` where float16 overflowed.
+    pub updates: f64,
+    pub loss_scale: f64,
+    pub growth_tracker: i64,
+    /// What a run that goes on must have in common with this one.
+    pub settings: Map<String, Value>,
+}
+
+/// How far training has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimiser steps made since the start of training, those before a resume included.
+    pub step: u64,
+    /// Batches trained on, of all ranks together: what `--max_steps` counts.
+    pub batches: u64,
+    /// Samples trained on: where the order of samples goes on.
+    pub samples: u64,
+}
+
+/// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub state: TrainingState,
+    pub net: UNet,
+    pub exp_avgs: Vec<Tensor>,
+    pub exp_avg_sqs: Vec<Tensor>,
+}
+
+/// The same as copies on the host, which training no longer changes.
+pub struct Snapshot {
+    state: TrainingState,
+    tensors: Vec<(String, Tensor)>,
+}
+
+/// Writes the parameters of `net`.
+pub fn save_weights(path: &Path, net: &UNet) -> Result<()> {
+    let header = WeightsHeader { format: FORMAT, architecture: net.architecture };
+    let tensors: Vec<_> = net.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
+    file::write(path, &tensors, &header)
+}
+
+/// Reads a network from a weight file.
+///
+/// Errors: a missing, corrupt or foreign file; one of another width than `base_filters`, where that is given.
+pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> Result<UNet> {
+    require_weights(path)?;
+    let file = TensorFile::read(path)?;
+    let header: WeightsHeader = file.header()?;
+    check_width(path, header.architecture, base_filters)?;
+    file.network("", header.architecture, device)
+}
+
+/// Errors: no weight file at `path`.
+pub fn require_weights(path: &Path) -> Result<()> {
+    if !path.is_file() {
+        bail!(
+            "no weights '{}'; train first (--exec_mode train), or name the folder of a run with --model_dir",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// Reads the newest checkpoint of `folder` that is intact; `warn` is told of each that is not.
+///
+/// Errors: none there, none intact, or one of another width than `base_filters`, where that is given.
+pub fn load_newest(
+    folder: &Path,
+    base_filters: Option<i64>,
+    device: Device,
+    mut warn: impl FnMut(&str),
+) -> Result<Checkpoint> {
+    let mut checkpoints = list(folder)?;
+    if checkpoints.is_empty() {
+        bail!("--resume_training: no checkpoint in '{}'; leave the flag out to train from the start", folder.display());
+    }
+    while let Some((_, path)) = checkpoints.pop() {
+        match load(&path, device) {
+            Ok(checkpoint) => {
+                check_width(&path, checkpoint.state.architecture, base_filters)?;
+                return Ok(checkpoint);
+            }
+            Err(error) if checkpoints.is_empty() => {
+                return Err(error.context("--resume_training: no checkpoint can be read"));
+            }
+            Err(error) => warn(&format!("{error:#}; going on from the checkpoint before it")),
+        }
+    }
+    unreachable!("the last checkpoint returns")
+}
+
+fn load(path: &Path, device: Device) -> Result<Checkpoint> {
+    let file = TensorFile::read(path)?;
+    let state: TrainingState = file.header()?;
+    let net = file.network("model.", state.architecture, device)?;
+    let moments = |kind: &str| -> Result<Vec<Tensor>> {
+        net.parameters()
+            .iter()
+            .map(|(name, tensor)| file.tensor(&format!("{kind}.{name}"), &tensor.size(), device))
+            .collect()
+    };
+    let (exp_avgs, exp_avg_sqs) = (moments("exp_avg")?, moments("exp_avg_sq")?);
+    Ok(Checkpoint { state, net, exp_avgs, exp_avg_sqs })
+}
+
+/// Removes the checkpoints in `folder`, and the folder if nothing else is in it.
+pub fn discard(folder: &Path) -> io::Result<()> {
+    for (_, path) in list(folder).map_err(io::Error::other)? {
+        fs::remove_file(path)?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        done => done,
+    }
+}
+
+impl Checkpoint {
+    /// Tensors for `state` without their values, for ranks that get those from rank 0.
+    pub fn empty(state: TrainingState, device: Device) -> Result<Self> {
+        let net = UNet::with_fresh_weights(state.architecture, 0, device)?;
+        let zeros = || net.parameters().iter().map(|(_, tensor)| tch::no_grad(|| tensor.zeros_like())).collect();
+        let (exp_avgs, exp_avg_sqs) = (zeros(), zeros());
+        Ok(Self { state, net, exp_avgs, exp_avg_sqs })
+    }
+}
+
+impl Snapshot {
+    /// Waits for the device.
+    pub fn new(net: &UNet, (exp_avgs, exp_avg_sqs): (&[Tensor], &[Tensor]), state: TrainingState) -> Self {
+        let copy = |tensor: &Tensor| {
+            let tensor = tensor.detach();
+            if tensor.device().is_cuda() { tensor.to_device(Device::Cpu) } else { tensor.copy() }
+        };
+        let mut tensors = Vec::new();
+        for (index, (name, tensor)) in net.parameters().into_iter().enumerate() {
+            tensors.push((format!("model.{name}"), copy(tensor)));
+            tensors.push((format!("exp_avg.{name}"), copy(&exp_avgs[index])));
+            tensors.push((format!("exp_avg_sq.{name}"), copy(&exp_avg_sqs[index])));
+        }
+        Self { state, tensors }
+    }
+}
+
+impl TrainingState {
+    pub fn new(
+        architecture: Architecture,
+        progress: Progress,
+        updates: f64,
+        (loss_scale, growth_tracker): (f64, i64),
+        settings: Map<String, Value>,
+    ) -> Self {
+        Self { format: FORMAT, architecture, progress, updates, loss_scale, growth_tracker, settings }
+    }
+
+    /// Refuses to go on with other settings than this state was made with: a line for each difference.
+    pub fn require_settings(&self, settings: &Map<String, Value>) -> Result<()> {
+        let was = |name: &String| self.settings.get(name).unwrap_or(&Value::Null);
+        let differences: Vec<String> = settings
+            .iter()
+            .filter(|(name, value)| was(name) != *value)
+            .map(|(name, value)| format!("\n  {name}: {} in the checkpoint, {value} now", was(name)))
+            .collect();
+        if !differences.is_empty() {
+            bail!(
+                "--resume_training: this is not the run that the checkpoint of step {} belongs to; give its flags and \
+                 data, or another --model_dir{}",
+                self.progress.step,
+                differences.concat()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn checkpoint_path(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("step-{step:010}.safetensors"))
+}
+
+/// Steps and paths of the checkpoints in `folder`, oldest first. An absent folder holds none.
+fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read '{}'", folder.display())),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read '{}'", folder.display()))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors"));
+        if let Some(step) = step.and_then(|digits| digits.parse().ok()) {
+            found.push((step, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn check_width(path: &Path, architecture: Architecture, base_filters: Option<i64>) -> Result<()> {
+    match base_filters {
+        Some(asked) if asked != architecture.base_filters => bail!(
+            "'{}' holds a network of {} base filters, --base_filters says {asked}; leave the flag out to take the file's",
+            path.display(),
+            architecture.base_filters
+        ),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! Signals that ask a run to end: the step is finished, all is saved, and the exit code tells which signal it was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::flag;
+
+/// Ctrl-C, `kill`, and what Slurm sends before the time of a job is over (`--signal=USR1`).
+const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
+
+/// Whether a signal has asked the run to end.
+#[derive(Debug, Default)]
+pub struct StopRequest(Arc<AtomicUsize>);
+
+impl StopRequest {
+    /// From now on the first of these signals is noted, and the second ends the process at once with 128 + its number.
+    pub fn listen() -> Result<Self> {
+        let request = Self::default();
+        let asked = Arc::new(AtomicBool::new(false));
+        for signal in SIGNALS {
+            // In this order: the first signal finds the flag down and puts it up.
+            flag::register_conditional_shutdown(signal, exit_code(signal).into(), Arc::clone(&asked))
+                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
+                .and_then(|_| flag::register_usize(signal, Arc::clone(&request.0), signal as usize))
+                .context("cannot listen for signals")?;
+        }
+        Ok(request)
+    }
+
+    /// The signal that came.
+    pub fn signal(&self) -> Option<i32> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal as i32),
+        }
+    }
+}
+
+/// Of a process that ended because of `signal`, as shells count it.
+pub fn exit_code(signal: i32) -> u8 {
+    128u8.saturating_add(signal as u8)
+}
+
+/// `SIGTERM` for 15.
+pub fn name(signal: i32) -> &'static str {
+    signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
+}

@@ -1,0 +1,92 @@
+//! What the ranks tell each other at a look at the losses: means for the log, whether training still learns, and whether a
+//! signal has asked one of them to stop.
+
+use anyhow::{Result, bail};
+
+use crate::data::batches::TrainingBatches;
+use crate::distributed::World;
+use crate::loss::Losses;
+use crate::trainer::Trainer;
+
+/// Steps without an update, one after the other, at which a run with loss scaling gives up: 64 halvings take any scale to
+/// nothing.
+const MOST_SKIPPED_IN_ROW: u64 = 64;
+
+/// The losses of one step as numbers, means over the ranks.
+pub struct Figures {
+    cross_entropy: f64,
+    dice_loss: f64,
+    /// For each rank the first step whose loss was not finite; 0 where there was none.
+    bad_steps: Vec<u64>,
+    /// The signal that has asked a rank to stop.
+    pub stop: Option<i32>,
+    /// With loss scaling: the scale, and the steps that were skipped to find it.
+    scaling: Option<(f64, u64)>,
+}
+
+impl Figures {
+    /// Waits for the device, and for the other ranks. `stop` is the signal that this rank has got.
+    pub fn read(losses: &Losses, trainer: &Trainer, world: &World, stop: Option<i32>) -> Result<Self> {
+        let mut numbers = vec![0.0; 2 + 2 * world.size];
+        numbers[0] = losses.cross_entropy.double_value(&[]);
+        numbers[1] = losses.dice_loss.double_value(&[]);
+        numbers[2 + 2 * world.rank] = trainer.first_bad_step().unwrap_or(0) as f64;
+        numbers[3 + 2 * world.rank] = f64::from(stop.unwrap_or(0));
+        let sums = world.sum(&numbers)?;
+        let ranks = world.size as f64;
+        let of_ranks = |first: usize| sums[first..].iter().step_by(2);
+        Ok(Self {
+            cross_entropy: sums[0] / ranks,
+            dice_loss: sums[1] / ranks,
+            bad_steps: of_ranks(2).map(|&step| step as u64).collect(),
+            stop: of_ranks(3).map(|&signal| signal as i32).find(|signal| *signal > 0),
+            scaling: trainer.scales_loss().then(|| (trainer.loss_scale(), trainer.skipped_steps())),
+        })
+    }
+
+    pub fn total(&self) -> f64 {
+        self.cross_entropy + self.dice_loss
+    }
+
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        let mut named = vec![
+            ("train_ce_loss", self.cross_entropy),
+            ("train_dice_loss", self.dice_loss),
+            ("train_total_loss", self.total()),
+        ];
+        if let Some((scale, skipped)) = self.scaling {
+            named.extend([("loss_scale", scale), ("skipped_steps", skipped as f64)]);
+        }
+        named
+    }
+
+    /// Stops a run that learns nothing more: a loss is no number, or gradients are none although no loss scale is there to
+    /// be lowered, or lowering it does not help. All ranks come to the same answer.
+    pub fn check(
+        &self,
+        trainer: &Trainer,
+        batches: &mut TrainingBatches<'_>,
+        images: usize,
+        learning_rate: f64,
+    ) -> Result<()> {
+        let advice = format!("lower --learning_rate (now {learning_rate}), or train without --amp");
+        let first_bad = self.bad_steps.iter().enumerate().filter(|(_, step)| **step > 0).min_by_key(|(_, step)| **step);
+        // float16 may overflow in one step and find a scale for the next: that is no reason to stop.
+        if let (false, Some((rank, &step))) = (self.total().is_finite(), first_bad) {
+            let slices = batches.slices(trainer.first_sample(step, rank as u64, images));
+            let of_rank = if self.bad_steps.len() > 1 { format!(" of rank {rank}") } else { String::new() };
+            bail!("step {step}: the loss{of_rank} is not a finite number, on slices {slices:?}; {advice}");
+        }
+        let (skipped, in_row) = (trainer.skipped_steps(), trainer.skipped_in_row());
+        if skipped > 0 && !trainer.scales_loss() {
+            bail!("{skipped} of the steps up to {} had gradients that are not finite; {advice}", trainer.progress.step);
+        }
+        if in_row >= MOST_SKIPPED_IN_ROW {
+            bail!(
+                "the last {in_row} steps up to {} had gradients that are not finite; {advice}",
+                trainer.progress.step
+            );
+        }
+        Ok(())
+    }
+}
