@@ -211,6 +211,9 @@ pub struct RunArgs {
     /// Multiply float32 in full on a GPU; by default convolutions round to TF32, as the reference's
     #[arg(long = "no_tf32", help_heading = "Device and precision")]
     pub no_tf32: bool,
+    /// The same bits from run to run on a GPU: deterministic cuDNN without autotuning, which is slower. The CPU's are so anyway
+    #[arg(long, help_heading = "Device and precision")]
+    pub deterministic: bool,
     /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no XLA
     #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
     pub xla: bool,

@@ -35,6 +35,8 @@ pub struct Config {
     /// Whether a GPU may round the factors of f32 products to TF32.
     pub tf32: bool,
     pub xla: bool,
+    /// Whether a GPU must give the same bits from run to run.
+    pub deterministic: bool,
     /// Processes to start on this machine; `None`: this one works itself.
     pub nproc_per_node: Option<usize>,
     /// How long a process waits for the others.
@@ -145,6 +147,7 @@ impl Config {
             amp_dtype: args.amp_dtype,
             tf32: !args.no_tf32,
             xla: args.xla,
+            deterministic: args.deterministic,
             nproc_per_node: args.nproc_per_node.map(|n| n as usize),
             dist_timeout: Duration::from_secs(args.dist_timeout),
             batch_size: args.batch_size as usize,

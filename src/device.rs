@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use tch::{Cuda, Device};
 
 use crate::cli::DeviceChoice;
+use crate::config::Config;
 use crate::distributed::environment::Place;
 use crate::native;
 
@@ -54,13 +55,14 @@ pub fn describe(device: Device) -> String {
 }
 
 /// Sets up what all work on the device needs; to be called before any. Lets cuDNN choose its kernels by trial, as shapes do
-/// not change. `tf32` lets GPUs that can (Ampere and later) round the factors of f32 products to TF32, as the reference
-/// does. `xla` puts all work on a stream that can be captured.
-pub fn prepare(device: Device, tf32: bool, xla: bool) -> Result<()> {
+/// not change, or with `--deterministic` only among those that add in a fixed order. GPUs that can (Ampere and later) round
+/// the factors of f32 products to TF32, as the reference does, unless `--no_tf32`. `--xla` wants a stream that can be captured.
+pub fn prepare(device: Device, config: &Config) -> Result<()> {
     if let Device::Cuda(index) = device {
-        Cuda::cudnn_set_benchmark(true);
-        native::allow_tf32(tf32)?;
-        native::use_cuda_device(index, xla)?;
+        Cuda::cudnn_set_benchmark(!config.deterministic);
+        native::require_deterministic(config.deterministic)?;
+        native::allow_tf32(config.tf32)?;
+        native::use_cuda_device(index, config.xla)?;
     }
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::data::batches::Batch;
+use crate::data::preprocess::BACKGROUND;
 use crate::data::stack::TrainingStacks;
 use crate::logger::Step;
 use crate::loss::{self, Losses};
 use crate::model::unet::Predictor;
 use crate::model_dir;
+use crate::predict::constant_output;
 use crate::run::Run;
 
 /// Means over the validation slices, at the network's output size.
@@ -52,24 +54,30 @@ fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[
     let mut execution = run.execution()?;
     let Run { precision, logger, world, .. } = run;
     // Dealt out to the ranks, each of which fills in its own.
-    let mut scores = vec![0.0; 2 * slices.len()];
+    let mut scores = vec![0.0; 3 * slices.len()];
     logger.start_bar("evaluate", slices.len() as u64, 0);
     for (index, &slice) in slices.iter().enumerate().skip(world.rank).step_by(world.size) {
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
         let work = |[images, labels]: [&Tensor; 2]| {
-            let Losses { cross_entropy, dice_loss } = loss::losses(&net.forward(&images.to_kind(precision.0))?, labels);
-            Ok([cross_entropy, dice_loss])
+            let logits = net.forward(&images.to_kind(precision.0))?;
+            let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels);
+            let background = logits.argmax(1, false).eq(BACKGROUND).mean(Kind::Float);
+            Ok([cross_entropy, dice_loss, background])
         };
         let losses = tch::no_grad(|| execution.run([&batch.images, &batch.labels], work))?;
-        scores[2 * index] = losses[0].double_value(&[]);
-        scores[2 * index + 1] = losses[1].double_value(&[]);
+        for (score, value) in scores[3 * index..].iter_mut().zip(&losses) {
+            *score = value.double_value(&[]);
+        }
         logger.advance(index as u64 + 1);
     }
     logger.end_bar();
     let scores = world.sum(&scores)?;
-    let mean = |first: usize| scores.iter().skip(first).step_by(2).sum::<f64>() / slices.len() as f64;
+    let mean = |first: usize| scores.iter().skip(first).step_by(3).sum::<f64>() / slices.len() as f64;
     let (cross_entropy, dice_loss) = (mean(0), mean(1));
+    if let Some(warning) = constant_output(mean(2)) {
+        logger.warn(&warning);
+    }
     Ok(Scores {
         eval_ce_loss: cross_entropy,
         eval_dice_loss: dice_loss,

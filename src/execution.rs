@@ -2,11 +2,10 @@
 //!
 //! What the work is, the caller says; here is when it is recorded and when replayed. Results are the same either way.
 
-use std::panic::{self, AssertUnwindSafe};
-
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
+use crate::failure;
 use crate::native::{CpuPlan, CudaGraph};
 
 /// One kind of step that is made again and again: training, evaluation or prediction.
@@ -115,7 +114,7 @@ impl CapturedStep {
         work: impl FnOnce([&Tensor; I]) -> Result<[Tensor; O]>,
     ) -> Result<Self> {
         let own = inputs.map(Tensor::copy);
-        let (graph, outputs) = CudaGraph::capture(|| without_panic(|| work(std::array::from_fn(|i| &own[i]))))?;
+        let (graph, outputs) = CudaGraph::capture(|| failure::catch(|| work(std::array::from_fn(|i| &own[i]))))?;
         Ok(Self { inputs: Vec::from(own), outputs: Vec::from(outputs), graph })
     }
 
@@ -126,16 +125,4 @@ impl CapturedStep {
         self.graph.replay()?;
         Ok(std::array::from_fn(|i| self.outputs[i].shallow_clone()))
     }
-}
-
-/// What `work` returns, or its panic as an error: so `tch` reports most failures of libtorch, as a capture may meet.
-fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    panic::set_hook(hook);
-    result.unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        Err(anyhow!("{}", text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("unknown cause")))
-    })
 }

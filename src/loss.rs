@@ -2,7 +2,7 @@
 //!
 //! Shapes: N images, C classes, H, W pixels.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 /// Keeps Dice defined for a class that is absent from both sides.
 const DICE_EPSILON: f64 = 1e-6;
@@ -29,12 +29,13 @@ impl Losses {
 pub fn losses(logits: &Tensor, labels: &Tensor) -> Losses {
     let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let log_probabilities = logits.to_kind(kind).log_softmax(1, kind);
-    let cross_entropy = log_probabilities.nll_loss2d(labels, None::<&Tensor>, Reduction::Mean, -100);
-
     let classes = logits.size()[1];
-    let probabilities = log_probabilities.exp();
     let class = Tensor::arange(classes, (Kind::Int64, labels.device())).view([1, classes, 1, 1]);
     let target = labels.unsqueeze(1).eq_tensor(&class).to_kind(kind);
+    // Not libtorch's nll_loss2d, which on a GPU adds in an order of its own each time.
+    let cross_entropy = (&log_probabilities * &target).sum(kind) / -(labels.numel() as f64);
+
+    let probabilities = log_probabilities.exp();
     let sum = |x: Tensor| x.sum_dim_intlist([2i64, 3].as_slice(), false, kind);
     let overlap = sum(&probabilities * &target) * 2.0 + DICE_EPSILON;
     let size = sum(&probabilities * &probabilities) + sum(target) + DICE_EPSILON;

@@ -21,6 +21,7 @@ mod distributed;
 mod error;
 mod evaluate;
 mod execution;
+mod failure;
 mod inspect;
 mod layer_benchmark;
 mod logger;

@@ -79,6 +79,7 @@ unsafe extern "C" {
         packed: *const C_tensor,
         bias: *const C_tensor,
     ) -> i32;
+    fn unet_require_deterministic(require: i32) -> i32;
     fn unet_keep_freed_memory();
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
     fn unet_load_cuda() -> i32;
@@ -306,6 +307,12 @@ pub fn copy_to_device(host: Tensor, device: Device) -> Tensor {
 pub fn allow_tf32(allow: bool) -> Result<()> {
     // SAFETY: sets options of libtorch.
     check(unsafe { unet_allow_tf32(i32::from(allow)) })
+}
+
+/// Whether cuDNN may only use kernels that give the same bits each time. For the whole process.
+pub fn require_deterministic(require: bool) -> Result<()> {
+    // SAFETY: sets options of libtorch.
+    check(unsafe { unet_require_deterministic(i32::from(require)) })
 }
 
 #[cfg(test)]

@@ -46,9 +46,12 @@ pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result
         }
     }
     logger.end_bar();
-    let Some(Files { masks, probabilities, .. }) = files else { return Ok(()) };
+    let Some(Files { masks, probabilities, background, .. }) = files else { return Ok(()) };
     masks.finish()?;
     probabilities.finish()?;
+    if let Some(warning) = constant_output(background as f64 / (pages * height * width) as f64) {
+        logger.warn(&warning);
+    }
     logger.note(&format!("masks: {}", model_dir.masks().display()));
     logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
     Ok(())
@@ -60,6 +63,8 @@ struct Files {
     probabilities: StackWriter,
     mask: Vec<u8>,
     probability: Vec<f32>,
+    /// Pixels that were masked as background so far.
+    background: u64,
 }
 
 impl Files {
@@ -73,6 +78,7 @@ impl Files {
             probabilities: create(&model_dir.probabilities(), SampleKind::F32)?,
             mask: vec![0; height * width],
             probability: vec![0.0; height * width],
+            background: 0,
         })
     }
 
@@ -82,10 +88,23 @@ impl Files {
         background.copy_data(&mut self.probability, pixels);
         for (mask, &probability) in self.mask.iter_mut().zip(&self.probability) {
             *mask = if probability > 0.5 { 255 } else { 0 };
+            self.background += u64::from(*mask == 255);
         }
         self.masks.write_u8(&self.mask)?;
         Ok(self.probabilities.write_f32(&self.probability)?)
     }
+}
+
+/// What to tell people of an output in which all pixels are of one class; `share` is that of background.
+pub fn constant_output(share: f64) -> Option<String> {
+    let class = match share {
+        0.0 => "membrane",
+        1.0 => "background",
+        _ => return None,
+    };
+    Some(format!(
+        "every pixel of the output is {class}; the network has not learnt yet, or its input is unlike what it was trained on"
+    ))
 }
 
 /// Softmax probability of background, `[N, 388, 388]` f32, for `images` `[N, 1, 572, 572]` f32.

@@ -23,6 +23,7 @@ pub struct RunRecord {
     world_size: usize,
     log_every: u64,
     xla: bool,
+    deterministic: bool,
     #[serde(flatten)]
     recipe: Recipe,
     data_dir: String,
@@ -72,6 +73,7 @@ impl RunRecord {
             world_size: run.world.size,
             log_every: config.log_every,
             xla: config.xla,
+            deterministic: config.deterministic,
             recipe: config.recipe.clone(),
             data_dir: config.data_dir.display().to_string(),
             train_slices: split.as_ref().map(|split| split.train.clone()),

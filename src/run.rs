@@ -20,7 +20,7 @@ use crate::model::unet::UNet;
 use crate::model_dir::ModelDir;
 use crate::record::RunRecord;
 use crate::train::{self, Ended};
-use crate::{checkpoint, device, evaluate, predict, stop};
+use crate::{checkpoint, device, evaluate, failure, predict, stop};
 
 /// What every part of a run needs to know, and where it tells what it does.
 pub struct Run<'a> {
@@ -34,9 +34,13 @@ pub struct Run<'a> {
 
 /// Carries out `config`, as the process at `place` of several, or alone. The exit code: 0, or 128 + the signal that stopped it.
 pub fn run(config: &Config, place: Option<&Place>) -> Result<u8> {
+    failure::catch(|| carry_out(config, place)).map_err(|error| failure::explain_memory(error, config))
+}
+
+fn carry_out(config: &Config, place: Option<&Place>) -> Result<u8> {
     let device = device::select(config.device, place)?;
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
-    device::prepare(device, config.tf32, config.xla)?;
+    device::prepare(device, config)?;
     let model_dir = ModelDir::new(&config.model_dir);
     // Files are rank 0's business.
     let is_main = place.is_none_or(|place| place.rank == 0);

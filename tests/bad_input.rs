@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 
 use common::{Place, fails};
 
@@ -230,6 +231,15 @@ fn corrupt_weights_are_named() {
         fs::write(place.path("model/model.safetensors"), bytes).unwrap();
         fails(place.run("--exec_mode predict"), 1, &["model/model.safetensors", word]);
     }
+    // 64 GiB of nothing, which the header owns up to.
+    let bytes = 1u64 << 36;
+    let facts = r#"{\"format\":1,\"architecture\":{\"base_filters\":1,\"channels\":1,\"classes\":2},\"sha256\":{}}"#;
+    let tensor = format!(r#"{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}"#, bytes / 4);
+    let header = format!(r#"{{"__metadata__":{{"unet":"{facts}"}},"encoder.0.conv1.weight":{tensor}}}"#);
+    let file = fs::File::create(place.path("model/model.safetensors")).unwrap();
+    (&file).write_all(&[&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    fails(place.run("--exec_mode predict"), 1, &["tensor 'encoder.0.conv1.weight'", "[17179869184]", "[1, 1, 3, 3]"]);
     assert!(!place.path("model/pred").exists());
 }
 

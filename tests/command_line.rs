@@ -25,6 +25,7 @@ fn the_flags_are_these() {
         "checkpoint_every",
         "crossvalidation_idx",
         "data_dir",
+        "deterministic",
         "device",
         "dist_timeout",
         "exec_mode",

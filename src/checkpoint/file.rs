@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::io::{BufWriter, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
@@ -21,6 +22,9 @@ use crate::model_dir::create_parent;
 pub const FORMAT: u32 = 1;
 /// The header entry with our own facts, in JSON.
 const HEADER_KEY: &str = "unet";
+
+/// Of the header in bytes; a checkpoint's has 40,000.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// The part of the facts that is read first.
 #[derive(Debug, Deserialize)]
@@ -87,26 +91,29 @@ fn checksum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file in memory, its header understood.
+/// An open file, its header understood. Tensors are read one by one, and only those of the expected shape, so that a file
+/// cannot ask for more memory than the network takes.
 pub struct TensorFile {
     path: PathBuf,
-    bytes: Vec<u8>,
+    file: File,
+    metadata: Metadata,
+    /// Where the first tensor begins.
+    data_start: u64,
     facts: String,
     checksums: Checksums,
 }
 
 impl TensorFile {
     /// Errors: a file that cannot be read, is damaged or cut, was not written by this program, or by a newer one.
-    pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
-        let entries = SafeTensors::deserialize(&bytes)
-            .and_then(|_| SafeTensors::read_metadata(&bytes))
-            .with_context(|| damaged(path))?
-            .1
-            .metadata()
-            .clone()
-            .unwrap_or_default();
-        let Some(facts) = entries.get(HEADER_KEY).cloned() else {
+    pub fn open(path: &Path) -> Result<Self> {
+        let open = || -> io::Result<(File, u64)> {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        };
+        let (file, length) = open().with_context(|| format!("cannot read '{}'", path.display()))?;
+        let (metadata, data_start) = read_header(&file, length).with_context(|| damaged(path))?;
+        let Some(facts) = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER_KEY)).cloned() else {
             bail!("'{}' was not written by unet: its header has no '{HEADER_KEY}' entry", path.display());
         };
         let Format { format } = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
@@ -117,7 +124,7 @@ impl TensorFile {
             );
         }
         let checksums = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
-        Ok(Self { path: path.to_owned(), bytes, facts, checksums })
+        Ok(Self { path: path.to_owned(), file, metadata, data_start, facts, checksums })
     }
 
     /// Our entry of the header.
@@ -133,24 +140,44 @@ impl TensorFile {
 
     /// Errors: no such tensor, one of another shape, or one whose bytes have changed since they were written.
     pub fn tensor(&self, name: &str, shape: &[i64], device: Device) -> Result<Tensor> {
-        let tensors = SafeTensors::deserialize(&self.bytes).with_context(|| damaged(&self.path))?;
-        let view = tensors.tensor(name).with_context(|| format!("no tensor '{name}' in '{}'", self.path.display()))?;
-        let found: Vec<i64> = view.shape().iter().map(|&side| side as i64).collect();
-        if found != shape || view.dtype() != Dtype::F32 {
-            bail!(
-                "tensor '{name}' in '{}' is {:?} {found:?}, expected F32 {shape:?}",
-                self.path.display(),
-                view.dtype()
-            );
+        let path = self.path.display();
+        let Some(info) = self.metadata.info(name) else { bail!("no tensor '{name}' in '{path}'") };
+        let found: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
+        if found != shape || info.dtype != Dtype::F32 {
+            bail!("tensor '{name}' in '{path}' is {:?} {found:?}, expected F32 {shape:?}", info.dtype);
         }
-        if self.checksums.sha256.get(name) != Some(&checksum(view.data())) {
-            bail!(
-                "'{}' is damaged: tensor '{name}' does not have the checksum it was written with",
-                self.path.display()
-            );
+        let (start, end) = info.data_offsets;
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(end - start)
+            .with_context(|| format!("no memory for the {} bytes of tensor '{name}' in '{path}'", end - start))?;
+        bytes.resize(end - start, 0);
+        self.file
+            .read_exact_at(&mut bytes, self.data_start + start as u64)
+            .with_context(|| format!("cannot read tensor '{name}' of '{path}'"))?;
+        if self.checksums.sha256.get(name) != Some(&checksum(&bytes)) {
+            bail!("'{path}' is damaged: tensor '{name}' does not have the checksum it was written with");
         }
-        Ok(Tensor::from_data_size(view.data(), shape, Kind::Float).to_device(device))
+        Ok(Tensor::from_data_size(&bytes, shape, Kind::Float).to_device(device))
     }
+}
+
+/// The header, and where the data begin. They must fill the file.
+fn read_header(file: &File, length: u64) -> Result<(Metadata, u64)> {
+    let mut size = [0; 8];
+    file.read_exact_at(&mut size, 0)?;
+    let size = u64::from_le_bytes(size);
+    if size > MAX_HEADER || size + 8 > length {
+        bail!("a header of {size} bytes in a file of {length}");
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact_at(&mut header, 8)?;
+    let metadata: Metadata = serde_json::from_slice(&header)?;
+    let expected = (size + 8).checked_add(metadata.data_len() as u64);
+    if expected != Some(length) {
+        bail!("{length} bytes, but its header says {}", expected.unwrap_or(u64::MAX));
+    }
+    Ok((metadata, size + 8))
 }
 
 fn damaged(path: &Path) -> String {

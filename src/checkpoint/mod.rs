@@ -81,7 +81,7 @@ pub fn save_weights(path: &Path, net: &UNet) -> Result<()> {
 /// Errors: a missing, corrupt or foreign file; one of another width than `base_filters`, where that is given.
 pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> Result<UNet> {
     require_weights(path)?;
-    let file = TensorFile::read(path)?;
+    let file = TensorFile::open(path)?;
     let header: WeightsHeader = file.header()?;
     check_width(path, header.architecture, base_filters)?;
     file.network("", header.architecture, device)
@@ -127,7 +127,7 @@ pub fn load_newest(
 }
 
 fn load(path: &Path, device: Device) -> Result<Checkpoint> {
-    let file = TensorFile::read(path)?;
+    let file = TensorFile::open(path)?;
     let state: TrainingState = file.header()?;
     let net = file.network("model.", state.architecture, device)?;
     let moments = |kind: &str| -> Result<Vec<Tensor>> {

@@ -5,4 +5,5 @@ pub mod flops;
 #[cfg(test)]
 mod gpu_layers_test;
 pub mod layers;
+mod memory;
 pub mod unet;

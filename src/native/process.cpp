@@ -22,6 +22,10 @@ int32_t unet_tf32_is_allowed(int32_t *allowed) {
   return unet::guard([&] { *allowed = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV); });
 }
 
+int32_t unet_require_deterministic(int32_t require) {
+  return unet::guard([&] { at::globalContext().setDeterministicCuDNN(require != 0); });
+}
+
 int32_t unet_copy_to_gpu(at::Tensor **out, const at::Tensor *host, int32_t device) {
   return unet::guard([&] {
     const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(device));

@@ -56,6 +56,9 @@ UNET_API int32_t unet_upconv_relu_packed(at::Tensor **out, const at::Tensor *x, 
 UNET_API int32_t unet_allow_tf32(int32_t allow);
 UNET_API int32_t unet_tf32_is_allowed(int32_t *allowed);
 
+// Whether cuDNN may only use kernels that give the same bits each time.
+UNET_API int32_t unet_require_deterministic(int32_t require);
+
 // Copies `host` to a GPU by way of pinned memory, without waiting. (`tch` passes pin_memory an argument that libtorch warns of.)
 UNET_API int32_t unet_copy_to_gpu(at::Tensor **out, const at::Tensor *host, int32_t device);
 
