@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, fails, stderr, stdout};
+use common::{Place, fails, free_port, send, stderr, stdout, text};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 1 --augment --seed 7 --log_every 1";
 
@@ -29,10 +29,6 @@ fn rank(place: &Place, rank: usize, size: usize, port: u16, args: &str) -> Comma
     command
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// Waits for the process, for `seconds` at most.
 fn finish(mut process: Child, seconds: u64) -> Output {
     let start = Instant::now();
@@ -45,10 +41,6 @@ fn finish(mut process: Child, seconds: u64) -> Output {
         std::thread::sleep(Duration::from_millis(20));
     }
     process.wait_with_output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The workers of a launcher, by rank.
@@ -71,10 +63,6 @@ fn workers(launcher: u32, count: usize) -> Vec<u32> {
         assert!(start.elapsed() < Duration::from_secs(20), "{found:?} of {count} workers were started");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn send(signal: &str, pid: u32) {
-    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Running, and not a zombie.

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::Place;
+use common::{Place, free_port};
 
 /// Runs an example with flags that make it small. The folder is not the checkout.
 fn example(place: &Place, name: &str, args: &[&str]) -> std::process::Output {
@@ -113,7 +113,7 @@ fn the_torchrun_example_trains_on_two_machines() {
     }
     let place = Place::new();
     let path = stub(&place, "torchrun", "#!/bin/sh\nexec python3 -m torch.distributed.run \"$@\"\n");
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let start = |node: &str| {
         Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/torchrun_2nodes.sh"))
             .args([node, "127.0.0.1", "data", "results", "1"])

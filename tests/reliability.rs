@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, fails, stderr, stdout};
+use common::{Place, fails, send, stderr, stdout, text};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7 --log_every 1000";
@@ -21,14 +21,6 @@ fn start(place: &Place, args: &str) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-fn send(signal: &str, process: &Child) {
-    assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Waits until `done`, for half a minute at most.
@@ -97,7 +89,7 @@ fn a_signal_ends_a_run_with_a_checkpoint_to_go_on_from() {
         let place = Place::new();
         let run = start(&place, &format!("{TRAIN} --max_steps 40 --checkpoint_every 1"));
         wait_for("checkpoint", || !checkpoints(&place).is_empty());
-        send(signal, &run);
+        send(signal, run.id());
         let output = run.wait_with_output().unwrap();
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{message}");
@@ -115,9 +107,9 @@ fn a_second_signal_ends_a_run_at_once() {
     // Steps of seconds: both signals come within the second one, apart, as two that wait together are one to the system.
     let run = start(&place, "--base_filters 48 --max_steps 1000 --batch_size 4 --log_every 1 --log_dir logs");
     wait_for("step", || fs::read_to_string(place.path("logs/log.json")).unwrap_or_default().contains("train_ce_loss"));
-    send("-TERM", &run);
+    send("-TERM", run.id());
     std::thread::sleep(Duration::from_millis(300));
-    send("-TERM", &run);
+    send("-TERM", run.id());
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(143));
     assert!(checkpoints(&place).is_empty());
