@@ -12,18 +12,21 @@ const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
 
 /// Whether a signal has asked the run to end.
 #[derive(Debug, Default)]
-pub struct StopRequest(Arc<AtomicUsize>);
+pub struct StopRequest {
+    signal: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process.
+    asked: Arc<AtomicBool>,
+}
 
 impl StopRequest {
     /// From now on the first of these signals is noted, and the second ends the process at once with 128 + its number.
     pub fn listen() -> Result<Self> {
         let request = Self::default();
-        let asked = Arc::new(AtomicBool::new(false));
         for signal in SIGNALS {
             // In this order: the first signal finds the flag down and puts it up.
-            flag::register_conditional_shutdown(signal, exit_code(signal).into(), Arc::clone(&asked))
-                .and_then(|_| flag::register(signal, Arc::clone(&asked)))
-                .and_then(|_| flag::register_usize(signal, Arc::clone(&request.0), signal as usize))
+            flag::register_conditional_shutdown(signal, exit_code(signal).into(), Arc::clone(&request.asked))
+                .and_then(|_| flag::register(signal, Arc::clone(&request.asked)))
+                .and_then(|_| flag::register_usize(signal, Arc::clone(&request.signal), signal as usize))
                 .context("cannot listen for signals")?;
         }
         Ok(request)
@@ -31,10 +34,17 @@ impl StopRequest {
 
     /// The signal that came.
     pub fn signal(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.signal.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(signal as i32),
         }
+    }
+}
+
+impl Drop for StopRequest {
+    /// Who no longer asks would not see a signal: from now on the first one ends the process.
+    fn drop(&mut self) {
+        self.asked.store(true, Ordering::Relaxed);
     }
 }
 

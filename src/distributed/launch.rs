@@ -160,8 +160,11 @@ fn end(mut workers: Vec<Worker>) {
 
 /// Prints why the run failed: the worker that failed by itself, if there is one, not those that lost it. Its exit code.
 fn report(failed: Vec<Ended>, forwarded: Option<Signal>) -> u8 {
-    let followed = |ended: &Ended| ended.status.code() == Some(i32::from(EXIT_LOST_RANKS));
-    let Some(Ended { worker, status }) = failed.into_iter().min_by_key(followed) else { return 0 };
+    // Of several with the same cause rank 0, which has told it already.
+    let order = |Ended { worker, status }: &Ended| {
+        (status.code() == Some(i32::from(EXIT_LOST_RANKS)), status.signal().is_none(), worker.rank)
+    };
+    let Some(Ended { worker, status }) = failed.into_iter().min_by_key(order) else { return 0 };
     let rank = worker.rank;
     for line in worker.errors.and_then(|errors| errors.join().ok()).unwrap_or_default() {
         eprintln!("rank {rank}: {line}");
