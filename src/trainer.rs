@@ -207,6 +207,7 @@ mod tests {
     use crate::model::layers;
     use crate::model::unet::Architecture;
     use crate::testing::{largest_difference, pytorch_peer, shared};
+    use crate::train::figures::check_updates;
     use std::collections::HashMap;
 
     const RECIPE: Recipe = Recipe {
@@ -349,6 +350,27 @@ mod tests {
         assert_eq!((trainer.skipped_steps(), trainer.skipped_in_row(), trainer.optimizer.state().2), (1, 0, 1.0));
         let changed = trainer.net.parameters().iter().zip(&before).any(|((_, a), b)| largest_difference(a, b) > 0.0);
         assert!(changed);
+    }
+
+    #[test]
+    fn a_run_that_finds_no_loss_scale_is_stopped() {
+        let images = two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188);
+        let mut trainer = trainer(network(1), Kind::Float, false);
+        let overflow = |trainer: &mut Trainer| {
+            let term = trainer.net.forward(&images, false).unwrap().sum(Kind::Float) * f64::INFINITY;
+            update_from(trainer, &Losses { dice_loss: term.zeros_like(), cross_entropy: term });
+        };
+        trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
+        for _ in 1..64 {
+            overflow(&mut trainer);
+        }
+        check_updates(&trainer, "advice").unwrap();
+        overflow(&mut trainer);
+        let message = check_updates(&trainer, "lower it").unwrap_err().to_string();
+        assert!(message.contains("the last 64 steps") && message.contains("lower it"), "{message}");
+        // Without a scale to lower one is enough.
+        trainer.scaler = GradScaler::new(Precision(Kind::BFloat16), Device::Cpu);
+        assert!(check_updates(&trainer, "advice").is_err());
     }
 
     /// Autograd's requests come from this thread too, or they would not be in the plan.

@@ -8,3 +8,4 @@ pub mod preprocess;
 pub mod random;
 pub mod stack;
 pub mod tiff;
+pub mod values;

@@ -1,6 +1,7 @@
 //! The ISBI stacks: read from TIFF, checked against each other, kept on the device as stored integers.
 //!
-//! Shapes: P pages (slices), H, W pixels; `[P, H, W]`.
+//! Shapes: P pages (slices), H, W pixels; `[P, H, W]`. Pages go straight from the file to their place, so that a stack is in
+//! memory once. Not here: what values mean (`values`).
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::preprocess::{BACKGROUND, GreyRange, MEMBRANE};
-use super::tiff::{self, Resolution, Samples};
+use super::preprocess::GreyRange;
+use super::tiff::{Resolution, SampleFormat, Samples, StackReader};
+use super::values::{GreyValues, LabelValues, classes};
 use crate::native::copy_to_device;
 
 pub const TRAIN_VOLUME: &str = "train-volume.tif";
@@ -74,24 +76,23 @@ impl TrainingStacks {
 
 impl ImageStack {
     pub fn read(path: &Path, device: Device) -> Result<Self> {
-        let stack = tiff::read_stack(path)?;
-        let range = grey_range(&stack.samples).with_context(|| format!("cannot use '{}'", path.display()))?;
-        let shape = [stack.pages as i64, stack.height as i64, stack.width as i64];
-        let samples = match &stack.samples {
-            Samples::U8(values) => Tensor::from_slice(values),
-            Samples::U16(values) => {
-                let biased: Vec<i16> = values.iter().map(|&value| (i32::from(value) - U16_BIAS) as i16).collect();
-                Tensor::from_slice(&biased)
-            }
-            Samples::F32(values) => Tensor::from_slice(values),
+        let stack = StackReader::open(path)?;
+        let (size, resolution) = (stack.size().map(|side| side as i64), stack.resolution().cloned());
+        let kind = match stack.format() {
+            SampleFormat::U8 => Kind::Uint8,
+            SampleFormat::U16 => Kind::Int16,
+            SampleFormat::F32 => Kind::Float,
         };
-        Ok(Self {
-            samples: samples.view(shape).to_device(device),
-            range,
-            resolution: stack.resolution,
-            path: path.to_owned(),
-            sha256: sha256(&stack.samples),
-        })
+        let samples = Tensor::f_empty(size, (kind, Device::Cpu))?;
+        let (mut hash, mut values) = (Sha256::new(), GreyValues::new(stack.format()));
+        stack.for_each_page(|index, page| {
+            hash_page(&mut hash, page);
+            values.add(page);
+            set_page(&samples, index, &stored(page));
+        })?;
+        let range = values.range().with_context(|| format!("cannot use '{}'", path.display()))?;
+        let (path, sha256) = (path.to_owned(), hexadecimal(hash));
+        Ok(Self { samples: samples.to_device(device), range, resolution, path, sha256 })
     }
 
     /// Pages, height and width.
@@ -117,14 +118,16 @@ impl ImageStack {
 
 impl LabelStack {
     pub fn read(path: &Path, device: Device) -> Result<Self> {
-        let stack = tiff::read_stack(path)?;
-        let classes = classes(&stack.samples).with_context(|| format!("cannot use '{}' as labels", path.display()))?;
-        let shape = [stack.pages as i64, stack.height as i64, stack.width as i64];
-        Ok(Self {
-            classes: Tensor::from_slice(&classes).view(shape).to_device(device),
-            path: path.to_owned(),
-            sha256: sha256(&stack.samples),
-        })
+        let stack = StackReader::open(path)?;
+        let classes = Tensor::f_empty(stack.size().map(|side| side as i64), (Kind::Uint8, Device::Cpu))?;
+        let (mut hash, mut values) = (Sha256::new(), LabelValues::default());
+        stack.for_each_page(|index, page| {
+            hash_page(&mut hash, page);
+            values.add(page);
+            set_page(&classes, index, &Tensor::from_slice(&self::classes(page)));
+        })?;
+        values.check().with_context(|| format!("cannot use '{}' as labels", path.display()))?;
+        Ok(Self { classes: classes.to_device(device), path: path.to_owned(), sha256: hexadecimal(hash) })
     }
 
     /// Pages, height and width.
@@ -164,88 +167,6 @@ pub fn describe([pages, height, width]: [i64; 3]) -> String {
     format!("{pages} pages of {height}x{width}")
 }
 
-/// The values that become -1 and 1: the type's own range for integers; for floats 0 to 1, 255 or
-/// 65,535, the smallest of these that holds all values.
-///
-/// Errors: a float stack with values outside 0..65,535.
-pub fn grey_range(samples: &Samples) -> Result<GreyRange> {
-    let white = match samples {
-        Samples::U8(_) => 255.0,
-        Samples::U16(_) => 65_535.0,
-        Samples::F32(values) => {
-            let (low, high) = values
-                .iter()
-                .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
-            match [1.0, 255.0, 65_535.0].into_iter().find(|&white| low >= 0.0 && f64::from(high) <= white) {
-                Some(white) => white,
-                None => {
-                    bail!("float samples from {low} to {high}, expected 0..1, 0..255 or 0..65535; rescale the stack")
-                }
-            }
-        }
-    };
-    Ok(GreyRange { black: 0.0, white })
-}
-
-/// Class indices from label samples: 0 is membrane; 1, 255 or 65,535 (one of them) is background.
-///
-/// Errors: any other value, or two kinds of background; shows the values found.
-pub fn classes(samples: &Samples) -> Result<Vec<u8>> {
-    let found = label_values(samples);
-    let background: Vec<f64> = found.iter().copied().filter(|&value| value != 0.0).collect();
-    let plausible = match background[..] {
-        [] => true,
-        [one] => [1.0, 255.0, 65_535.0].contains(&one),
-        _ => false,
-    };
-    if !plausible {
-        let mut shown: Vec<String> = found.iter().take(MOST_VALUES_SHOWN).map(f64::to_string).collect();
-        if found.len() > MOST_VALUES_SHOWN {
-            shown.push("...".to_owned());
-        }
-        bail!(
-            "label values {}, expected 0 (membrane) and one of 1, 255 or 65535 (inside a cell); map the labels to two values",
-            shown.join(", ")
-        );
-    }
-    let class = |membrane: bool| if membrane { MEMBRANE as u8 } else { BACKGROUND as u8 };
-    Ok(match samples {
-        Samples::U8(values) => values.iter().map(|&value| class(value == 0)).collect(),
-        Samples::U16(values) => values.iter().map(|&value| class(value == 0)).collect(),
-        Samples::F32(values) => values.iter().map(|&value| class(value == 0.0)).collect(),
-    })
-}
-
-const MOST_VALUES_SHOWN: usize = 8;
-
-/// The different values of a stack in ascending order; stops looking once there are too many for labels.
-pub fn label_values(samples: &Samples) -> Vec<f64> {
-    fn collect(values: impl Iterator<Item = f64>) -> Vec<f64> {
-        let mut found: Vec<f64> = Vec::new();
-        let mut last = f64::NAN;
-        for value in values {
-            // Labels come in runs: most pixels equal their neighbour.
-            if value == last {
-                continue;
-            }
-            last = value;
-            if !found.contains(&value) {
-                found.push(value);
-                if found.len() > MOST_VALUES_SHOWN {
-                    break;
-                }
-            }
-        }
-        found.sort_by(f64::total_cmp);
-        found
-    }
-    match samples {
-        Samples::U8(values) => collect(values.iter().map(|&value| f64::from(value))),
-        Samples::U16(values) => collect(values.iter().map(|&value| f64::from(value))),
-        Samples::F32(values) => collect(values.iter().map(|&value| f64::from(value))),
-    }
-}
-
 fn size(stack: &Tensor) -> [i64; 3] {
     let size = stack.size();
     [size[0], size[1], size[2]]
@@ -256,48 +177,39 @@ fn select(stack: &Tensor, slices: &[usize]) -> Tensor {
     stack.index_select(0, &copy_to_device(Tensor::from_slice(&index), stack.device()))
 }
 
-fn sha256(samples: &Samples) -> String {
-    let mut hash = Sha256::new();
-    match samples {
+/// A page as it is kept: `[height * width]`.
+fn stored(page: Samples<'_>) -> Tensor {
+    match page {
+        Samples::U8(values) => Tensor::from_slice(values),
+        Samples::U16(values) => {
+            let biased: Vec<i16> = values.iter().map(|&value| (i32::from(value) - U16_BIAS) as i16).collect();
+            Tensor::from_slice(&biased)
+        }
+        Samples::F32(values) => Tensor::from_slice(values),
+    }
+}
+
+/// Fills one page of a stack.
+fn set_page(stack: &Tensor, index: usize, page: &Tensor) {
+    let mut place = stack.get(index as i64);
+    place.copy_(&page.view_as(&place));
+}
+
+fn hash_page(hash: &mut Sha256, page: Samples<'_>) {
+    match page {
         Samples::U8(values) => hash.update(values),
         Samples::U16(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
         Samples::F32(values) => values.iter().for_each(|value| hash.update(value.to_le_bytes())),
     }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn labels_of_each_accepted_kind_become_the_same_classes() {
-        let expected = vec![0, 1, 1, 0];
-        assert_eq!(classes(&Samples::U8(vec![0, 255, 255, 0])).unwrap(), expected);
-        assert_eq!(classes(&Samples::U8(vec![0, 1, 1, 0])).unwrap(), expected);
-        assert_eq!(classes(&Samples::U16(vec![0, 65_535, 65_535, 0])).unwrap(), expected);
-        assert_eq!(classes(&Samples::F32(vec![0.0, 1.0, 1.0, 0.0])).unwrap(), expected);
-    }
-
-    #[test]
-    fn other_labels_are_refused_with_the_values_found() {
-        let message = classes(&Samples::U8(vec![0, 255, 128])).unwrap_err().to_string();
-        assert!(message.contains("0, 128, 255"), "{message}");
-        assert!(classes(&Samples::U8(vec![0, 1, 255])).is_err(), "two kinds of background");
-        assert!(classes(&Samples::U8(vec![0, 7])).is_err());
-        let many = classes(&Samples::U8((0..=255).collect())).unwrap_err().to_string();
-        assert!(many.len() < 300, "{many}");
-    }
-
-    #[test]
-    fn float_stacks_are_mapped_by_the_smallest_usual_range_that_holds_them() {
-        let white = |values: &[f32]| grey_range(&Samples::F32(values.to_vec())).map(|range| range.white);
-        assert_eq!(white(&[0.0, 0.7]).unwrap(), 1.0);
-        assert_eq!(white(&[0.0, 1.5]).unwrap(), 255.0);
-        assert_eq!(white(&[0.0, 300.0]).unwrap(), 65_535.0);
-        assert!(white(&[-0.1, 0.5]).is_err());
-        assert!(white(&[0.0, 1e6]).is_err());
-    }
 
     /// The same picture in 8 and 16 bits and as floats is the same to the network.
     #[test]

@@ -77,16 +77,19 @@ impl Figures {
             let of_rank = if self.bad_steps.len() > 1 { format!(" of rank {rank}") } else { String::new() };
             bail!("step {step}: the loss{of_rank} is not a finite number, on slices {slices:?}; {advice}");
         }
-        let (skipped, in_row) = (trainer.skipped_steps(), trainer.skipped_in_row());
-        if skipped > 0 && !trainer.scales_loss() {
-            bail!("{skipped} of the steps up to {} had gradients that are not finite; {advice}", trainer.progress.step);
-        }
-        if in_row >= MOST_SKIPPED_IN_ROW {
-            bail!(
-                "the last {in_row} steps up to {} had gradients that are not finite; {advice}",
-                trainer.progress.step
-            );
-        }
-        Ok(())
+        check_updates(trainer, &advice)
     }
+}
+
+/// Errors: steps without an update where no loss scale is there to be lowered, or where lowering it does not help.
+pub fn check_updates(trainer: &Trainer, advice: &str) -> Result<()> {
+    let step = trainer.progress.step;
+    let (skipped, in_row) = (trainer.skipped_steps(), trainer.skipped_in_row());
+    if skipped > 0 && !trainer.scales_loss() {
+        bail!("{skipped} of the steps up to {step} had gradients that are not finite; {advice}");
+    }
+    if in_row >= MOST_SKIPPED_IN_ROW {
+        bail!("the last {in_row} steps up to {step} had gradients that are not finite; {advice}");
+    }
+    Ok(())
 }

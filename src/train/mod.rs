@@ -16,7 +16,7 @@ use crate::run::Run;
 use crate::stop::{self, StopRequest};
 use crate::trainer::Trainer;
 
-mod figures;
+pub mod figures;
 mod saver;
 
 use figures::Figures;

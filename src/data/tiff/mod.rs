@@ -2,7 +2,7 @@
 //!
 //! Source: TIFF 6.0, the BigTIFF extension and ImageJ's `ImageDescription` text; samples are decoded
 //! and encoded by the `tiff` crate. `page` checks all pages of a file before memory is taken for
-//! them, by way of `directory` and `chunks`; `read` decodes them; `write` streams pages to a file.
+//! them, by way of `directory` and `chunks`; `read` decodes them one by one; `write` streams pages to a file.
 //! Not here: scaling of values, tensors, colour.
 //!
 //! Pages, rows and columns count from 0 everywhere, in messages too.
@@ -19,29 +19,18 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use read::read_stack;
+pub use page::SampleFormat;
+pub use read::StackReader;
 pub use write::{SampleKind, StackWriter};
 
-/// Grey samples as stored, page after page, row after row: `[pages, height, width]`.
+/// The grey samples of a page as stored, row after row: `[height, width]`.
 ///
 /// Integers are black-is-zero (a white-is-zero file is inverted); floats are finite.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Samples {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    F32(Vec<f32>),
-}
-
-/// A grey image stack in memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stack {
-    pub pages: usize,
-    pub height: usize,
-    pub width: usize,
-    /// `pages * height * width` samples.
-    pub samples: Samples,
-    /// What page 0 says of the physical size of a pixel, to be handed on to [`StackWriter::create`].
-    pub resolution: Option<Resolution>,
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Samples<'a> {
+    U8(&'a [u8]),
+    U16(&'a [u16]),
+    F32(&'a [f32]),
 }
 
 /// Physical pixel size as the file gives it; only carried from a stack to the files made from it.

@@ -30,26 +30,26 @@ const CHROMA_SUBSAMPLING: u16 = 530;
 
 /// The sample types that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum SampleFormat {
     U8,
     U16,
     F32,
 }
 
-impl Format {
+impl SampleFormat {
     fn bytes(self) -> u64 {
         match self {
-            Format::U8 => 1,
-            Format::U16 => 2,
-            Format::F32 => 4,
+            SampleFormat::U8 => 1,
+            SampleFormat::U16 => 2,
+            SampleFormat::F32 => 4,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            Format::U8 => "8-bit",
-            Format::U16 => "16-bit",
-            Format::F32 => "32-bit float",
+            SampleFormat::U8 => "8-bit",
+            SampleFormat::U16 => "16-bit",
+            SampleFormat::F32 => "32-bit float",
         }
     }
 }
@@ -61,7 +61,7 @@ pub struct Page {
     pub directory: u64,
     pub width: u64,
     pub height: u64,
-    pub format: Format,
+    pub format: SampleFormat,
     pub white_is_zero: bool,
     pub compressed: bool,
     pub chunks: Chunks,
@@ -131,7 +131,7 @@ pub fn scan<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Layout, Fault
 fn page(scanner: &mut Scanner<impl Read + Seek>, directory: u64) -> Result<Page, Fault> {
     let white_is_zero = check_grey(scanner)?;
     let format = check_format(scanner)?;
-    if white_is_zero && format == Format::F32 {
+    if white_is_zero && format == SampleFormat::F32 {
         return Err(Fault::unsupported(
             "white-is-zero float samples, expected black-is-zero",
             "invert the stack and save it as black-is-zero",
@@ -196,7 +196,7 @@ fn check_grey(scanner: &mut Scanner<impl Read + Seek>) -> Result<bool, Fault> {
     Ok(photometric == Some(0))
 }
 
-fn check_format(scanner: &mut Scanner<impl Read + Seek>) -> Result<Format, Fault> {
+fn check_format(scanner: &mut Scanner<impl Read + Seek>) -> Result<SampleFormat, Fault> {
     let bits = scanner.integer(BITS_PER_SAMPLE)?.unwrap_or(1);
     let kind = match scanner.integer(SAMPLE_FORMAT)?.unwrap_or(1) {
         1 => "unsigned",
@@ -205,9 +205,9 @@ fn check_format(scanner: &mut Scanner<impl Read + Seek>) -> Result<Format, Fault
         _ => "untyped",
     };
     match (bits, kind) {
-        (8, "unsigned") => Ok(Format::U8),
-        (16, "unsigned") => Ok(Format::U16),
-        (32, "float") => Ok(Format::F32),
+        (8, "unsigned") => Ok(SampleFormat::U8),
+        (16, "unsigned") => Ok(SampleFormat::U16),
+        (32, "float") => Ok(SampleFormat::F32),
         _ => Err(Fault::unsupported(
             format!("{bits}-bit {kind} samples, expected 8-bit or 16-bit unsigned or 32-bit float"),
             "convert the stack to 8-bit grey",
@@ -216,7 +216,7 @@ fn check_format(scanner: &mut Scanner<impl Read + Seek>) -> Result<Format, Fault
 }
 
 /// How many bytes of samples a stored byte can stand for at most; 1 if nothing is compressed.
-fn check_compression(scanner: &mut Scanner<impl Read + Seek>, format: Format) -> Result<u64, Fault> {
+fn check_compression(scanner: &mut Scanner<impl Read + Seek>, format: SampleFormat) -> Result<u64, Fault> {
     let compression = scanner.integer(COMPRESSION)?.unwrap_or(1);
     let (name, ratio) = match compression {
         1 => ("none", 1),
@@ -239,7 +239,7 @@ fn check_compression(scanner: &mut Scanner<impl Read + Seek>, format: Format) ->
     }
     match (scanner.integer(PREDICTOR)?.unwrap_or(1), name) {
         (1, _) | (2, "LZW" | "Deflate") => Ok(ratio),
-        (3, "LZW" | "Deflate") if format == Format::F32 => Ok(ratio),
+        (3, "LZW" | "Deflate") if format == SampleFormat::F32 => Ok(ratio),
         (predictor, _) => Err(Fault::unsupported(
             format!("predictor {predictor}, expected 1 for {} samples with compression {name}", format.name()),
             "save the stack without predictor",

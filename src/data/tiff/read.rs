@@ -1,80 +1,125 @@
-//! Reads a stack: decodes the pages that `page` has checked, one after the other, in place.
+//! Reads a stack: decodes the pages that `page` has checked, one after the other.
 //!
-//! Memory: the stack itself, one tile, and the tables of strips.
+//! Memory: one page, one tile, and the tables of strips.
 //! Source: TIFF 6.0; ImageJ's `TiffEncoder` for stacks above 4 GiB, which have one directory only.
 //! Not here: what is accepted (`page`).
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::tiff::TiffError as CrateError;
 use ::tiff::decoder::{Decoder, DecodingBuffer, Limits};
 
 use super::chunks::Chunk;
-use super::page::{self, Format, Layout, MAX_STACK_BYTES, Page};
-use super::{Fault, Samples, Stack, TiffError, find_non_finite};
+use super::page::{self, Layout, MAX_STACK_BYTES, Page, SampleFormat};
+use super::{Fault, Resolution, Samples, TiffError, find_non_finite};
 
-/// Reads a whole stack from a file.
+/// A grey image stack in a file; all of its directories are read and checked.
 ///
 /// Takes classic TIFF and BigTIFF of either byte order with 8-bit or 16-bit unsigned or 32-bit float
 /// grey pages of one size, in strips or tiles, uncompressed or with PackBits, LZW or Deflate, with
 /// predictor; and ImageJ stacks with one directory. White-is-zero integers are inverted.
-///
-/// # Errors
-/// [`TiffError::Open`], or [`TiffError::Read`] with the page and what to do about it. A hostile file
-/// gives an error in time and memory proportional to its length.
-pub fn read_stack(path: &Path) -> Result<Stack, TiffError> {
-    let open = |cause| TiffError::Open { path: path.to_owned(), cause };
-    // Before opening: a named pipe would wait for a writer.
-    let kind = fs::metadata(path).map_err(open)?;
-    if !kind.is_file() {
-        let found = if kind.is_dir() { "it is a folder" } else { "it is not a regular file" };
-        let fault = Fault::unsupported(format!("{found}, expected a TIFF stack"), "give the path of one file");
-        return Err(fault.in_file(path));
-    }
-    let file = File::open(path).map_err(open)?;
-    read_stack_from(BufReader::new(file), path)
+pub struct StackReader<R = BufReader<File>> {
+    /// For messages.
+    path: PathBuf,
+    reader: R,
+    length: u64,
+    layout: Layout,
+    pages: usize,
+    /// An ImageJ stack with one directory for all pages.
+    in_a_row: bool,
 }
 
-/// Reads a whole stack from anything that is laid out as a file; `name` is for messages only.
-///
-/// # Errors
-/// As [`read_stack`].
-pub fn read_stack_from<R: Read + Seek>(reader: R, name: &Path) -> Result<Stack, TiffError> {
-    read(reader).map_err(|fault| fault.in_file(name))
+impl StackReader {
+    /// # Errors
+    /// [`TiffError::Open`], or [`TiffError::Read`] with the page and what to do about it. A hostile file
+    /// gives an error in time and memory proportional to its length, here or in [`Self::for_each_page`].
+    pub fn open(path: &Path) -> Result<Self, TiffError> {
+        let open = |cause| TiffError::Open { path: path.to_owned(), cause };
+        // Before opening: a named pipe would wait for a writer.
+        let kind = fs::metadata(path).map_err(open)?;
+        if !kind.is_file() {
+            let found = if kind.is_dir() { "it is a folder" } else { "it is not a regular file" };
+            let fault = Fault::unsupported(format!("{found}, expected a TIFF stack"), "give the path of one file");
+            return Err(fault.in_file(path));
+        }
+        let file = File::open(path).map_err(open)?;
+        Self::new(BufReader::new(file), path)
+    }
 }
 
-fn read<R: Read + Seek>(mut reader: R) -> Result<Stack, Fault> {
-    let length = reader.seek(SeekFrom::End(0))?;
-    let layout = page::scan(&mut reader, length)?;
-    // `scan` gives at least one page.
-    let first = &layout.pages[0];
-    let in_a_row = contiguous_pages(&layout, length)?;
-    let pages = in_a_row.unwrap_or(layout.pages.len() as u64);
-    if pages.saturating_mul(first.bytes()) > MAX_STACK_BYTES {
-        let bytes = first.bytes();
-        return Err(Fault::unsupported(
-            format!("{pages} pages of {bytes} bytes, expected at most {MAX_STACK_BYTES} bytes in all"),
-            "split the stack into smaller ones",
-        ));
+impl<R: Read + Seek> StackReader<R> {
+    /// Reads from anything that is laid out as a file; `path` is for messages only.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn new(reader: R, path: &Path) -> Result<Self, TiffError> {
+        Self::scan(reader, path).map_err(|fault| fault.in_file(path))
     }
-    let pages = pages as usize;
-    let samples = match (first.format, in_a_row.is_some()) {
-        (Format::U8, true) => Samples::U8(contiguous(reader, &layout, pages)?),
-        (Format::U16, true) => Samples::U16(contiguous(reader, &layout, pages)?),
-        (Format::F32, true) => Samples::F32(contiguous(reader, &layout, pages)?),
-        (Format::U8, false) => Samples::U8(decode(reader, &layout, length)?),
-        (Format::U16, false) => Samples::U16(decode(reader, &layout, length)?),
-        (Format::F32, false) => Samples::F32(decode(reader, &layout, length)?),
-    };
-    Ok(Stack {
-        pages,
-        height: first.height as usize,
-        width: first.width as usize,
-        samples,
-        resolution: layout.resolution.clone(),
-    })
+
+    fn scan(mut reader: R, path: &Path) -> Result<Self, Fault> {
+        let length = reader.seek(SeekFrom::End(0))?;
+        let layout = page::scan(&mut reader, length)?;
+        let in_a_row = contiguous_pages(&layout, length)?;
+        let pages = in_a_row.unwrap_or(layout.pages.len() as u64);
+        // `scan` gives at least one page.
+        let bytes = layout.pages[0].bytes();
+        if pages.saturating_mul(bytes) > MAX_STACK_BYTES {
+            return Err(Fault::unsupported(
+                format!("{pages} pages of {bytes} bytes, expected at most {MAX_STACK_BYTES} bytes in all"),
+                "split the stack into smaller ones",
+            ));
+        }
+        let (path, pages, in_a_row) = (path.to_owned(), pages as usize, in_a_row.is_some());
+        Ok(Self { path, reader, length, layout, pages, in_a_row })
+    }
+
+    /// Pages, height and width; none of them 0.
+    pub fn size(&self) -> [usize; 3] {
+        let first = &self.layout.pages[0];
+        [self.pages, first.height as usize, first.width as usize]
+    }
+
+    /// Of all pages.
+    pub fn format(&self) -> SampleFormat {
+        self.layout.pages[0].format
+    }
+
+    /// What page 0 says of the physical size of a pixel, to be handed on to [`StackWriter::create`](super::StackWriter).
+    pub fn resolution(&self) -> Option<&Resolution> {
+        self.layout.resolution.as_ref()
+    }
+
+    /// Decodes one page after the other into the same memory and shows it to `visit`, with its index.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `visit` has seen the pages before the faulty one.
+    pub fn for_each_page(self, visit: impl FnMut(usize, Samples<'_>)) -> Result<(), TiffError> {
+        let path = self.path.clone();
+        match self.format() {
+            SampleFormat::U8 => self.decode_pages::<u8>(visit),
+            SampleFormat::U16 => self.decode_pages::<u16>(visit),
+            SampleFormat::F32 => self.decode_pages::<f32>(visit),
+        }
+        .map_err(|fault| fault.in_file(&path))
+    }
+
+    fn decode_pages<T: Sample>(self, mut visit: impl FnMut(usize, Samples<'_>)) -> Result<(), Fault> {
+        let [pages, height, width] = self.size();
+        let mut page = reserve(height * width)?;
+        page.resize(height * width, T::default());
+        let (layout, length) = (&self.layout, self.length);
+        let mut decode: DecodePage<'_, T> = match self.in_a_row {
+            true => Box::new(pages_in_a_row(self.reader, layout)?),
+            false => Box::new(pages_with_directories(self.reader, layout, length)?),
+        };
+        for index in 0..pages {
+            decode(index, &mut page).and_then(|()| T::check(&page, width)).map_err(|fault| fault.on_page(index))?;
+            visit(index, T::samples(&page));
+        }
+        Ok(())
+    }
 }
 
 /// The number of pages of an ImageJ stack with one directory, whose pages follow each other.
@@ -97,10 +142,15 @@ fn contiguous_pages(layout: &Layout, length: u64) -> Result<Option<u64>, Fault> 
     Ok(Some(images))
 }
 
+/// Decodes the page of an index, which must come in order.
+type DecodePage<'a, T> = Box<dyn FnMut(usize, &mut [T]) -> Result<(), Fault> + 'a>;
+
 /// A sample type.
 trait Sample: Copy + Default {
     /// The samples as the `tiff` crate takes them, that is also: as bytes.
     fn buffer(samples: &mut [Self]) -> DecodingBuffer<'_>;
+
+    fn samples(page: &[Self]) -> Samples<'_>;
 
     /// Refuses a decoded page that has samples nothing can be computed with.
     fn check(_page: &[Self], _width: usize) -> Result<(), Fault> {
@@ -112,11 +162,19 @@ impl Sample for u8 {
     fn buffer(samples: &mut [u8]) -> DecodingBuffer<'_> {
         DecodingBuffer::U8(samples)
     }
+
+    fn samples(page: &[u8]) -> Samples<'_> {
+        Samples::U8(page)
+    }
 }
 
 impl Sample for u16 {
     fn buffer(samples: &mut [u16]) -> DecodingBuffer<'_> {
         DecodingBuffer::U16(samples)
+    }
+
+    fn samples(page: &[u16]) -> Samples<'_> {
+        Samples::U16(page)
     }
 }
 
@@ -125,29 +183,16 @@ impl Sample for f32 {
         DecodingBuffer::F32(samples)
     }
 
+    fn samples(page: &[f32]) -> Samples<'_> {
+        Samples::F32(page)
+    }
+
     fn check(page: &[f32], width: usize) -> Result<(), Fault> {
         match find_non_finite(page, width) {
             Some(problem) => Err(Fault::unsupported(problem, "replace the sample, or mend what wrote it")),
             None => Ok(()),
         }
     }
-}
-
-/// Fills one page after the other by `fill`, which gets the index of the page.
-fn fill_pages<T: Sample>(
-    page: &Page,
-    pages: usize,
-    mut fill: impl FnMut(usize, &mut [T]) -> Result<(), Fault>,
-) -> Result<Vec<T>, Fault> {
-    let (width, height) = (page.width as usize, page.height as usize);
-    let mut samples = reserve(pages * height * width)?;
-    for index in 0..pages {
-        let start = samples.len();
-        samples.resize(start + height * width, T::default());
-        let decoded = &mut samples[start..];
-        fill(index, decoded).and_then(|()| T::check(decoded, width)).map_err(|fault| fault.on_page(index))?;
-    }
-    Ok(samples)
 }
 
 /// An empty vector with room for `count` samples.
@@ -159,18 +204,21 @@ fn reserve<T>(count: usize) -> Result<Vec<T>, Fault> {
     }
 }
 
-/// The pages of an ImageJ stack with one directory.
-fn contiguous<T: Sample>(mut reader: impl Read + Seek, layout: &Layout, pages: usize) -> Result<Vec<T>, Fault> {
-    let page = &layout.pages[0];
-    reader.seek(SeekFrom::Start(page.chunks.stored[0].offset))?;
-    fill_pages(page, pages, |_, samples| {
+/// Decodes the pages of an ImageJ stack with one directory, in order.
+fn pages_in_a_row<T: Sample>(
+    mut reader: impl Read + Seek,
+    layout: &Layout,
+) -> Result<impl FnMut(usize, &mut [T]) -> Result<(), Fault>, Fault> {
+    let (white_is_zero, big_endian) = (layout.pages[0].white_is_zero, layout.big_endian);
+    reader.seek(SeekFrom::Start(layout.pages[0].chunks.stored[0].offset))?;
+    Ok(move |_, samples: &mut [T]| {
         let mut buffer = T::buffer(samples);
         let bytes = buffer.as_bytes_mut();
         reader.read_exact(bytes)?;
-        if layout.big_endian != cfg!(target_endian = "big") {
+        if big_endian != cfg!(target_endian = "big") {
             bytes.chunks_exact_mut(size_of::<T>()).for_each(<[u8]>::reverse);
         }
-        if page.white_is_zero {
+        if white_is_zero {
             // Integers only; the bits of the sample and those of its bytes are the same.
             bytes.iter_mut().for_each(|byte| *byte = !*byte);
         }
@@ -178,8 +226,12 @@ fn contiguous<T: Sample>(mut reader: impl Read + Seek, layout: &Layout, pages: u
     })
 }
 
-/// The pages that have a directory each.
-fn decode<T: Sample>(mut reader: impl Read + Seek, layout: &Layout, length: u64) -> Result<Vec<T>, Fault> {
+/// Decodes the pages that have a directory each, in order.
+fn pages_with_directories<T: Sample>(
+    mut reader: impl Read + Seek,
+    layout: &Layout,
+    length: u64,
+) -> Result<impl FnMut(usize, &mut [T]) -> Result<(), Fault>, Fault> {
     reader.rewind()?;
     let window = Window { reader, position: 0, end: length };
     let mut decoder = Decoder::new(window).map_err(|e| fault(e).on_page(0))?;
@@ -188,13 +240,12 @@ fn decode<T: Sample>(mut reader: impl Read + Seek, layout: &Layout, length: u64)
     // tables stays; the crate ignores the third.
     limits.intermediate_buffer_size = usize::MAX;
     decoder = decoder.with_limits(limits);
-    fill_pages(&layout.pages[0], layout.pages.len(), |index, samples| {
-        let page = &layout.pages[index];
+    Ok(move |index, samples: &mut [T]| {
         if index > 0 {
             decoder.inner().end = length;
             decoder.next_image().map_err(fault)?;
         }
-        decode_page(&mut decoder, page, samples)
+        decode_page(&mut decoder, &layout.pages[index], samples)
     })
 }
 

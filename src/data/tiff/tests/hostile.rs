@@ -4,12 +4,11 @@ use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 
-use super::super::read::read_stack_from;
-use super::super::{Samples, Stack, TiffError};
-use super::{ACCEPTED, assert_words, fixture, refusal};
+use super::super::{StackReader, TiffError};
+use super::{ACCEPTED, Samples, Stack, assert_words, collect, fixture, refusal};
 
 fn read_bytes(bytes: &[u8]) -> Result<Stack, TiffError> {
-    read_stack_from(Cursor::new(bytes), Path::new("x.tif"))
+    collect(StackReader::new(Cursor::new(bytes), Path::new("x.tif"))?)
 }
 
 /// A field of one value: tag, type and value as stored.

@@ -5,9 +5,55 @@ mod hostile;
 mod read;
 mod write;
 
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::TiffError;
+use super::{Resolution, SampleFormat, StackReader, TiffError};
+
+/// The samples of all pages.
+#[derive(Debug, Clone, PartialEq)]
+enum Samples {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+}
+
+/// A whole stack.
+#[derive(Debug, Clone, PartialEq)]
+struct Stack {
+    pages: usize,
+    height: usize,
+    width: usize,
+    samples: Samples,
+    resolution: Option<Resolution>,
+}
+
+fn read_stack(path: &Path) -> Result<Stack, TiffError> {
+    collect(StackReader::open(path)?)
+}
+
+fn collect(reader: StackReader<impl Read + Seek>) -> Result<Stack, TiffError> {
+    let [pages, height, width] = reader.size();
+    let resolution = reader.resolution().cloned();
+    let mut samples = match reader.format() {
+        SampleFormat::U8 => Samples::U8(Vec::new()),
+        SampleFormat::U16 => Samples::U16(Vec::new()),
+        SampleFormat::F32 => Samples::F32(Vec::new()),
+    };
+    let mut seen = 0;
+    reader.for_each_page(|index, page| {
+        assert_eq!(index, seen);
+        seen += 1;
+        match (&mut samples, page) {
+            (Samples::U8(all), super::Samples::U8(page)) => all.extend(page),
+            (Samples::U16(all), super::Samples::U16(page)) => all.extend(page),
+            (Samples::F32(all), super::Samples::F32(page)) => all.extend(page),
+            _ => panic!("a page of another type than announced"),
+        }
+    })?;
+    assert_eq!(seen, pages);
+    Ok(Stack { pages, height, width, samples, resolution })
+}
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiff")).join(name)

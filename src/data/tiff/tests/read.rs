@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::{Samples, Stack, read_stack};
-use super::{ACCEPTED, assert_words, fixture, refusal};
+use super::{ACCEPTED, Samples, Stack, assert_words, fixture, read_stack, refusal};
 
 /// `[page, row, column]` of each sample of a stack of the fixtures.
 fn places(stack: &Stack) -> impl Iterator<Item = [u64; 3]> {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::{Resolution, SampleKind, Samples, Stack, StackWriter, read_stack};
-use super::{assert_words, refusal};
+use super::super::{Resolution, SampleKind, StackWriter};
+use super::{Samples, Stack, assert_words, read_stack, refusal};
 
 const SIZE: [usize; 3] = [3, 1200, 1000];
 
