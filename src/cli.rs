@@ -240,19 +240,22 @@ pub struct Parsed {
 ///
 /// Errors: one line for anything that is not a valid command line.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageError> {
-    let matches = match command().try_get_matches_from(args) {
-        Ok(matches) => matches,
+    match try_parse(args) {
         Err(error) if !error.use_stderr() => error.exit(),
-        Err(error) => return Err(UsageError::new(one_line(&error))),
-    };
+        parsed => parsed.map_err(|error| UsageError::new(one_line(&error))),
+    }
+}
+
+/// Errors: clap's, among which are help and version.
+pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
+    let matches = command().try_get_matches_from(args)?;
     let given = matches
         .ids()
         .map(|id| id.as_str())
         .filter(|id| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine))
         .map(str::to_owned)
         .collect();
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| UsageError::new(one_line(&error)))?;
-    Ok(Parsed { cli, given })
+    Ok(Parsed { cli: Cli::from_arg_matches(&matches)?, given })
 }
 
 /// The clap command with a kebab-case alias for every snake_case flag.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::{self, AmpDtype, DeviceChoice, ExecMode, RunArgs};
-use crate::data::preprocess::CLASSES;
+use crate::data::values::CLASSES;
 use crate::error::UsageError;
-use crate::model::unet::Architecture;
+use crate::model::architecture::Architecture;
 
 /// The paper's width.
 const DEFAULT_BASE_FILTERS: i64 = 64;
@@ -218,4 +218,27 @@ fn warnings(mode: ExecMode, args: &RunArgs, given: &[String]) -> Vec<String> {
         unused("no_tf32", "with --amp, which multiplies nothing in float32".to_owned());
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::testing::fuzz_seeds;
+
+    /// The hand-made cases that fuzzing starts from, a word a line: `fuzz/seeds`.
+    #[test]
+    fn of_the_fuzzing_seeds_only_sound_command_lines_become_configurations() {
+        let mut accepted = Vec::new();
+        for (name, bytes) in fuzz_seeds("command_line") {
+            let words = bytes.split(|byte| *byte == b'\n').map(|word| OsStr::from_bytes(word).to_owned());
+            let Ok(parsed) = cli::try_parse(std::iter::once("unet".into()).chain(words)) else { continue };
+            if parsed.cli.command.is_none() && Config::new(parsed.cli.run, &parsed.given).is_ok() {
+                accepted.push(name);
+            }
+        }
+        assert_eq!(accepted, ["benchmark", "predict", "train", "workers"]);
+    }
 }

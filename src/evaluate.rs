@@ -5,8 +5,8 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use crate::data::batches::Batch;
-use crate::data::preprocess::BACKGROUND;
 use crate::data::stack::TrainingStacks;
+use crate::data::values::BACKGROUND;
 use crate::logger::Step;
 use crate::loss::{self, Losses};
 use crate::model::unet::Predictor;

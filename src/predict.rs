@@ -6,9 +6,10 @@ use anyhow::Result;
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use crate::amp::Precision;
-use crate::data::preprocess::{BACKGROUND, resize};
+use crate::data::preprocess::resize;
 use crate::data::stack::ImageStack;
 use crate::data::tiff::{SampleKind, StackWriter};
+use crate::data::values::BACKGROUND;
 use crate::execution::Execution;
 use crate::model::unet::Predictor;
 use crate::model_dir::{ModelDir, create_parent};

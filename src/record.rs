@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::config::Recipe;
-use crate::data::preprocess::GreyRange;
 use crate::data::stack::TrainingStacks;
+use crate::data::values::GreyRange;
 use crate::device;
-use crate::model::unet::Architecture;
+use crate::model::architecture::Architecture;
 use crate::run::{Inputs, Run};
 
 /// Settings, versions and data of a run.

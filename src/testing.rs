@@ -1,5 +1,6 @@
 //! What several unit tests need: the real data where it is present, and the PyTorch peer.
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +16,19 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: '{}' is not there", path.display());
     None
+}
+
+/// Names and contents of what `fuzz/seeds` holds for a target, by name.
+pub fn fuzz_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let mut seeds: Vec<_> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    seeds.sort();
+    assert!(!seeds.is_empty(), "no seed in '{}'", folder.display());
+    seeds
 }
 
 /// Runs `scripts/pytorch_peer.py` with `args`. `false`, with a message, where Python has no PyTorch.

@@ -202,10 +202,11 @@ mod tests {
     use super::*;
     use crate::checkpoint;
     use crate::data::phantom;
-    use crate::data::preprocess::{self, GreyRange};
+    use crate::data::preprocess;
     use crate::data::stack::TrainingStacks;
+    use crate::data::values::GreyRange;
+    use crate::model::architecture::Architecture;
     use crate::model::layers;
-    use crate::model::unet::Architecture;
     use crate::testing::{largest_difference, pytorch_peer, shared};
     use crate::train::figures::check_updates;
     use std::collections::HashMap;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use common::{Place, fails};
 
 const SIDE: u32 = 512;
+const MEBIBYTE: u64 = 1 << 20;
 
 /// An uncompressed 8-bit stack of black pages, as ImageJ writes large ones: one directory. Black takes no room on disk.
 fn write_black_stack(path: &Path, pages: u32) {
@@ -41,13 +42,13 @@ fn write_black_stack(path: &Path, pages: u32) {
     file.set_len(u64::from(pixels_at) + u64::from(SIDE * SIDE) * u64::from(pages)).unwrap();
 }
 
-/// Runs `unet`; the most memory it has had at a time, in bytes, as the system counts it (VmHWM).
-fn peak_memory(place: &Place, args: &str) -> u64 {
+/// Runs `unet`; the most memory it has had at a time, in bytes, as the system counts it (VmHWM), and its exit code.
+fn peak_memory(place: &Place, args: &str) -> (u64, Option<i32>) {
     let mut run = Command::new(env!("CARGO_BIN_EXE_unet"))
-        .args(["--device", "cpu", "--base_filters", "2", "--overwrite"])
         .args(args.split_whitespace())
         .current_dir(place.path(""))
         .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let status = format!("/proc/{}/status", run.id());
@@ -60,17 +61,22 @@ fn peak_memory(place: &Place, args: &str) -> u64 {
             peak = peak.max(kilobytes.parse::<u64>().unwrap() * 1024);
         }
         if let Some(status) = run.try_wait().unwrap() {
-            assert!(status.success(), "{args}");
-            return peak;
+            return (peak, status.code());
         }
         thread::sleep(Duration::from_millis(2));
     }
 }
 
+fn peak_of_network(place: &Place, args: &str) -> u64 {
+    let (peak, code) =
+        peak_memory(place, &format!("{args} --model_dir model --device cpu --base_filters 2 --overwrite"));
+    assert_eq!(code, Some(0), "{args}");
+    peak
+}
+
 /// 2,000 pages of 512x512 take 0.52 GB: beyond what 30 pages take, the peak grows by what the pages have, once.
 #[test]
 fn a_large_stack_is_in_memory_once() {
-    const MEBIBYTE: u64 = 1 << 20;
     let page = u64::from(SIDE * SIDE);
     let place = Place::new();
     let mut peaks = Vec::new();
@@ -79,7 +85,7 @@ fn a_large_stack_is_in_memory_once() {
         fs::create_dir_all(&folder).unwrap();
         write_black_stack(&folder.join("train-volume.tif"), pages);
         write_black_stack(&folder.join("train-labels.tif"), pages);
-        peaks.push(peak_memory(&place, &format!("--data_dir train-{pages} --model_dir model --max_steps 2")));
+        peaks.push(peak_of_network(&place, &format!("--data_dir train-{pages} --max_steps 2")));
     }
     let more = 2 * (2000 - 30) * page;
     assert!(peaks[1] > peaks[0] + more / 2, "{peaks:?}: nothing was measured");
@@ -91,11 +97,40 @@ fn a_large_stack_is_in_memory_once() {
         let folder = place.path(&format!("test-{pages}"));
         fs::create_dir_all(&folder).unwrap();
         write_black_stack(&folder.join("test-volume.tif"), pages);
-        let args = format!("--data_dir test-{pages} --model_dir model --exec_mode predict");
-        peaks.push(peak_memory(&place, &args));
+        peaks.push(peak_of_network(&place, &format!("--data_dir test-{pages} --exec_mode predict")));
     }
     let more = (260 - 30) * page;
     assert!(peaks[1] < peaks[0] + more + 64 * MEBIBYTE, "prediction: {peaks:?}, {more} more expected");
+}
+
+/// Files of some kilobytes that speak of gigabytes: an error, and not more memory than any start of the program takes.
+#[test]
+fn hostile_files_take_no_more_memory_than_they_have_bytes() {
+    let place = Place::new();
+    let seeds = |target: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+    };
+    let usual = peak_memory(&place, "inspect --data_dir data").0;
+    let check = |seed: &Path, args: &str| {
+        let (peak, code) = peak_memory(&place, args);
+        assert!(code == Some(1) || code == Some(0), "{}: exit code {code:?}", seed.display());
+        assert!(peak < usual + 64 * MEBIBYTE, "{}: {peak} bytes, {usual} for a sound file", seed.display());
+        code == Some(1)
+    };
+    let mut refused = 0;
+    for seed in seeds("tiff") {
+        fs::copy(&seed, place.path("data/train-volume.tif")).unwrap();
+        refused += usize::from(check(&seed, "inspect --data_dir data"));
+    }
+    fs::create_dir(place.path("model")).unwrap();
+    for seed in seeds("checkpoint") {
+        fs::copy(&seed, place.path("model/model.safetensors")).unwrap();
+        let args = "--data_dir data --model_dir model --device cpu --exec_mode predict --overwrite";
+        assert!(check(&seed, args), "{}: two tensors are no network", seed.display());
+        refused += 1;
+    }
+    assert!(refused > 35, "{refused}");
 }
 
 #[test]

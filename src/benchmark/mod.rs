@@ -13,7 +13,7 @@ use crate::config::Benchmark;
 use crate::data::preprocess::INPUT_SIDE;
 use crate::device;
 use crate::logger::Step;
-use crate::model::unet::Architecture;
+use crate::model::architecture::Architecture;
 use crate::run::Run;
 
 /// Which figures are measured; names the keys.

@@ -1,58 +1,28 @@
 //! Weights and training state on disk, as safetensors without pickle. Knows nothing of the loop.
 //!
 //! `model.safetensors` holds the parameters under PyTorch's names. A checkpoint, `checkpoints/step-N.safetensors`,
-//! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header. `file.rs` is the
-//! file itself, `writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
+//! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header (`state.rs`).
+//! `writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::model::unet::{Architecture, UNet};
+use crate::model::architecture::Architecture;
+use crate::model::unet::UNet;
 
-mod file;
+mod read;
+mod state;
+mod write;
 mod writer;
 
-use file::{FORMAT, TensorFile};
+use read::TensorFile;
+use state::WeightsHeader;
+pub use state::{Progress, TrainingState};
 pub use writer::Writer;
-
-/// What a weight file says of itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct WeightsHeader {
-    format: u32,
-    architecture: Architecture,
-}
-
-/// What a checkpoint says of itself: everything that is not a tensor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainingState {
-    format: u32,
-    pub architecture: Architecture,
-    #[serde(flatten)]
-    pub progress: Progress,
-    /// Adam's updates; fewer than `step` where float16 overflowed.
-    pub updates: f64,
-    pub loss_scale: f64,
-    pub growth_tracker: i64,
-    /// What a run that goes on must have in common with this one.
-    pub settings: Map<String, Value>,
-}
-
-/// How far training has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Progress {
-    /// Optimiser steps made since the start of training, those before a resume included.
-    pub step: u64,
-    /// Batches trained on, of all ranks together: what `--max_steps` counts.
-    pub batches: u64,
-    /// Samples trained on: where the order of samples goes on.
-    pub samples: u64,
-}
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
 #[derive(Debug)]
@@ -71,9 +41,9 @@ pub struct Snapshot {
 
 /// Writes the parameters of `net`.
 pub fn save_weights(path: &Path, net: &UNet) -> Result<()> {
-    let header = WeightsHeader { format: FORMAT, architecture: net.architecture };
+    let header = WeightsHeader::new(net.architecture);
     let tensors: Vec<_> = net.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
-    file::write(path, &tensors, &header)
+    write::write(path, &tensors, &header)
 }
 
 /// Reads a network from a weight file.
@@ -84,7 +54,7 @@ pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> R
     let file = TensorFile::open(path)?;
     let header: WeightsHeader = file.header()?;
     check_width(path, header.architecture, base_filters)?;
-    file.network("", header.architecture, device)
+    network(&file, path, "", header.architecture, device)
 }
 
 /// Errors: no weight file at `path`.
@@ -129,15 +99,25 @@ pub fn load_newest(
 fn load(path: &Path, device: Device) -> Result<Checkpoint> {
     let file = TensorFile::open(path)?;
     let state: TrainingState = file.header()?;
-    let net = file.network("model.", state.architecture, device)?;
+    let net = network(&file, path, "model.", state.architecture, device)?;
     let moments = |kind: &str| -> Result<Vec<Tensor>> {
         net.parameters()
             .iter()
-            .map(|(name, tensor)| file.tensor(&format!("{kind}.{name}"), &tensor.size(), device))
+            .map(|(name, tensor)| self::tensor(&file, &format!("{kind}.{name}"), &tensor.size(), device))
             .collect()
     };
     let (exp_avgs, exp_avg_sqs) = (moments("exp_avg")?, moments("exp_avg_sq")?);
     Ok(Checkpoint { state, net, exp_avgs, exp_avg_sqs })
+}
+
+/// The network whose parameters stand under `prefix`.
+fn network(file: &TensorFile, path: &Path, prefix: &str, architecture: Architecture, device: Device) -> Result<UNet> {
+    UNet::new(architecture, &mut |name, shape| tensor(file, &format!("{prefix}{name}"), shape, device))
+        .with_context(|| format!("cannot load '{}'", path.display()))
+}
+
+fn tensor(file: &TensorFile, name: &str, shape: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::from_data_size(&file.bytes(name, shape)?, shape, Kind::Float).to_device(device))
 }
 
 /// Removes the checkpoints in `folder`, and the folder if nothing else is in it.
@@ -175,37 +155,6 @@ impl Snapshot {
             tensors.push((format!("exp_avg_sq.{name}"), copy(&exp_avg_sqs[index])));
         }
         Self { state, tensors }
-    }
-}
-
-impl TrainingState {
-    pub fn new(
-        architecture: Architecture,
-        progress: Progress,
-        updates: f64,
-        (loss_scale, growth_tracker): (f64, i64),
-        settings: Map<String, Value>,
-    ) -> Self {
-        Self { format: FORMAT, architecture, progress, updates, loss_scale, growth_tracker, settings }
-    }
-
-    /// Refuses to go on with other settings than this state was made with: a line for each difference.
-    pub fn require_settings(&self, settings: &Map<String, Value>) -> Result<()> {
-        let was = |name: &String| self.settings.get(name).unwrap_or(&Value::Null);
-        let differences: Vec<String> = settings
-            .iter()
-            .filter(|(name, value)| was(name) != *value)
-            .map(|(name, value)| format!("\n  {name}: {} in the checkpoint, {value} now", was(name)))
-            .collect();
-        if !differences.is_empty() {
-            bail!(
-                "--resume_training: this is not the run that the checkpoint of step {} belongs to; give its flags and \
-                 data, or another --model_dir{}",
-                self.progress.step,
-                differences.concat()
-            );
-        }
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
 
-use super::{Snapshot, checkpoint_path, file, list};
+use super::{Snapshot, checkpoint_path, list, write};
 
 /// Keeps the newest checkpoints of a folder.
 pub struct Writer {
@@ -54,7 +54,7 @@ impl Drop for Writer {
 /// Older checkpoints go when the new one is safe, not before.
 fn write(folder: &Path, keep: usize, snapshot: &Snapshot) -> Result<()> {
     let step = snapshot.state.progress.step;
-    file::write(&checkpoint_path(folder, step), &snapshot.tensors, &snapshot.state)?;
+    write::write(&checkpoint_path(folder, step), &snapshot.tensors, &snapshot.state)?;
     let mut older: Vec<_> = list(folder)?.into_iter().filter(|(other, _)| *other < step).collect();
     older.truncate(older.len().saturating_sub(keep - 1));
     for (_, path) in older {

@@ -5,26 +5,14 @@
 
 use tch::{Kind, Tensor};
 
+use super::values::GreyRange;
+
 /// Side of the network's input in pixels (paper, figure 1).
 pub const INPUT_SIDE: i64 = 572;
 /// Side of the network's output in pixels for that input.
 pub const OUTPUT_SIDE: i64 = 388;
 /// Pixels of frame on each side.
 pub const MARGIN: i64 = (INPUT_SIDE - OUTPUT_SIDE) / 2;
-/// Membrane and background (inside a cell).
-pub const CLASSES: i64 = 2;
-/// Class index of membrane.
-pub const MEMBRANE: i64 = 0;
-/// Class index of background.
-pub const BACKGROUND: i64 = 1;
-
-/// The stored values that become -1 and 1.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct GreyRange {
-    pub black: f64,
-    pub white: f64,
-}
-
 /// Grey levels as f32: `black` becomes -1, `white` becomes 1. Shape kept.
 pub fn normalise(samples: &Tensor, range: GreyRange) -> Tensor {
     let half = (range.white - range.black) / 2.0;

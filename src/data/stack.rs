@@ -9,9 +9,8 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::preprocess::GreyRange;
 use super::tiff::{Resolution, SampleFormat, Samples, StackReader};
-use super::values::{GreyValues, LabelValues, classes};
+use super::values::{GreyRange, GreyValues, LabelValues, classes};
 use crate::native::copy_to_device;
 
 pub const TRAIN_VOLUME: &str = "train-volume.tif";

@@ -2,8 +2,21 @@
 
 use anyhow::{Result, bail};
 
-use super::preprocess::{BACKGROUND, GreyRange, MEMBRANE};
 use super::tiff::{SampleFormat, Samples};
+
+/// Membrane and background (inside a cell).
+pub const CLASSES: i64 = 2;
+/// Class index of membrane.
+pub const MEMBRANE: i64 = 0;
+/// Class index of background.
+pub const BACKGROUND: i64 = 1;
+
+/// The stored values that become -1 and 1.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct GreyRange {
+    pub black: f64,
+    pub white: f64,
+}
 
 /// Of an image stack.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,7 +1,7 @@
 //! How many floating-point operations the network takes, counted as direct convolutions: a multiply-add is two,
 //! bias, ReLU and pooling are none. Winograd's algorithm takes fewer; the count is of the work done, not of the means.
 
-use super::unet::{Architecture, LEVELS};
+use super::architecture::{Architecture, LEVELS};
 
 /// Operations for one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 
 use tch::{Cuda, Device, Kind, Tensor};
 
+use super::architecture::Architecture;
 use super::blocks::{centre_crop, channels_last};
-use super::unet::{Architecture, UNet};
+use super::unet::UNet;
 use crate::native::{self, OutputMask, ReluGradient, gpu};
 
 const CHANNELS: i64 = 16;

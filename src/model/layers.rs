@@ -83,7 +83,8 @@ mod tests {
     use std::collections::HashMap;
     use tch::IndexOp;
 
-    use crate::model::unet::{Architecture, UNet};
+    use crate::model::architecture::Architecture;
+    use crate::model::unet::UNet;
     use crate::native::OutputMask;
 
     /// Distance from `exact`, relative to its norm.

@@ -1,6 +1,6 @@
 //! About how much memory the network takes, to tell those whose machine has less.
 
-use super::unet::{Architecture, LEVELS};
+use super::architecture::{Architecture, LEVELS};
 
 /// Of the program with libtorch, in bytes.
 const PROGRAM: u64 = 400 << 20;

@@ -1,5 +1,6 @@
-//! The network: its blocks from small to large, then the whole, then what it costs.
+//! The network: its shape, its blocks from small to large, then the whole, then what it costs.
 
+pub mod architecture;
 pub mod blocks;
 pub mod flops;
 #[cfg(test)]

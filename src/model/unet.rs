@@ -3,31 +3,18 @@
 //!
 //! Shapes: N images, H, W pixels.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
+use super::architecture::{Architecture, LEVELS};
 use super::blocks::{self, Convolution, DoubleConvolution, Named, Source, Up};
 use super::layers;
 use crate::data::random::{Purpose, stream};
 use crate::native::{OutputMask, ReluGradient};
 
-/// Times that the contracting path halves the image.
-pub const LEVELS: usize = 4;
 /// Share of the bottleneck's outputs that dropout zeroes in training (reference).
 const DROPOUT: f64 = 0.5;
-
-/// Filters, channels and classes that a file may ask for.
-const SUPPORTED: std::ops::RangeInclusive<i64> = 1..=1024;
-
-/// What fixes the shape of every parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Architecture {
-    /// Filters of the first level; level i has `base_filters * 2^i`.
-    pub base_filters: i64,
-    pub channels: i64,
-    pub classes: i64,
-}
 
 /// The network and its f32 parameters.
 #[derive(Debug)]
@@ -69,9 +56,7 @@ impl UNet {
     /// Errors: an architecture outside the supported range, and those of `source`.
     pub fn new(architecture: Architecture, source: &mut Source) -> Result<Self> {
         let Architecture { base_filters, channels, classes } = architecture;
-        if !SUPPORTED.contains(&base_filters) || !SUPPORTED.contains(&channels) || !SUPPORTED.contains(&classes) {
-            bail!("{architecture:?} is outside the supported range of 1 to {} each", SUPPORTED.end());
-        }
+        architecture.check()?;
         let filters = |level: usize| base_filters << level;
         let inputs = |level: usize| if level == 0 { channels } else { filters(level - 1) };
         let encoder = (0..LEVELS)

@@ -12,7 +12,7 @@ use super::*;
 use crate::data::batches::TrainingBatches;
 use crate::data::stack::TrainingStacks;
 use crate::distributed::environment;
-use crate::model::unet::Architecture;
+use crate::model::architecture::Architecture;
 use crate::phantom;
 use crate::testing::{free_port, largest_difference};
 

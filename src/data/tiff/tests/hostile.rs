@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::super::{StackReader, TiffError};
 use super::{ACCEPTED, Samples, Stack, assert_words, collect, fixture, refusal};
+use crate::testing::fuzz_seeds;
 
 fn read_bytes(bytes: &[u8]) -> Result<Stack, TiffError> {
     collect(StackReader::new(Cursor::new(bytes), Path::new("x.tif"))?)
@@ -182,6 +183,18 @@ fn reads_only_as_much_of_a_strip_as_the_page_has() {
     let short = file(&[page([1024, 1024], 8, DATA, zeros.len() as u32 - 20)], &zeros);
     let message = refusal(read_bytes(&short));
     assert_words(&message, &["page 0", "strip or tile 0", "its data"]);
+}
+
+/// The hand-made cases that fuzzing starts from, and what it has found: `fuzz/seeds`.
+#[test]
+fn of_the_fuzzing_seeds_only_the_sound_ones_are_read() {
+    let mut read = Vec::new();
+    for (name, bytes) in fuzz_seeds("tiff") {
+        if read_bytes(&bytes).is_ok() {
+            read.push(name);
+        }
+    }
+    assert_eq!(read, ["1-mib-of-zeros-in-a-kilobyte.tif", "imagej.tif", "sound.tif", "tiles.tif"]);
 }
 
 /// Numbers to change fixtures by: the constants of Knuth's MMIX generator.

@@ -1,27 +1,21 @@
-//! One safetensors file of ours: tensors as f32, facts about them in the header, and a checksum of each tensor.
+//! Reads a safetensors file of ours: facts in the header, and bytes of tensors that have the checksum they were written with.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
 
-use crate::atomic::AtomicFile;
-use crate::model::unet::{Architecture, UNet};
-use crate::model_dir::create_parent;
+use super::state::FORMAT;
 
-/// Raised when older programs could no longer read the files.
-pub const FORMAT: u32 = 1;
 /// The header entry with our own facts, in JSON.
-const HEADER_KEY: &str = "unet";
+pub const HEADER_KEY: &str = "unet";
 
 /// Of the header in bytes; a checkpoint's has 40,000.
 const MAX_HEADER: u64 = 16 << 20;
@@ -32,62 +26,13 @@ struct Format {
     format: u32,
 }
 
-/// The part of the facts that this file adds: the SHA-256 of each tensor's bytes.
+/// The part of the facts that every file has: the SHA-256 of each tensor's bytes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Checksums {
-    sha256: BTreeMap<String, String>,
+pub struct Checksums {
+    pub sha256: BTreeMap<String, String>,
 }
 
-/// All facts.
-#[derive(Debug, Serialize)]
-struct Facts<'a, T> {
-    #[serde(flatten)]
-    header: &'a T,
-    #[serde(flatten)]
-    checksums: Checksums,
-}
-
-/// Writes `path` whole or not at all; tensors one at a time, so that memory stays that of the largest.
-pub fn write(path: &Path, tensors: &[(String, Tensor)], header: &impl Serialize) -> Result<()> {
-    create_parent(path)?;
-    let attempt = || -> Result<()> {
-        let sha256 = tensors.iter().map(|(name, tensor)| (name.clone(), checksum(&bytes(tensor)))).collect();
-        let facts = serde_json::to_string(&Facts { header, checksums: Checksums { sha256 } })?;
-        let mut end = 0;
-        let mut infos = Vec::with_capacity(tensors.len());
-        for (name, tensor) in tensors {
-            let start = end;
-            end += tensor.numel() * size_of::<f32>();
-            let shape = tensor.size().into_iter().map(|side| side as usize).collect();
-            infos.push((name.clone(), TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) }));
-        }
-        let entries = HashMap::from([(HEADER_KEY.to_owned(), facts)]);
-        let mut header = serde_json::to_vec(&Metadata::new(Some(entries), infos)?)?;
-        // Data begins at a multiple of 8, as the format asks.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let file = AtomicFile::create(path)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, file.file());
-        writer.write_all(&(header.len() as u64).to_le_bytes())?;
-        writer.write_all(&header)?;
-        for (_, tensor) in tensors {
-            writer.write_all(&bytes(tensor))?;
-        }
-        writer.flush()?;
-        drop(writer);
-        Ok(file.commit()?)
-    };
-    attempt().with_context(|| format!("cannot write '{}'", path.display()))
-}
-
-/// Row-major f32, little-endian as every machine that libtorch runs on.
-fn bytes(tensor: &Tensor) -> Cow<'static, [u8]> {
-    let host = tensor.to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let mut bytes = vec![0; host.numel() * size_of::<f32>()];
-    host.copy_data_u8(&mut bytes, host.numel());
-    Cow::Owned(bytes)
-}
-
-fn checksum(bytes: &[u8]) -> String {
+pub fn checksum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -132,14 +77,10 @@ impl TensorFile {
         serde_json::from_str(&self.facts).with_context(|| unreadable(&self.path))
     }
 
-    /// The network whose parameters stand under `prefix`.
-    pub fn network(&self, prefix: &str, architecture: Architecture, device: Device) -> Result<UNet> {
-        UNet::new(architecture, &mut |path, shape| self.tensor(&format!("{prefix}{path}"), shape, device))
-            .with_context(|| format!("cannot load '{}'", self.path.display()))
-    }
-
+    /// The bytes of a tensor of f32: row-major, little-endian.
+    ///
     /// Errors: no such tensor, one of another shape, or one whose bytes have changed since they were written.
-    pub fn tensor(&self, name: &str, shape: &[i64], device: Device) -> Result<Tensor> {
+    pub fn bytes(&self, name: &str, shape: &[i64]) -> Result<Vec<u8>> {
         let path = self.path.display();
         let Some(info) = self.metadata.info(name) else { bail!("no tensor '{name}' in '{path}'") };
         let found: Vec<i64> = info.shape.iter().map(|&side| side as i64).collect();
@@ -158,7 +99,7 @@ impl TensorFile {
         if self.checksums.sha256.get(name) != Some(&checksum(&bytes)) {
             bail!("'{path}' is damaged: tensor '{name}' does not have the checksum it was written with");
         }
-        Ok(Tensor::from_data_size(&bytes, shape, Kind::Float).to_device(device))
+        Ok(bytes)
     }
 }
 
@@ -186,4 +127,32 @@ fn damaged(path: &Path) -> String {
 
 fn unreadable(path: &Path) -> String {
     format!("cannot read the header of '{}'", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::{TrainingState, WeightsHeader};
+    use super::*;
+    use crate::testing::fuzz_seeds;
+
+    /// The hand-made cases that fuzzing starts from, and what it has found: `fuzz/seeds`.
+    #[test]
+    fn of_the_fuzzing_seeds_only_the_sound_ones_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("seed");
+        let (mut weights, mut checkpoints) = (Vec::new(), Vec::new());
+        for (name, bytes) in fuzz_seeds("checkpoint") {
+            std::fs::write(&path, bytes).unwrap();
+            let Ok(file) = TensorFile::open(&path) else { continue };
+            let intact = file.bytes("head.bias", &[2]).is_ok() && file.bytes("head.weight", &[2, 1, 1, 1]).is_ok();
+            if intact && file.header::<WeightsHeader>().is_ok_and(|header| header.architecture.check().is_ok()) {
+                weights.push(name.clone());
+            }
+            if intact && file.header::<TrainingState>().is_ok() {
+                checkpoints.push(name);
+            }
+        }
+        assert_eq!(weights, ["checkpoint", "weights"]);
+        assert_eq!(checkpoints, ["checkpoint"]);
+    }
 }

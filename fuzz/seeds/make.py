@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Makes the hand-made cases: sound files that fuzzing starts from, and hostile ones. Standard library only.
+
+Sound TIFF stacks are in ../../tests/fixtures/tiff.
+"""
+import hashlib
+import json
+import pathlib
+import struct
+import zlib
+
+HERE = pathlib.Path(__file__).parent
+
+
+def write(target, name, content):
+    folder = HERE / target
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+
+
+def page(height, width, offset, count, compression=1, **more):
+    """Fields of an 8-bit grey page with one strip: tag -> (type, count, value)."""
+    fields = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, compression), 262: (3, 1, 1),
+              273: (4, 1, offset), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, count)}
+    fields.update({int(tag[1:]): field for tag, field in more.items()})
+    return {tag: field for tag, field in fields.items() if field}
+
+
+def tiff(pages, data=b"", last=0):
+    """A little-endian file; directories of one page after the other, then `data`. `last`: what the last one names as next."""
+    out = struct.pack("<2sHI", b"II", 42, 8)
+    for index, fields in enumerate(pages):
+        out += struct.pack("<H", len(fields))
+        for tag in sorted(fields):
+            kind, count, value = fields[tag]
+            out += struct.pack("<HHI", tag, kind, count)
+            out += struct.pack("<HH", value, 0) if kind == 3 and count == 1 else struct.pack("<I", value)
+        out += struct.pack("<I", len(out) + 4 if index + 1 < len(pages) else last)
+    return out + data
+
+
+END = 8 + 2 + 9 * 12 + 4
+HUGE = 2**32 - 1
+
+
+def make_tiffs():
+    zeros = zlib.compress(bytes(1 << 20), 9)
+    add = lambda name, content: write("tiff", name, content)
+    add("sound.tif", tiff([page(2, 3, END, 6)], bytes(range(6))))
+    add("loop.tif", tiff([page(1, 1, 8, 1)], last=8))
+    add("loop-of-two.tif", tiff([page(1, 1, 8, 1), page(1, 1, 9, 1)], last=8))
+    add("next-at-2-32.tif", tiff([page(1, 1, 8, 1)], last=HUGE))
+    add("side-of-2-32.tif", tiff([page(HUGE, HUGE, END, 6)], bytes(6)))
+    add("side-product-of-2-64.tif", tiff([page(HUGE, HUGE, END, HUGE, 8)], bytes(64)))
+    add("one-row-of-2-32.tif", tiff([page(1, HUGE, END, HUGE)], bytes(64)))
+    add("4-gib-of-zeros-in-a-kilobyte.tif", tiff([page(65536, 65536, END, len(zeros), 8)], zeros))
+    add("1-mib-of-zeros-in-a-kilobyte.tif", tiff([page(1024, 1024, END, len(zeros), 8)], zeros))
+    add("4-gib-of-lzw.tif", tiff([page(65536, 65536, END, 1000, 5)], bytes(1000)))
+    add("4-gib-of-packbits.tif", tiff([page(65536, 65536, END, 1000, 32773)], b"\x81\x00" * 500))
+    add("strips-of-2-32.tif", tiff([page(2, 3, END, 6, f273=(4, HUGE, 8), f279=(4, HUGE, 8))], bytes(6)))
+    add("a-million-strips.tif", tiff([page(1 << 20, 1, END, 6, f278=(4, 1, 1), f273=(4, 1 << 20, 8))], bytes(64)))
+    add("tiles-of-2-32.tif", tiff([page(2, 3, END, 6, 8, f322=(4, 1, HUGE), f323=(4, 1, HUGE), f324=(4, 1, 8), f325=(4, 1, 9))],
+                                  bytes(64)))
+    add("tiles.tif", tiff([page(16, 16, 0, 0, f273=None, f278=None, f279=None, f322=(4, 1, 16), f323=(4, 1, 16),
+                               f324=(4, 1, END + 12), f325=(4, 1, 256))], bytes(256)))
+    add("pages-that-share-samples.tif", tiff([page(10, 20, 8, 200) for _ in range(100)]))
+    text = b"ImageJ=1.54f\nimages=4294967295\nslices=4294967295\n\0"
+    add("4-billion-pages-in-a-text.tif", tiff([page(1, 1, 8, 1, f270=(2, len(text), END + 12))], text))
+    text = b"ImageJ=1.54f\nimages=3\nslices=3\nunit=nm\nspacing=1e309\n\0"
+    add("imagej.tif", tiff([page(1, 2, END + 12, 2, f270=(2, len(text), END + 18))], bytes(6) + text))
+    big = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
+    add("bigtiff-fields-of-2-64.tif", big + b"\xff" * 8)
+    add("bigtiff-at-2-64.tif", big[:8] + b"\xff" * 8)
+    add("empty.tif", b"")
+    add("header-alone.tif", b"II\x2a\0\0\0\0\0")
+
+
+def safetensors(facts, tensors, data=b"", lie=None):
+    """`tensors`: name -> (dtype, shape, start, end). `lie`: the header's length as the file says it."""
+    header = {"__metadata__": {"unet": json.dumps(facts)}}
+    header.update({name: {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+                   for name, (dtype, shape, start, end) in tensors.items()})
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if lie is None else lie) + text + data
+
+
+def make_checkpoints():
+    add = lambda name, content: write("checkpoint", name, content)
+    data = struct.pack("<4f", 1, 2, 3, 4)
+    sums = {"head.bias": hashlib.sha256(data[:8]).hexdigest(), "head.weight": hashlib.sha256(data[8:]).hexdigest()}
+    network = {"base_filters": 64, "channels": 1, "classes": 2}
+    weights = {"format": 1, "architecture": network, "sha256": sums}
+    state = weights | {"step": 3, "batches": 3, "samples": 3, "updates": 3.0, "loss_scale": 65536.0, "growth_tracker": 3,
+                       "settings": {"seed": 7, "training data": ["a"]}}
+    tensors = {"head.bias": ("F32", [2], 0, 8), "head.weight": ("F32", [2, 1, 1, 1], 8, 16)}
+    add("weights", safetensors(weights, tensors, data))
+    add("checkpoint", safetensors(state, tensors, data))
+    add("changed-byte", safetensors(weights, tensors, data[:-1] + b"\x01"))
+    add("cut", safetensors(weights, tensors, data)[:-5])
+    add("longer", safetensors(weights, tensors, data + b"\0"))
+    add("header-of-2-64", safetensors(weights, tensors, data, lie=2**64 - 1))
+    add("header-of-16-mib", safetensors(weights, tensors, data, lie=16 << 20))
+    add("header-longer-than-the-file", safetensors(weights, tensors, data, lie=4096))
+    add("shape-of-2-64", safetensors(weights, {"head.bias": ("F32", [2**32, 2**32], 0, 16)}, data))
+    add("offsets-of-2-64", safetensors(weights, {"head.bias": ("F32", [2], 2**64 - 16, 2**64 - 8)}, data))
+    add("offsets-backwards", safetensors(weights, {"head.bias": ("F32", [2], 8, 0)}, data))
+    add("tensors-that-overlap", safetensors(weights, {"head.bias": ("F32", [2], 0, 8), "a": ("F32", [4], 0, 16)}, data))
+    add("64-gib-of-nothing", safetensors(weights, {"head.bias": ("F32", [1 << 34], 0, 1 << 36)}, data))
+    add("another-dtype", safetensors(weights, {"head.bias": ("F64", [2], 0, 16)}, data))
+    add("filters-of-2-63", safetensors(weights | {"architecture": network | {"base_filters": 2**63 - 1}}, tensors, data))
+    add("filters-below-0", safetensors(weights | {"architecture": network | {"base_filters": -64}}, tensors, data))
+    add("newer-format", safetensors(weights | {"format": 2}, tensors, data))
+    add("no-facts", struct.pack("<Q", 2) + b"{}")
+    deep = b"[" * 100_000
+    add("deep-json", struct.pack("<Q", len(deep)) + deep)
+    add("empty", b"")
+
+
+def make_command_lines():
+    lines = {
+        "train": "--data_dir data --model_dir model --exec_mode train_and_evaluate --crossvalidation_idx 0 --augment --amp",
+        "predict": "--data-dir data --exec-mode predict --batch-size 2 --xla --device cpu",
+        "benchmark": "--data_dir data --exec_mode train --benchmark --warmup_steps 200 --max_steps 400 --seed 4294967295",
+        "workers": "--data_dir data --nproc_per_node 8 --dist_timeout 60 --resume_training --max_steps=40000",
+        "phantom": "phantom --out data --slices 30 --size 512",
+        "report": "report a.log b.log", "inspect": "inspect --data_dir data", "layers": "layers --amp",
+        "help": "--help", "version": "--version", "unknown": "--unknown", "value": "--batch_size -1",
+        "bounds": "--data_dir d --learning_rate 1e400 --max_steps 99999999999999999999",
+    }
+    for name, line in lines.items():
+        write("command_line", name, line.replace(" ", "\n").encode())
+    write("command_line", "no-text", b"--data_dir\n\xff\xfe\n--\n\xf0\x9f\x98\x80")
+
+
+make_tiffs()
+make_checkpoints()
+make_command_lines()

@@ -1,0 +1,80 @@
+//! What files say of themselves besides their tensors.
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::model::architecture::Architecture;
+
+/// Raised when older programs could no longer read the files.
+pub const FORMAT: u32 = 1;
+
+/// What a weight file says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WeightsHeader {
+    format: u32,
+    pub architecture: Architecture,
+}
+
+impl WeightsHeader {
+    pub fn new(architecture: Architecture) -> Self {
+        Self { format: FORMAT, architecture }
+    }
+}
+
+/// What a checkpoint says of itself: everything that is not a tensor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingState {
+    format: u32,
+    pub architecture: Architecture,
+    #[serde(flatten)]
+    pub progress: Progress,
+    /// Adam's updates; fewer than `step` where float16 overflowed.
+    pub updates: f64,
+    pub loss_scale: f64,
+    pub growth_tracker: i64,
+    /// What a run that goes on must have in common with this one.
+    pub settings: Map<String, Value>,
+}
+
+/// How far training has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimiser steps made since the start of training, those before a resume included.
+    pub step: u64,
+    /// Batches trained on, of all ranks together: what `--max_steps` counts.
+    pub batches: u64,
+    /// Samples trained on: where the order of samples goes on.
+    pub samples: u64,
+}
+
+impl TrainingState {
+    pub fn new(
+        architecture: Architecture,
+        progress: Progress,
+        updates: f64,
+        (loss_scale, growth_tracker): (f64, i64),
+        settings: Map<String, Value>,
+    ) -> Self {
+        Self { format: FORMAT, architecture, progress, updates, loss_scale, growth_tracker, settings }
+    }
+
+    /// Refuses to go on with other settings than this state was made with: a line for each difference.
+    pub fn require_settings(&self, settings: &Map<String, Value>) -> Result<()> {
+        let was = |name: &String| self.settings.get(name).unwrap_or(&Value::Null);
+        let differences: Vec<String> = settings
+            .iter()
+            .filter(|(name, value)| was(name) != *value)
+            .map(|(name, value)| format!("\n  {name}: {} in the checkpoint, {value} now", was(name)))
+            .collect();
+        if !differences.is_empty() {
+            bail!(
+                "--resume_training: this is not the run that the checkpoint of step {} belongs to; give its flags and \
+                 data, or another --model_dir{}",
+                self.progress.step,
+                differences.concat()
+            );
+        }
+        Ok(())
+    }
+}
