@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cli::{self, AmpDtype, DeviceChoice, ExecMode, RunArgs};
-use crate::data::values::CLASSES;
 use crate::error::UsageError;
 use crate::model::architecture::Architecture;
 
@@ -167,7 +166,7 @@ impl Config {
 impl Config {
     /// The network that training from the start makes.
     pub fn architecture(&self) -> Architecture {
-        Architecture { base_filters: self.base_filters.unwrap_or(DEFAULT_BASE_FILTERS), channels: 1, classes: CLASSES }
+        Architecture::for_slices(self.base_filters.unwrap_or(DEFAULT_BASE_FILTERS))
     }
 }
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 
 use common::{Place, fails};
+use sha2::{Digest, Sha256};
 
 /// A little-endian TIFF of uncompressed 8-bit pages, made without the program.
 fn tiff(pages: usize, height: u32, width: u32, samples_per_pixel: u32, values: impl Fn(usize) -> u8) -> Vec<u8> {
@@ -202,6 +203,16 @@ fn weights_of_another_width_are_refused() {
     fails(resume, 1, &["step-0000000001.safetensors", "1 base filters", "says 2"]);
 }
 
+/// A safetensors header that has been changed, with its checksum made anew.
+fn with_checksum(mut header: Vec<u8>) -> Vec<u8> {
+    let key = br#"\"header_sha256\":\""#;
+    let place = header.windows(key.len()).position(|bytes| bytes == key).unwrap() + key.len();
+    header[place..][..64].fill(b'0');
+    let sum: String = Sha256::digest(&header).iter().map(|byte| format!("{byte:02x}")).collect();
+    header[place..][..64].copy_from_slice(sum.as_bytes());
+    header
+}
+
 #[test]
 fn corrupt_weights_are_named() {
     let place = Place::new();
@@ -212,12 +223,18 @@ fn corrupt_weights_are_named() {
         [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
     };
     // One digit of the header changed, so that all lengths stay.
-    let newer = {
-        let old = br#"\"format\":1"#;
+    let with_digit = |old: &[u8], digit| {
         let at = good.windows(old.len()).position(|bytes| bytes == old).unwrap();
         let mut bytes = good.clone();
-        bytes[at + old.len() - 1] = b'2';
+        bytes[at + old.len() - 1] = digit;
         bytes
+    };
+    let newer = with_digit(br#"\"format\":1"#, b'2');
+    let changed = with_digit(br#"\"base_filters\":1"#, b'2');
+    let three_classes = {
+        let bytes = with_digit(br#"\"classes\":2"#, b'3');
+        let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        [&bytes[..8], &with_checksum(bytes[8..end].to_vec()), &bytes[end..]].concat()
     };
     let cases: Vec<(Vec<u8>, &str)> = vec![
         (Vec::new(), "damaged"),
@@ -226,6 +243,8 @@ fn corrupt_weights_are_named() {
         (u64::MAX.to_le_bytes().repeat(4), "damaged"),
         (foreign, "not written by unet"),
         (newer, "format 2"),
+        (changed, "its header does not have the checksum"),
+        (three_classes, "classes: 3 }, expected Architecture { base_filters: 1, channels: 1, classes: 2 }"),
     ];
     for (bytes, word) in cases {
         fs::write(place.path("model/model.safetensors"), bytes).unwrap();
@@ -233,11 +252,14 @@ fn corrupt_weights_are_named() {
     }
     // 64 GiB of nothing, which the header owns up to.
     let bytes = 1u64 << 36;
-    let facts = r#"{\"format\":1,\"architecture\":{\"base_filters\":1,\"channels\":1,\"classes\":2},\"sha256\":{}}"#;
+    let zeros = "0".repeat(64);
+    let network = r#"{\"base_filters\":1,\"channels\":1,\"classes\":2}"#;
+    let facts = format!(r#"{{\"format\":1,\"architecture\":{network},\"sha256\":{{}},\"header_sha256\":\"{zeros}\"}}"#);
     let tensor = format!(r#"{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}"#, bytes / 4);
     let header = format!(r#"{{"__metadata__":{{"unet":"{facts}"}},"encoder.0.conv1.weight":{tensor}}}"#);
+    let header = with_checksum(header.into_bytes());
     let file = fs::File::create(place.path("model/model.safetensors")).unwrap();
-    (&file).write_all(&[&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    (&file).write_all(&[&(header.len() as u64).to_le_bytes()[..], &header].concat()).unwrap();
     file.set_len(8 + header.len() as u64 + bytes).unwrap();
     fails(place.run("--exec_mode predict"), 1, &["tensor 'encoder.0.conv1.weight'", "[17179869184]", "[1, 1, 3, 3]"]);
     assert!(!place.path("model/pred").exists());

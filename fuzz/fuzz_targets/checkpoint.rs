@@ -4,10 +4,19 @@
 
 #[path = "../../src/model/architecture.rs"]
 mod architecture;
+#[path = "../../src/atomic.rs"]
+mod atomic;
 #[path = "../../src/checkpoint/read.rs"]
 mod read;
 #[path = "../../src/checkpoint/state.rs"]
 mod state;
+#[path = "../../src/data/tiff/mod.rs"]
+mod tiff;
+#[path = "../../src/data/values.rs"]
+mod values;
+mod data {
+    pub(crate) use crate::values;
+}
 mod model {
     pub(crate) use crate::architecture;
 }

@@ -77,10 +77,11 @@ def make_tiffs():
 
 def safetensors(facts, tensors, data=b"", lie=None):
     """`tensors`: name -> (dtype, shape, start, end). `lie`: the header's length as the file says it."""
-    header = {"__metadata__": {"unet": json.dumps(facts)}}
+    header = {"__metadata__": {"unet": json.dumps(facts | {"header_sha256": "0" * 64})}}
     header.update({name: {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
                    for name, (dtype, shape, start, end) in tensors.items()})
     text = json.dumps(header).encode()
+    text = text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode())
     return struct.pack("<Q", len(text) if lie is None else lie) + text + data
 
 
@@ -109,6 +110,7 @@ def make_checkpoints():
     add("another-dtype", safetensors(weights, {"head.bias": ("F64", [2], 0, 16)}, data))
     add("filters-of-2-63", safetensors(weights | {"architecture": network | {"base_filters": 2**63 - 1}}, tensors, data))
     add("filters-below-0", safetensors(weights | {"architecture": network | {"base_filters": -64}}, tensors, data))
+    add("changed-header", safetensors(state, tensors, data).replace(b'\\"step\\": 3', b'\\"step\\": 4'))
     add("newer-format", safetensors(weights | {"format": 2}, tensors, data))
     add("no-facts", struct.pack("<Q", 2) + b"{}")
     deep = b"[" * 100_000

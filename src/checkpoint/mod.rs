@@ -53,7 +53,7 @@ pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> R
     require_weights(path)?;
     let file = TensorFile::open(path)?;
     let header: WeightsHeader = file.header()?;
-    check_width(path, header.architecture, base_filters)?;
+    check_architecture(path, header.architecture, base_filters)?;
     network(&file, path, "", header.architecture, device)
 }
 
@@ -84,7 +84,7 @@ pub fn load_newest(
     while let Some((_, path)) = checkpoints.pop() {
         match load(&path, device) {
             Ok(checkpoint) => {
-                check_width(&path, checkpoint.state.architecture, base_filters)?;
+                check_architecture(&path, checkpoint.state.architecture, base_filters)?;
                 return Ok(checkpoint);
             }
             Err(error) if checkpoints.is_empty() => {
@@ -182,7 +182,15 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn check_width(path: &Path, architecture: Architecture, base_filters: Option<i64>) -> Result<()> {
+/// Errors: a network for other data than ours, or of another width than `base_filters`, where that is given.
+fn check_architecture(path: &Path, architecture: Architecture, base_filters: Option<i64>) -> Result<()> {
+    let expected = Architecture::for_slices(architecture.base_filters);
+    if architecture != expected {
+        bail!(
+            "'{}' holds a network of {architecture:?}, expected {expected:?}; it was made for other data",
+            path.display()
+        );
+    }
     match base_filters {
         Some(asked) if asked != architecture.base_filters => bail!(
             "'{}' holds a network of {} base filters, --base_filters says {asked}; leave the flag out to take the file's",

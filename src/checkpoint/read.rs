@@ -26,12 +26,31 @@ struct Format {
     format: u32,
 }
 
-/// The part of the facts that every file has: the SHA-256 of each tensor's bytes.
+/// The part of the facts that every file has.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Checksums {
+    /// Of each tensor's bytes.
     pub sha256: BTreeMap<String, String>,
+    /// Of the safetensors header, this very number in it replaced by [`NO_CHECKSUM`].
+    pub header_sha256: String,
 }
 
+/// What stands for the checksum of a header while it is computed.
+pub const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Where `value` is in a header, and the checksum of the header with [`NO_CHECKSUM`] there. `None` unless it is there once.
+pub fn header_checksum(header: &[u8], value: &str) -> Option<(usize, String)> {
+    if value.len() != NO_CHECKSUM.len() {
+        return None;
+    }
+    let mut places = header.windows(value.len()).enumerate().filter(|(_, window)| *window == value.as_bytes());
+    let (Some((place, _)), None) = (places.next(), places.next()) else { return None };
+    let mut header = header.to_vec();
+    header[place..][..value.len()].copy_from_slice(NO_CHECKSUM.as_bytes());
+    Some((place, checksum(&header)))
+}
+
+/// SHA-256 as hexadecimal digits.
 pub fn checksum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -57,7 +76,7 @@ impl TensorFile {
             Ok((file, length))
         };
         let (file, length) = open().with_context(|| format!("cannot read '{}'", path.display()))?;
-        let (metadata, data_start) = read_header(&file, length).with_context(|| damaged(path))?;
+        let (header, metadata) = read_header(&file, length).with_context(|| damaged(path))?;
         let Some(facts) = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER_KEY)).cloned() else {
             bail!("'{}' was not written by unet: its header has no '{HEADER_KEY}' entry", path.display());
         };
@@ -68,7 +87,11 @@ impl TensorFile {
                 path.display()
             );
         }
-        let checksums = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
+        let checksums: Checksums = serde_json::from_str(&facts).with_context(|| unreadable(path))?;
+        if header_checksum(&header, &checksums.header_sha256).is_none_or(|(_, sum)| sum != checksums.header_sha256) {
+            bail!("'{}' is damaged: its header does not have the checksum it was written with", path.display());
+        }
+        let data_start = 8 + header.len() as u64;
         Ok(Self { path: path.to_owned(), file, metadata, data_start, facts, checksums })
     }
 
@@ -103,8 +126,8 @@ impl TensorFile {
     }
 }
 
-/// The header, and where the data begin. They must fill the file.
-fn read_header(file: &File, length: u64) -> Result<(Metadata, u64)> {
+/// The header as stored and as understood. It and the data must fill the file.
+fn read_header(file: &File, length: u64) -> Result<(Vec<u8>, Metadata)> {
     let mut size = [0; 8];
     file.read_exact_at(&mut size, 0)?;
     let size = u64::from_le_bytes(size);
@@ -118,7 +141,7 @@ fn read_header(file: &File, length: u64) -> Result<(Metadata, u64)> {
     if expected != Some(length) {
         bail!("{length} bytes, but its header says {}", expected.unwrap_or(u64::MAX));
     }
-    Ok((metadata, size + 8))
+    Ok((header, metadata))
 }
 
 fn damaged(path: &Path) -> String {
@@ -154,5 +177,24 @@ mod tests {
         }
         assert_eq!(weights, ["checkpoint", "weights"]);
         assert_eq!(checkpoints, ["checkpoint"]);
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("flipped");
+        let (_, good) = fuzz_seeds("checkpoint").into_iter().find(|(name, _)| name == "checkpoint").unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, bytes).unwrap();
+            let noticed = match TensorFile::open(&path) {
+                Err(_) => true,
+                Ok(file) => [("head.bias", &[2][..]), ("head.weight", &[2, 1, 1, 1])]
+                    .iter()
+                    .any(|(name, shape)| file.bytes(name, shape).is_err()),
+            };
+            assert!(noticed, "bit {bit}");
+        }
     }
 }

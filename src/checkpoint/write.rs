@@ -1,4 +1,4 @@
-//! Writes a safetensors file of ours: tensors as f32, facts about them and a checksum of each in the header.
+//! Writes a safetensors file of ours: tensors as f32; in the header facts about them, a checksum of each, and one of itself.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-use super::read::{Checksums, HEADER_KEY, checksum};
+use super::read::{Checksums, HEADER_KEY, NO_CHECKSUM, checksum, header_checksum};
 use crate::atomic::AtomicFile;
 use crate::model_dir::create_parent;
 
@@ -29,7 +29,8 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], header: &impl Serialize)
     create_parent(path)?;
     let attempt = || -> Result<()> {
         let sha256 = tensors.iter().map(|(name, tensor)| (name.clone(), checksum(&bytes(tensor)))).collect();
-        let facts = serde_json::to_string(&Facts { header, checksums: Checksums { sha256 } })?;
+        let checksums = Checksums { sha256, header_sha256: NO_CHECKSUM.to_owned() };
+        let facts = serde_json::to_string(&Facts { header, checksums })?;
         let mut end = 0;
         let mut infos = Vec::with_capacity(tensors.len());
         for (name, tensor) in tensors {
@@ -42,6 +43,8 @@ pub fn write(path: &Path, tensors: &[(String, Tensor)], header: &impl Serialize)
         let mut header = serde_json::to_vec(&Metadata::new(Some(entries), infos)?)?;
         // Data begins at a multiple of 8, as the format asks.
         header.resize(header.len().next_multiple_of(8), b' ');
+        let (place, sum) = header_checksum(&header, NO_CHECKSUM).context("the header has no place for its checksum")?;
+        header[place..][..sum.len()].copy_from_slice(sum.as_bytes());
         let file = AtomicFile::create(path)?;
         let mut writer = BufWriter::with_capacity(1 << 20, file.file());
         writer.write_all(&(header.len() as u64).to_le_bytes())?;

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, bail};
 
+use crate::data::values::CLASSES;
+
 /// Times that the contracting path halves the image.
 pub const LEVELS: usize = 4;
 
@@ -18,6 +20,11 @@ pub struct Architecture {
 }
 
 impl Architecture {
+    /// The network for grey slices and the two classes of their labels.
+    pub fn for_slices(base_filters: i64) -> Self {
+        Self { base_filters, channels: 1, classes: CLASSES }
+    }
+
     /// Errors: sizes that no network of ours has, as only a foreign or damaged file says them.
     pub fn check(self) -> Result<()> {
         let Self { base_filters, channels, classes } = self;
