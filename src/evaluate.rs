@@ -44,7 +44,7 @@ pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, sli
     if !run.world.is_main() {
         return Ok(());
     }
-    run.logger.log(Step::Summary, &scores.named())?;
+    run.logger.log(Step::Summary, &scores.named());
     model_dir::write_json(&run.model_dir.scores(), &scores)?;
     run.logger.note(&format!("scores: {}", run.model_dir.scores().display()));
     Ok(())

@@ -2,7 +2,7 @@
 //! `log_dir/log.json`, and a progress bar on stderr where that is a terminal. Formats, never computes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Logger {
     file: Option<File>,
+    /// Whether the last record could not be written to it.
+    failing: bool,
     start: Instant,
     bar: ProgressBar,
     silent: bool,
@@ -45,40 +47,41 @@ impl Logger {
 
     /// One that tells nothing, for the other ranks than 0.
     pub fn silent() -> Self {
-        Self { file: None, start: Instant::now(), bar: ProgressBar::hidden(), silent: true }
+        Self { file: None, failing: false, start: Instant::now(), bar: ProgressBar::hidden(), silent: true }
     }
 
     /// A line for people, not a record.
     pub fn note(&self, text: &str) {
         if !self.silent {
-            self.bar.suspend(|| println!("{text}"));
+            // Who no longer listens, as a pipe that was closed, is no reason to stop working.
+            let _ = self.bar.suspend(|| writeln!(io::stdout(), "{text}"));
         }
     }
 
     /// A line about something that may surprise, on stderr.
     pub fn warn(&self, text: &str) {
         if !self.silent {
-            self.bar.suspend(|| eprintln!("warning: {text}"));
+            let _ = self.bar.suspend(|| writeln!(io::stderr(), "warning: {text}"));
         }
     }
 
     /// The unit of a figure, for the log file (DLLogger's metadata).
-    pub fn unit(&mut self, metric: &str, unit: &str) -> Result<()> {
-        self.write(json!({"type": "METADATA", "metric": metric, "metadata": {"unit": unit}}))
+    pub fn unit(&mut self, metric: &str, unit: &str) {
+        self.write(json!({"type": "METADATA", "metric": metric, "metadata": {"unit": unit}}));
     }
 
     /// The settings of the run, for the log file.
-    pub fn parameters(&mut self, data: Value) -> Result<()> {
-        self.write(json!({"type": "LOG", "step": Step::Parameters.json(), "data": data}))
+    pub fn parameters(&mut self, data: Value) {
+        self.write(json!({"type": "LOG", "step": Step::Parameters.json(), "data": data}));
     }
 
     /// A record of figures, for stdout and the log file.
-    pub fn log(&mut self, step: Step, figures: &[(&str, f64)]) -> Result<()> {
+    pub fn log(&mut self, step: Step, figures: &[(&str, f64)]) {
         let words = figures.iter().map(|(name, value)| format!("{name} {}", short(*value)));
         let line: Vec<String> = step.prefix().into_iter().chain(words).collect();
         self.note(&line.join("  "));
         let data: Map<String, Value> = figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
-        self.write(json!({"type": "LOG", "step": step.json(), "data": data}))
+        self.write(json!({"type": "LOG", "step": step.json(), "data": data}));
     }
 
     /// Begins a progress bar of `total` steps, of which `done` are made already.
@@ -109,10 +112,19 @@ impl Logger {
         self.bar = ProgressBar::hidden();
     }
 
-    fn write(&mut self, record: Value) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
+    /// A log that cannot be written, as on a full disk, is a warning: the work goes on.
+    fn write(&mut self, record: Value) {
+        let Some(file) = &mut self.file else { return };
         let line = dllogger_line(Local::now(), self.start.elapsed(), record);
-        file.write_all(line.as_bytes()).context("cannot write to log.json in --log_dir")
+        // What the last failure has left is no whole line.
+        let begin = if self.failing { "\n" } else { "" };
+        let written = file.write_all(format!("{begin}{line}").as_bytes());
+        if let (Err(error), false) = (&written, self.failing) {
+            self.warn(&format!(
+                "cannot write to log.json in --log_dir: {error}; records are missing there until it can be written"
+            ));
+        }
+        self.failing = written.is_err();
     }
 }
 

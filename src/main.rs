@@ -2,6 +2,8 @@
 //!
 //! This file is the table of contents: parse the command line, check it, carry it out, print the error.
 
+use std::io::{self, Write};
+
 use anyhow::Result;
 
 use cli::{Command, Parsed};
@@ -53,7 +55,8 @@ fn main() {
         Ok(code) => native::exit(code),
         Err(error) => error,
     };
-    eprintln!("error: {error:#}");
+    // Not `eprintln!`, which panics where stderr is closed.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
     native::exit(match error {
         _ if error.is::<UsageError>() => EXIT_USAGE,
         _ if error.is::<LostRanks>() => EXIT_LOST_RANKS,
@@ -64,25 +67,28 @@ fn main() {
 /// The exit code, which a launcher takes from its workers.
 fn carry_out() -> Result<u8> {
     let Parsed { cli, given } = cli::parse(std::env::args_os())?;
-    match cli.command {
-        Some(Command::Phantom(args)) => phantom::phantom(&args),
-        Some(Command::Inspect(args)) => inspect::inspect(&args.data_dir),
-        Some(Command::Report(args)) => report::report(&args.logs),
-        Some(Command::Layers(args)) => {
+    if let Some(command) = cli.command {
+        return failure::catch(|| side_program(&command)).map(|()| 0);
+    }
+    let config = Config::new(cli.run, &given)?;
+    match distributed::role(config.nproc_per_node, environment::place()?)? {
+        Role::Launcher(workers) => launch::launch(workers),
+        Role::Worker(place) => {
+            launch::follow_launcher()?;
             native::keep_freed_memory();
-            layer_benchmark::run(&args)
+            run::run(&config, place.as_ref())
         }
-        None => {
-            let config = Config::new(cli.run, &given)?;
-            match distributed::role(config.nproc_per_node, environment::place()?)? {
-                Role::Launcher(workers) => return launch::launch(workers),
-                Role::Worker(place) => {
-                    launch::follow_launcher()?;
-                    native::keep_freed_memory();
-                    return run::run(&config, place.as_ref());
-                }
-            }
+    }
+}
+
+fn side_program(command: &Command) -> Result<()> {
+    match command {
+        Command::Phantom(args) => phantom::phantom(args),
+        Command::Inspect(args) => inspect::inspect(&args.data_dir),
+        Command::Report(args) => report::report(&args.logs),
+        Command::Layers(args) => {
+            native::keep_freed_memory();
+            layer_benchmark::run(args)
         }
-    }?;
-    Ok(0)
+    }
 }

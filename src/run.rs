@@ -175,7 +175,7 @@ impl Run<'_> {
     /// What the run is made of, told to the log file too.
     fn record(&mut self, inputs: &Inputs, net: &UNet) -> Result<RunRecord> {
         let record = RunRecord::new(self, inputs, net.architecture);
-        self.logger.parameters(serde_json::to_value(&record)?)?;
+        self.logger.parameters(serde_json::to_value(&record)?);
         Ok(record)
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
-/// Ctrl-C, `kill`, and what Slurm sends before the time of a job is over (`--signal=USR1`).
-const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGUSR1];
+/// Ctrl-C, `kill`, what Slurm sends before the time of a job is over (`--signal=USR1`), and a terminal that closes.
+const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGUSR1, SIGHUP];
 
 /// Whether a signal has asked the run to end.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ impl StopRequest {
     /// From now on the first of these signals is noted, and the second ends the process at once with 128 + its number.
     pub fn listen() -> Result<Self> {
         let request = Self::default();
-        for signal in SIGNALS {
+        for signal in heeded(&SIGNALS) {
             // In this order: the first signal finds the flag down and puts it up.
             flag::register_conditional_shutdown(signal, exit_code(signal).into(), Arc::clone(&request.asked))
                 .and_then(|_| flag::register(signal, Arc::clone(&request.asked)))
@@ -46,6 +46,15 @@ impl Drop for StopRequest {
     fn drop(&mut self) {
         self.asked.store(true, Ordering::Relaxed);
     }
+}
+
+/// Those of `signals` to listen for: SIGHUP is none of them where the process was started to outlive its terminal, as by `nohup`.
+pub fn heeded(signals: &[i32]) -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let outlives = ignored & (1 << (SIGHUP - 1)) != 0;
+    signals.iter().copied().filter(|signal| *signal != SIGHUP || !outlives).collect()
 }
 
 /// Of a process that ended because of `signal`, as shells count it.

@@ -101,6 +101,58 @@ fn a_signal_ends_a_run_with_a_checkpoint_to_go_on_from() {
     }
 }
 
+/// A terminal that closes takes its programs with it, unless they were told to stay.
+#[test]
+fn a_run_outlives_its_terminal_only_where_it_was_told_to() {
+    for (hang_up, code) in [("--default-signal=HUP", 129), ("--ignore-signal=HUP", 143)] {
+        let place = Place::new();
+        let run = Command::new("env")
+            .args([hang_up, env!("CARGO_BIN_EXE_unet")])
+            .args("--data_dir data --model_dir model --device cpu --max_steps 100000 --checkpoint_every 1".split(' '))
+            .args(TRAIN.split(' '))
+            .current_dir(place.path(""))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for("checkpoint", || !checkpoints(&place).is_empty());
+        send("-HUP", run.id());
+        if code == 143 {
+            let before = checkpoints(&place);
+            wait_for("another checkpoint", || checkpoints(&place) != before);
+            send("-TERM", run.id());
+        }
+        let output = run.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("go on with --resume_training"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn training_goes_on_without_anybody_to_listen_and_without_a_log() {
+    let place = Place::new();
+    let folder = place.path("logs");
+    let Some(_disk) = SmallDisk::mount(&folder, "size=4k") else { return };
+    let run = Command::new(env!("CARGO_BIN_EXE_unet"))
+        .args("--data_dir data --model_dir model --device cpu --max_steps 40 --log_dir logs".split(' '))
+        .args("--base_filters 2 --log_every 1".split(' '))
+        .current_dir(place.path(""))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut run = run.unwrap();
+    // Nobody reads, as when the terminal or `head` behind a pipe has gone.
+    drop(run.stdout.take());
+    let output = run.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{message}");
+    assert_eq!(
+        message.matches("warning: cannot write to log.json in --log_dir: No space left").count(),
+        1,
+        "{message}"
+    );
+    assert!(place.path("model/model.safetensors").exists());
+}
+
 #[test]
 fn a_second_signal_ends_a_run_at_once() {
     let place = Place::new();

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(20);
 const SETTLE: Duration = Duration::from_millis(300);
 /// Lines of a worker's stderr that are kept.
 const KEPT_LINES: usize = 40;
+/// Passed on to the workers.
+const FORWARDED: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
 /// Names the launcher to its workers.
 const LAUNCHER_PID: &str = "UNET_LAUNCHER_PID";
 
@@ -47,7 +49,7 @@ struct Ended {
 /// Runs `workers` processes with the arguments of this one and waits for them. The result is the exit code: 0, or that of
 /// the worker that failed first (128 + n where signal n ended it).
 pub fn launch(workers: usize) -> Result<u8> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]).context("cannot listen for signals")?;
+    let mut signals = Signals::new(stop::heeded(&FORWARDED)).context("cannot listen for signals")?;
     let port = free_port()?;
     let mut running: Vec<Worker> = Vec::with_capacity(workers);
     for rank in 0..workers {

@@ -65,7 +65,7 @@ pub fn train(
             let rate = images as f64 / start.elapsed().as_secs_f64();
             logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", figures.total()));
             if logs {
-                logger.log(Step::Train(step), &figures.named())?;
+                logger.log(Step::Train(step), &figures.named());
             }
             stop = figures.stop;
         } else {
