@@ -45,6 +45,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Mean and deviation of Dice and cross entropy over the folds of a cross-validation
     Report(ReportArgs),
+    /// Check that this machine computes what it should: GPU or CPU against float64
+    Check(CheckArgs),
     /// Time each layer of the network on the CPU, beside libtorch's own kernels
     Layers(LayersArgs),
 }
@@ -80,6 +82,19 @@ pub struct ReportArgs {
     /// One file per fold: captured output, log.json or eval.json
     #[arg(value_name = "LOG", required = true)]
     pub logs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// What to check
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Filters of the first level; 64 is the full network, whose float64 takes minutes on a small CPU
+    #[arg(long = "base_filters", value_name = "N", default_value_t = 16, value_parser = whole(1..=1024))]
+    pub base_filters: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

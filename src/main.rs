@@ -14,6 +14,7 @@ use error::{LostRanks, UsageError};
 mod amp;
 mod atomic;
 mod benchmark;
+mod check;
 mod checkpoint;
 mod cli;
 mod config;
@@ -86,6 +87,7 @@ fn side_program(command: &Command) -> Result<()> {
         Command::Phantom(args) => phantom::phantom(args),
         Command::Inspect(args) => inspect::inspect(&args.data_dir),
         Command::Report(args) => report::report(&args.logs),
+        Command::Check(args) => check::run(args),
         Command::Layers(args) => {
             native::keep_freed_memory();
             layer_benchmark::run(args)

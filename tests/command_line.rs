@@ -151,6 +151,20 @@ fn flags_that_change_nothing_in_a_mode_are_named() {
 }
 
 #[test]
+fn a_check_tells_how_far_the_device_is_from_float64() {
+    let check = ["check", "--device", "cpu", "--base_filters", "2", "--json"];
+    let report: serde_json::Value = serde_json::from_str(&stdout(&Place::new().unet(&check).success())).unwrap();
+    assert_eq!(report["passed"], true);
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 6);
+    for row in rows {
+        let (value, limit) = (row["value"].as_f64().unwrap(), row["limit"].as_f64().unwrap());
+        let is_distance = row["name"].as_str().unwrap().ends_with("from float64");
+        assert!(value <= limit && (!is_distance || value > 1e-9), "{row}");
+    }
+}
+
+#[test]
 fn layers_are_timed_each_by_itself_in_both_directions_and_precisions() {
     for extra in [&[][..], &["--training"], &["--amp", "--training"], &["--amp"]] {
         let args = [&["layers", "--base_filters", "2", "--repeats", "1", "--json"], extra].concat();

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Checks unet on a machine that has a GPU, a python3 with torch 2.11.0 and no Rust: correctness, then the accuracy table.
+# Usage: scripts/gpu_check.sh BINARY DATA OUT [options of scripts/gpu_check.py]    (--help lists them)
+# BINARY was built elsewhere against libtorch 2.11.0; DATA has the three ISBI stacks; OUT keeps what is done already.
+set -euo pipefail
+# The binary's own library path may not exist here: torch's folders go first.
+packages=$(python3 -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent.parent)')
+libraries=$packages/torch/lib
+for folder in "$packages"/nvidia/*/lib; do
+  if [[ -d $folder ]]; then libraries+=:$folder; fi
+done
+export LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+exec python3 "$(dirname "$0")/gpu_check.py" "$@"
