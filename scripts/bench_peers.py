@@ -2,7 +2,8 @@
 """Times unet and its peers in turn and prints ratios of medians; started by scripts/bench_peers.sh.
 
 Each round runs every contender once, in a process of its own: warm-up steps, then counted steps. What counts is the
-median over all counted steps of all rounds. "Tuned" peers run with an allocator that keeps freed memory, as unet does.
+median over all counted steps of all rounds. On the CPU "tuned" peers run with an allocator that keeps freed memory, as unet
+does; on a GPU unet runs without and with --xla, PyTorch eagerly and compiled in two modes, and memory is that of the device.
 """
 import argparse
 import json
@@ -30,16 +31,22 @@ def run(command, environment):
         return output.read().decode(), usage.ru_maxrss * 1024
 
 
-def time_unet(a, mode, amp):
+def time_unet(a, mode, amp, xla=False):
+    """Seconds of each counted step, peak memory in bytes, and what the benchmark says of the device's limits."""
     with tempfile.TemporaryDirectory() as folder:
         command = [a.unet, '--data_dir', a.data_dir, '--model_dir', f'{folder}/none', '--log_dir', folder, '--benchmark',
                    '--exec_mode', mode, '--device', a.device, '--batch_size', a.batch_size,
                    '--base_filters', a.base_filters, '--warmup_steps', a.warmup_steps,
-                   '--max_steps', a.warmup_steps + a.steps] + ['--amp'] * amp
+                   '--max_steps', a.warmup_steps + a.steps] + ['--amp'] * amp + ['--xla'] * xla
         _, peak = run(list(map(str, command)), {})
         records = [json.loads(line[5:]) for line in Path(folder, 'log.json').read_text().splitlines()]
-    key = f"latency_{'test' if mode == 'predict' else 'train'}_50"
-    return [record['data'][key] / 1e3 for record in records if key in record.get('data', {})], peak
+    figures = {key: value for record in records for key, value in record.get('data', {}).items()}
+    work = 'test' if mode == 'predict' else 'train'
+    if a.device == 'cuda':
+        peak = figures[f'peak_memory_device_{work}'] * 2**30
+    limits = {key: figures[f'{key}_{work}'] for key in ('tflops', 'matmul_tflops', 'matmul_share')
+              if f'{key}_{work}' in figures}
+    return [figures[f'latency_{work}_50'] / 1e3], peak, limits
 
 
 def time_peer(a, engine, mode, amp, environment):
@@ -48,34 +55,75 @@ def time_peer(a, engine, mode, amp, environment):
                '--batch_size', a.batch_size, '--base_filters', a.base_filters,
                '--warmup_steps', a.warmup_steps, '--steps', a.steps] + ['--amp'] * amp
     output, peak = run(list(map(str, command)), environment)
-    return json.loads(output.splitlines()[-1])['seconds'], peak
+    result = json.loads(output.splitlines()[-1])
+    return result['seconds'], result['device_peak_bytes'] or peak, {}
+
+
+class WaitingPeer:
+    """PyTorch in a process that stays, since compiling takes minutes: timed whenever it is its turn, idle in between."""
+
+    def __init__(self, a, engine, mode, amp):
+        peer = Path(__file__).with_name('pytorch_peer.py')
+        command = [sys.executable, peer, 'bench', '--on_request', '--mode', mode, '--engine', engine, '--device', a.device,
+                   '--batch_size', a.batch_size, '--base_filters', a.base_filters,
+                   '--warmup_steps', a.warmup_steps, '--steps', a.steps] + ['--amp'] * amp
+        self.command, self.process = list(map(str, command)), None
+
+    def __call__(self):
+        if self.process is None:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.read('ready')
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+        result = json.loads(self.read('{'))
+        return result['seconds'], result['device_peak_bytes'], {}
+
+    def read(self, start):
+        for line in self.process.stdout:
+            if line.startswith(start):
+                return line
+        sys.exit(f"{' '.join(self.command)} ended with exit code {self.process.wait()}")
+
+    def end(self):
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
 def contenders(a, mode, amp):
     """Name, group and function of each; groups are what the ratios are against."""
     yield 'unet', 'unet', lambda: time_unet(a, mode, amp)
+    if a.device == 'cuda':
+        yield 'unet --xla', 'unet', lambda: time_unet(a, mode, amp, True)
+        for engine in ['eager', 'compile', 'compile_max']:
+            yield f'PyTorch {engine}', 'stock', WaitingPeer(a, engine, mode, amp)
+        return
     for engine in ['eager', 'compile']:
         yield f'PyTorch {engine}', 'stock', lambda engine=engine: time_peer(a, engine, mode, amp, {})
-        if a.device == 'cpu':
-            yield f'PyTorch {engine}, keeping allocator', 'tuned', \
-                lambda engine=engine: time_peer(a, engine, mode, amp, KEEP_MEMORY)
-    if a.device == 'cpu' and mode == 'predict':
+        yield f'PyTorch {engine}, keeping allocator', 'tuned', \
+            lambda engine=engine: time_peer(a, engine, mode, amp, KEEP_MEMORY)
+    if mode == 'predict':
         yield 'OpenVINO', 'tuned', lambda: time_peer(a, 'openvino', mode, amp, KEEP_MEMORY)
 
 
 def compare(a, work):
     mode, amp = WORKS[work]
-    field = [(name, group, function, [], []) for name, group, function in contenders(a, mode, amp)]
+    field = [(name, group, function, [], [], {}) for name, group, function in contenders(a, mode, amp)]
     for number in range(a.rounds):
-        for name, _, function, seconds, peaks in field:
-            times, peak = function()
+        for name, _, function, seconds, peaks, limits in field:
+            times, peak, told = function()
             seconds += times
             peaks.append(peak)
+            limits.update(told)
             print(f'  {work} round {number + 1}: {name} {statistics.median(times):.3f} s', file=sys.stderr, flush=True)
-    rows = [dict(name=name, group=group, seconds=statistics.median(seconds), peak_bytes=max(peaks))
-            for name, group, _, seconds, peaks in field]
+    for _, _, function, *_ in field:
+        if isinstance(function, WaitingPeer):
+            function.end()
+    rows = [dict(name=name, group=group, seconds=statistics.median(seconds), spread=[min(seconds), max(seconds)],
+                 images_per_second=a.batch_size / statistics.median(seconds), peak_bytes=max(peaks), **limits)
+            for name, group, _, seconds, peaks, limits in field]
     best = {group: min(row['seconds'] for row in rows if row['group'] == group) for group in {r['group'] for r in rows}}
-    ours = rows[0]['seconds']
+    ours = best['unet']
     ratios = {group: seconds / ours for group, seconds in best.items() if group != 'unet'}
     return dict(work=work, batch_size=a.batch_size, contenders=rows, ratios=ratios)
 
@@ -96,7 +144,9 @@ def main():
         result = results[-1]
         print(f"\n{work}, batch {a.batch_size}, {a.base_filters} filters, {a.device}")
         for row in result['contenders']:
-            print(f"  {row['name']:36} {row['seconds']:8.3f} s  {row['peak_bytes'] / 2**30:6.2f} GiB")
+            share = f"  {row['tflops']:.0f} TFLOP/s, {row['matmul_share']:.0f} %" if a.device == 'cuda' and 'tflops' in row else ''
+            print(f"  {row['name']:36} {row['seconds']:8.4f} s {row['images_per_second']:8.1f} img/s "
+                  f"{row['peak_bytes'] / 2**30:6.2f} GiB{share}")
         print('  ' + ', '.join(f'{ratio:.2f} times as fast as the best {group} peer'
                                for group, ratio in sorted(result['ratios'].items())), flush=True)
         if a.json:

@@ -147,6 +147,21 @@ def fold(r, number, precision):
                 scores={key: scores[key] for key in SCORES if key in scores}, passed=True)
 
 
+def speed(r, work, batch_size):
+    """unet beside PyTorch, eager and compiled, in turn."""
+    from bench_peers import compare
+    steps = r.a.short_steps
+    result = compare(argparse.Namespace(unet=r.a.binary, data_dir=r.a.data, device=r.a.device, batch_size=batch_size,
+                                        base_filters=r.a.base_filters, rounds=3, warmup_steps=steps, steps=2 * steps), work)
+    return dict(speed=result, passed=True)
+
+
+# Kind of work and images in a batch: first what the published figures and our targets are about.
+SPEEDS = [('train_amp', 8), ('train_amp', 1), ('predict_amp', 1), ('predict_amp', 16), ('train', 8), ('predict', 16)]
+SPEEDS += [(work, size) for size in (2, 4, 16) for work in ('train_amp', 'train', 'predict_amp', 'predict')
+           if (work, size) not in SPEEDS] + [('train', 1), ('predict', 1), ('predict_amp', 8), ('predict', 8)]
+
+
 def parts(a):
     yield 'check', check
     yield 'resume', resume
@@ -154,19 +169,23 @@ def parts(a):
     for number in range(5):
         yield f'fold{number}-amp', lambda r, number=number: fold(r, number, 'amp')
     yield 'fold0-tf32', lambda r: fold(r, 0, 'tf32')
+    for work, size in SPEEDS:
+        yield f'speed-{work}-{size}', lambda r, work=work, size=size: speed(r, work, size)
 
 
 def table(a):
     """What is done so far, as Markdown."""
-    lines, folds = [], []
+    lines, folds, speeds, missing = [], [], [], []
     for name, _ in parts(a):
         path = a.out / f'{name}.json'
         if not path.exists():
-            lines.append(f'{name}: not run yet')
+            missing.append(name)
             continue
         result = json.loads(path.read_text())
         if 'scores' in result:
             folds.append(result)
+        if 'speed' in result:
+            speeds.append(result['speed'])
         for row in result.get('rows', []):
             verdict = 'ok' if row['passed'] else 'NOT PASSED'
             lines.append(f"{verdict:10}  {row['name']}: {row['value']:.2g}, at most {row['limit']:.2g}")
@@ -183,6 +202,19 @@ def table(a):
             seconds = statistics.mean(f['seconds'] for f in amp)
             lines.append(f"| mean of {len(amp)}, amp | {' | '.join(f'{mean:.4f}' for mean in means)} | {seconds:.0f} |")
         lines.append(PUBLISHED)
+    for result in speeds:
+        lines += ['', f"| {result['work']}, batch {result['batch_size']} | ms a step (least to most) | img/s | GiB | TFLOP/s | of products | unet is |",
+                  '|---' * 7 + '|']
+        best = min(row['seconds'] for row in result['contenders'] if row['group'] == 'unet')
+        for row in result['contenders']:
+            low, high = (1e3 * seconds for seconds in row['spread'])
+            cells = [f"{1e3 * row['seconds']:.2f} ({low:.2f} to {high:.2f})", f"{row['images_per_second']:.0f}",
+                     f"{row['peak_bytes'] / 2**30:.2f}", *(f'{row[key]:.0f}{unit}' if key in row else ''
+                                                           for key, unit in (('tflops', ''), ('matmul_share', ' %'))),
+                     '' if row['group'] == 'unet' else f"{row['seconds'] / best:.2f} times as fast"]
+            lines.append(f"| {row['name']} | {' | '.join(cells)} |")
+    if missing:
+        lines += ['', f"not run yet: {', '.join(missing)}"]
     return '\n'.join(lines)
 
 
@@ -191,7 +223,8 @@ def main():
     parser.add_argument('binary', type=Path)
     parser.add_argument('data', type=Path)
     parser.add_argument('out', type=Path)
-    parser.add_argument('--parts', nargs='+', help='those to run; all by default: check, resume, nccl, fold0-amp ... fold4-amp, fold0-tf32')
+    parser.add_argument('--parts', nargs='+', help='those to run; all by default: check, resume, nccl, fold0-amp ... fold4-amp, fold0-tf32, '
+                             'speed-WORK-BATCH with WORK train_amp, train, predict_amp, predict')
     parser.add_argument('--again', action='store_true', help='run them though they are done')
     parser.add_argument('--minutes', type=float, default=9, help='time for this call (default 9)')
     parser.add_argument('--device', default='cuda', help='cpu tries the script itself')

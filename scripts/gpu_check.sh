@@ -4,7 +4,10 @@
 # BINARY was built elsewhere against libtorch 2.11.0; DATA has the three ISBI stacks; OUT keeps what is done already.
 set -euo pipefail
 # The binary's own library path may not exist here: torch's folders go first.
-packages=$(python3 -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent.parent)')
+packages=$(python3 -c 'import pathlib, torch; print(pathlib.Path(torch.__file__).parent.parent)') || {
+  echo "python3 has no torch: this script wants PyTorch 2.11.0, whose libraries the program runs on" >&2
+  exit 1
+}
 libraries=$packages/torch/lib
 for folder in "$packages"/nvidia/*/lib; do
   if [[ -d $folder ]]; then libraries+=:$folder; fi

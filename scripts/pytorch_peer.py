@@ -3,7 +3,7 @@
 
     pytorch_peer.py logits --weights model.safetensors --image x.npy --out logits.npy
     pytorch_peer.py step   --weights before.safetensors --image x.npy --label y.npy --out after.safetensors --grads g.safetensors
-    pytorch_peer.py bench  --mode train|predict [--engine eager|compile|openvino] [--amp] [--device cpu|cuda] [--batch_size 1] ...
+    pytorch_peer.py bench  --mode train|predict [--engine eager|compile|compile_max|openvino] [--amp] [--device cpu|cuda] [--batch_size 1] ...
     pytorch_peer.py train  --data_dir DIR --crossvalidation_idx 0 [--augment] [--base_filters 16] [--batch_size 2] [--max_steps 600] [--seed 0]
 
 Needs scripts/requirements.txt. The tensor names are those of model.safetensors:
@@ -11,6 +11,7 @@ encoder.{0..3}.conv{1,2}, bottleneck.conv{1,2}, decoder.{0..3}.{up,conv1,conv2},
 """
 import argparse
 import json
+import sys
 import os
 import time
 
@@ -211,7 +212,8 @@ def bench(a):
     net = UNet(a.base_filters).to(a.device, memory_format=torch.channels_last).train(a.mode == 'train')
     x = torch.randn(a.batch_size, 1, INPUT_SIDE, INPUT_SIDE, device=a.device).to(memory_format=torch.channels_last)
     y = (torch.rand(a.batch_size, OUTPUT_SIDE, OUTPUT_SIDE, device=a.device) > .25).long()
-    run = torch.compile(net) if a.engine == 'compile' else net
+    modes = {'compile': 'default', 'compile_max': 'max-autotune'}
+    run = torch.compile(net, mode=modes[a.engine]) if a.engine in modes else net
     if a.ddp:
         torch.distributed.init_process_group('nccl' if a.device == 'cuda' else 'gloo')
         run = nn.parallel.DistributedDataParallel(run, gradient_as_bucket_view=True)
@@ -234,18 +236,29 @@ def bench(a):
     step = train if a.mode == 'train' else predict
     if a.engine == 'openvino':
         step = openvino_predict(net.eval(), x, a.amp)
-    times = []
-    for number in range(a.warmup_steps + a.steps):
+
+    def timed():
         start = time.perf_counter()
         step()
         if a.device == 'cuda':
             torch.cuda.synchronize()
-        if number >= a.warmup_steps:
-            times.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if a.device == 'cuda' else None
-    if a.ddp and torch.distributed.get_rank() > 0:
-        return
-    print(json.dumps(dict(seconds=times, device_peak_bytes=peak)))
+        return time.perf_counter() - start
+
+    def report():
+        times = [timed() for _ in range(a.steps)]
+        peak = torch.cuda.max_memory_allocated() if a.device == 'cuda' else None
+        if not (a.ddp and torch.distributed.get_rank() > 0):
+            print(json.dumps(dict(seconds=times, device_peak_bytes=peak)), flush=True)
+
+    for _ in range(a.warmup_steps):
+        timed()
+    if a.on_request:
+        # Compiled once, timed again and again: a line on stdin asks for a report.
+        print('ready', flush=True)
+        for _ in sys.stdin:
+            report()
+    else:
+        report()
 
 
 def openvino_predict(net, x, amp):
@@ -279,9 +292,10 @@ def main():
     command = commands.add_parser('bench')
     command.set_defaults(run=bench)
     command.add_argument('--mode', choices=['train', 'predict'], required=True)
-    command.add_argument('--engine', choices=['eager', 'compile', 'openvino'], default='eager')
+    command.add_argument('--engine', choices=['eager', 'compile', 'compile_max', 'openvino'], default='eager')
     command.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     command.add_argument('--amp', action='store_true')
+    command.add_argument('--on_request', action='store_true', help='report once for each line on stdin')
     command.add_argument('--ddp', action='store_true', help='DistributedDataParallel; started by torchrun')
     for name, value in (('base_filters', 64), ('batch_size', 1), ('warmup_steps', 2), ('steps', 3)):
         command.add_argument('--' + name, type=int, default=value)
