@@ -49,6 +49,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Time each layer of the network on the CPU, beside libtorch's own kernels
     Layers(LayersArgs),
+    /// Print a script that completes flags and their values in a shell
+    Completions(CompletionsArgs),
+    /// Print the man page as roff: unet man | man -l -
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +121,27 @@ pub struct LayersArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell that will read the script
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The command that the page is about; without it the program as a whole
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -29,6 +29,7 @@ mod inspect;
 mod layer_benchmark;
 mod logger;
 mod loss;
+mod manual;
 mod model;
 mod model_dir;
 mod native;
@@ -88,6 +89,8 @@ fn side_program(command: &Command) -> Result<()> {
         Command::Inspect(args) => inspect::inspect(&args.data_dir),
         Command::Report(args) => report::report(&args.logs),
         Command::Check(args) => check::run(args),
+        Command::Completions(args) => manual::completions(args.shell),
+        Command::Man(args) => manual::man(args.command.as_deref()),
         Command::Layers(args) => {
             native::keep_freed_memory();
             layer_benchmark::run(args)
