@@ -2,16 +2,18 @@
 
 use anyhow::Result;
 use serde::Serialize;
-use tch::{Kind, Tensor};
+use tch::{IndexOp, Kind, Tensor};
 
 use crate::data::batches::Batch;
+use crate::data::preprocess::resize;
 use crate::data::stack::TrainingStacks;
 use crate::data::values::BACKGROUND;
 use crate::logger::Step;
 use crate::loss::{self, Losses};
 use crate::model::unet::Predictor;
 use crate::model_dir;
-use crate::predict::constant_output;
+use crate::pictures::sheet::{self, Sheet};
+use crate::predict::{background_probability, constant_output};
 use crate::run::Run;
 
 /// Means over the validation slices, at the network's output size.
@@ -47,7 +49,27 @@ pub fn evaluate(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, sli
     run.logger.log(Step::Summary, &scores.named());
     model_dir::write_json(&run.model_dir.scores(), &scores)?;
     run.logger.note(&format!("scores: {}", run.model_dir.scores().display()));
+    let sheet = contact_sheet(run, net, stacks, slices)?;
+    run.monitor.evaluated(&scores.named(), &sheet, &run.logger);
+    if run.config.exec_mode.trains() {
+        run.monitor.draw_curves(&run.logger);
+    }
     Ok(())
+}
+
+/// A few of `slices`, predicted once more, at the labels' size.
+fn contact_sheet(run: &Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Sheet> {
+    let TrainingStacks { images, labels } = stacks;
+    let [_, height, width] = images.size();
+    let (shown, mut execution) = (sheet::choose(slices), run.execution()?);
+    let mut sheet = Sheet::new(&images.path, shown.len(), &format!("{} validation slices", slices.len()));
+    for slice in shown {
+        let probability = background_probability(&mut execution, net, &images.preprocessed(&[slice]), run.precision)?;
+        let probability = resize(&probability, height, width).i((0, 0));
+        let (image, label) = (images.select(&[slice]).i(0), labels.select(&[slice]).i(0));
+        sheet.add(slice, &image, images.stored_range(), &probability, Some(&label));
+    }
+    Ok(sheet)
 }
 
 fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Scores> {

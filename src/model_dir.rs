@@ -8,9 +8,10 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::atomic::{self, AtomicFile};
+use crate::tensorboard;
 
 /// `--model_dir` and the files in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ModelDir {
     root: PathBuf,
 }
@@ -18,6 +19,10 @@ pub struct ModelDir {
 impl ModelDir {
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Final weights.
@@ -39,12 +44,31 @@ impl ModelDir {
         self.root.join("checkpoints")
     }
 
+    /// Losses by step, as a table and as a picture.
+    pub fn losses(&self) -> PathBuf {
+        self.root.join("learning_curves.csv")
+    }
+
+    pub fn learning_curves(&self) -> PathBuf {
+        self.root.join("learning_curves.png")
+    }
+
+    /// Some validation slices as a picture.
+    pub fn evaluation_sheet(&self) -> PathBuf {
+        self.root.join("eval.png")
+    }
+
     pub fn masks(&self) -> PathBuf {
         self.root.join("pred").join("test-masks.tif")
     }
 
     pub fn probabilities(&self) -> PathBuf {
         self.root.join("pred").join("test-probabilities.tif")
+    }
+
+    /// Some test slices as a picture.
+    pub fn prediction_sheet(&self) -> PathBuf {
+        self.root.join("pred").join("test-overview.png")
     }
 
     /// Makes the folder and proves that it can be written to, before any work is done.
@@ -77,10 +101,11 @@ impl ModelDir {
 
     /// What training would replace, relative to the folder.
     fn run_files(&self) -> Vec<PathBuf> {
-        [self.config(), self.weights(), self.checkpoints(), self.scores(), self.masks(), self.probabilities()]
-            .into_iter()
-            .filter(|path| path.exists())
-            .collect()
+        let training = [self.config(), self.weights(), self.checkpoints(), self.losses(), self.learning_curves()];
+        let results =
+            [self.scores(), self.evaluation_sheet(), self.masks(), self.probabilities(), self.prediction_sheet()];
+        let events = tensorboard::event_files(&self.root);
+        training.into_iter().chain(results).filter(|path| path.exists()).chain(events).collect()
     }
 
     /// Refuses to train where a run is kept already.

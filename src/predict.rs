@@ -13,6 +13,7 @@ use crate::data::values::BACKGROUND;
 use crate::execution::Execution;
 use crate::model::unet::Predictor;
 use crate::model_dir::{ModelDir, create_parent};
+use crate::pictures::sheet::{self, Sheet};
 use crate::run::Run;
 
 /// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
@@ -21,10 +22,12 @@ use crate::run::Run;
 /// Batches are dealt out to the ranks; in each round rank 0 collects one of each and writes them in order.
 pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result<()> {
     let mut execution = run.execution()?;
-    let Run { config, model_dir, precision, logger, world, .. } = run;
+    let Run { config, model_dir, precision, logger, monitor, world, .. } = run;
     let mut files = world.is_main().then(|| Files::create(model_dir, stack)).transpose()?;
     let [pages, height, width] = stack.size();
     let slices: Vec<usize> = (0..pages as usize).collect();
+    let shown = sheet::choose(&slices);
+    let mut sheet = Sheet::new(&stack.path, shown.len(), &format!("{pages} slices"));
     let batches: Vec<&[usize]> = slices.chunks(config.batch_size).collect();
     logger.start_bar("predict", pages as u64, 0);
     for round in batches.chunks(world.size) {
@@ -40,7 +43,11 @@ pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result
             let background = background.to_device(Device::Cpu).contiguous();
             for (index, &slice) in slices.iter().enumerate() {
                 if let Some(files) = &mut files {
-                    files.write(&background.i((index as i64, 0)))?;
+                    let background = background.i((index as i64, 0));
+                    files.write(&background)?;
+                    if shown.contains(&slice) {
+                        sheet.add(slice, &stack.select(&[slice]).i(0), stack.stored_range(), &background, None);
+                    }
                 }
                 logger.advance(slice as u64 + 1);
             }
@@ -55,6 +62,7 @@ pub fn predict(run: &mut Run<'_>, net: &Predictor, stack: &ImageStack) -> Result
     }
     logger.note(&format!("masks: {}", model_dir.masks().display()));
     logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
+    monitor.draw_sheet(&sheet, &model_dir.prediction_sheet(), logger);
     Ok(())
 }
 

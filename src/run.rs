@@ -18,6 +18,7 @@ use crate::execution::Execution;
 use crate::logger::Logger;
 use crate::model::unet::UNet;
 use crate::model_dir::ModelDir;
+use crate::monitor::Monitor;
 use crate::record::RunRecord;
 use crate::train::{self, Ended};
 use crate::{checkpoint, device, evaluate, failure, predict, stop};
@@ -30,6 +31,7 @@ pub struct Run<'a> {
     pub precision: Precision,
     pub world: World,
     pub logger: Logger,
+    pub monitor: Monitor,
 }
 
 /// Carries out `config`, as the process at `place` of several, or alone. The exit code: 0, or 128 + the signal that stopped it.
@@ -55,7 +57,8 @@ fn carry_out(config: &Config, place: Option<&Place>) -> Result<u8> {
     }
     let settings = settings_of_ranks(config, device, precision, &inputs);
     let world = World::join(place, device, config.dist_timeout, &settings)?;
-    let run = Run { config, model_dir, device, precision, world, logger };
+    let monitor = Monitor::new(&model_dir, is_main && config.benchmark.is_none(), &logger);
+    let run = Run { config, model_dir, device, precision, world, logger, monitor };
     let tf32 = if run.multiplies_in_tf32() { ", TF32 products" } else { "" };
     let ranks = if run.world.size > 1 { format!(", {} processes", run.world.size) } else { String::new() };
     run.logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(device), precision.name()));
@@ -254,10 +257,11 @@ fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
         return Ok(lock);
     }
     if mode.evaluates() {
-        model_dir.refuse_existing(&[model_dir.scores()])?;
+        model_dir.refuse_existing(&[model_dir.scores(), model_dir.evaluation_sheet()])?;
     }
     if mode.predicts() {
-        model_dir.refuse_existing(&[model_dir.masks(), model_dir.probabilities()])?;
+        let results = [model_dir.masks(), model_dir.probabilities(), model_dir.prediction_sheet()];
+        model_dir.refuse_existing(&results)?;
     }
     Ok(lock)
 }

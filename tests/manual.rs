@@ -123,7 +123,7 @@ fn the_man_page_has_what_help_has_and_more() {
     let page = stdout(&place.unet(&["man"]).success());
     let Some((shown, _)) = run("man", &["-l", "-"], &page) else { return };
     // Overstruck letters, where man makes them, and the hyphens at which it breaks words.
-    let shown = shown.replace(|c: char| c == '\u{8}', "").replace("\u{2010}\n", "");
+    let shown = shown.replace('\u{8}', "").replace("\u{2010}\n", "");
     let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     let flags = help.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
     for flag in flags.filter(|word| word.starts_with("--") && word.len() > 2 && !word.contains("data-dir")) {

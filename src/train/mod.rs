@@ -43,12 +43,13 @@ pub fn train(
 ) -> Result<Ended> {
     let last = last_step(run, trainer.progress)?;
     let request = StopRequest::listen()?;
-    let Run { config, model_dir, device, logger, world, .. } = run;
+    let Run { config, model_dir, device, logger, monitor, world, .. } = run;
     if world.is_main() {
         model_dir::write_json(&model_dir.config(), record)?;
     }
     let mut saver = world.is_main().then(|| Saver::new(config, model_dir, settings));
     let first = trainer.progress.step;
+    monitor.begin_training(first, serde_json::to_value(record)?, logger);
     let start = Instant::now();
     let mut stop = None;
     logger.start_bar("train", last, first);
@@ -65,7 +66,10 @@ pub fn train(
             let rate = images as f64 / start.elapsed().as_secs_f64();
             logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", figures.total()));
             if logs {
-                logger.log(Step::Train(step), &figures.named());
+                let mut figures = figures.named();
+                logger.log(Step::Train(step), &figures);
+                figures.extend([("learning_rate", config.recipe.learning_rate), ("images_per_second", rate)]);
+                monitor.trained(step, &figures, logger);
             }
             stop = figures.stop;
         } else {
@@ -84,6 +88,7 @@ pub fn train(
     if let Some(saver) = &mut saver {
         saver.finish(&trainer, logger)?;
     }
+    monitor.draw_curves(logger);
     if let Some(signal) = stop.filter(|_| trainer.progress.step < last) {
         let (step, name) = (trainer.progress.step, stop::name(signal));
         logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));

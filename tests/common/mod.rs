@@ -104,12 +104,17 @@ pub fn send(signal: &str, pid: u32) {
 
 /// Runs Python code with the modules of scripts/requirements.txt. `None`, with a message, where they are absent.
 pub fn python(code: &str, args: &[&Path]) -> Option<String> {
+    python_with("numpy, tifffile, PIL, safetensors", code, args)
+}
+
+/// Runs Python code that needs these modules.
+pub fn python_with(needed: &str, code: &str, args: &[&Path]) -> Option<String> {
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/site-packages");
     let run = |code: &str, args: &[&Path]| {
         Command::new("python3").env("PYTHONPATH", &modules).arg("-c").arg(code).args(args).output()
     };
-    if !run("import numpy, tifffile, PIL, safetensors", &[]).is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: python3 lacks the modules of scripts/requirements.txt; scripts/setup.sh fetches them");
+    if !run(&format!("import {needed}"), &[]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: python3 lacks one of {needed}; scripts/setup.sh fetches them");
         return None;
     }
     let output = run(code, args).unwrap();

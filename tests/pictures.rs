@@ -1,0 +1,171 @@
+//! Pictures, learning curves and TensorBoard's event files: they are there, other programs read them, and interruptions leave no
+//! step in them twice.
+
+mod common;
+
+use std::fs;
+use std::io::Cursor;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Place, fails, python_with, send, stderr, stdout};
+
+const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7 --log_every 1";
+
+/// Width and height, after decoding all of it.
+fn png_size(bytes: &[u8]) -> (u32, u32) {
+    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    let first = pixels[..3].to_vec();
+    assert!(pixels.chunks(3).any(|pixel| pixel != first), "all pixels are alike");
+    (info.width, info.height)
+}
+
+/// Column `column` of each line of the table of losses, where it has a value; column 0 is the step.
+fn losses(place: &Place, column: usize) -> Vec<(u64, f64)> {
+    let table = String::from_utf8(place.read("model/learning_curves.csv")).unwrap();
+    let cells = table.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    cells
+        .filter(|cells| !cells[column].is_empty())
+        .map(|c| (c[0].parse().unwrap(), c[column].parse().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_run_leaves_learning_curves_and_a_contact_sheet_of_each_kind() {
+    let place = Place::new();
+    let run =
+        place.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 3")).success();
+    assert_eq!(stderr(&run), "");
+    assert_eq!(png_size(&place.read("model/learning_curves.png")), (1500, 840));
+    // Two validation slices of 64x64 at 4 times their size, in four columns.
+    assert_eq!(png_size(&place.read("model/eval.png")), (112 + 4 * 268, 92 + 2 * 268));
+    place.run("--exec_mode predict").success();
+    assert_eq!(png_size(&place.read("model/pred/test-overview.png")), (112 + 3 * 268, 92 + 4 * 268));
+
+    let printed = stdout(&run);
+    let scores = place.json("model/eval.json");
+    assert_eq!(losses(&place, 7), [(3, scores["eval_dice_score"].as_f64().unwrap())]);
+    let train = losses(&place, 1);
+    assert_eq!(train.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3]);
+    for (step, loss) in train {
+        assert!(printed.contains(&format!("step {step}  train_ce_loss {loss:.4}")), "{printed}");
+    }
+    for name in ["model/learning_curves.png", "model/eval.png"] {
+        assert!(printed.contains(name), "{printed}");
+    }
+}
+
+#[test]
+fn pictures_are_among_what_is_not_replaced_unasked_and_what_overwrite_removes() {
+    let place = Place::new();
+    let all = "--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1";
+    place.run(all).success();
+    place.run("--exec_mode predict").success();
+    fs::remove_file(place.path("model/eval.json")).unwrap();
+    fails(place.run("--exec_mode evaluate --crossvalidation_idx 0"), 1, &["model/eval.png", "--overwrite"]);
+    for mask in ["masks", "probabilities"] {
+        fs::remove_file(place.path(&format!("model/pred/test-{mask}.tif"))).unwrap();
+    }
+    fails(place.run("--exec_mode predict"), 1, &["test-overview.png", "--overwrite"]);
+    fs::write(place.path("model/events.out.tfevents.1.other"), "not ours").unwrap();
+    let events = event_files(&place);
+    place.run("--base_filters 1 --max_steps 1 --overwrite").success();
+    let files = place.files("model");
+    assert!(
+        !files.contains(&"eval.png".to_owned()) && !files.contains(&"pred/test-overview.png".to_owned()),
+        "{files:?}"
+    );
+    assert!(files.contains(&"events.out.tfevents.1.other".to_owned()));
+    assert_eq!(event_files(&place).len(), 1);
+    assert_eq!(events.len(), 1);
+}
+
+fn event_files(place: &Place) -> Vec<String> {
+    place.files("model").into_iter().filter(|name| name.contains("tfevents") && name.ends_with(".unet")).collect()
+}
+
+/// Starts a long run and sends it `signal` after some checkpoints.
+fn interrupt(place: &Place, args: &str, signal: &str, steps: usize) {
+    let mut run = Command::new(env!("CARGO_BIN_EXE_unet"))
+        .args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"])
+        .args(args.split_whitespace())
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    while fs::read_to_string(place.path("model/learning_curves.csv")).unwrap_or_default().lines().count() <= steps {
+        assert!(start.elapsed() < Duration::from_secs(120) && run.try_wait().unwrap().is_none(), "no {steps} steps");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send(signal, run.id());
+    run.wait().unwrap();
+}
+
+/// A run that was killed, went back to an earlier checkpoint, and was stopped by a signal on the way.
+#[test]
+fn interrupted_runs_show_the_curves_of_an_unbroken_one() {
+    let (unbroken, place) = (Place::new(), Place::new());
+    let mode = "--exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps";
+    unbroken.run(&format!("{TRAIN} {mode} 30")).success();
+    interrupt(&place, &format!("{TRAIN} --crossvalidation_idx 0 --max_steps 10000 --checkpoint_every 4"), "-KILL", 10);
+    assert!(!place.path("model/learning_curves.png").exists());
+    // As a kill in the middle of a row leaves it.
+    let table = place.path("model/learning_curves.csv");
+    fs::write(&table, [&fs::read(&table).unwrap()[..], b"9999,0.1"].concat()).unwrap();
+    let steps = losses(&place, 1).len();
+    assert!(steps < 25, "too fast for this test: {steps} steps");
+    interrupt(&place, &format!("{TRAIN} --crossvalidation_idx 0 --max_steps 10000 --resume_training"), "-TERM", 12);
+    assert_eq!(png_size(&place.read("model/learning_curves.png")), (1500, 840));
+    let stopped = losses(&place, 1).len() as u64;
+    let last = 30.max(stopped + 2);
+    place.run(&format!("{TRAIN} {mode} {last} --resume_training")).success();
+    for column in 1..=3 {
+        let (expected, found) = (losses(&unbroken, column), losses(&place, column));
+        assert_eq!(found[..30], expected[..30]);
+        assert_eq!(found.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
+    }
+    assert_eq!(event_files(&place).len(), 3);
+    check_events(&place, &format!("list(range(1, {last} + 1))"), last);
+}
+
+/// Reads the events with TensorBoard itself: scalars have `steps`, the last of which has scores and images.
+fn check_events(place: &Place, steps: &str, last: u64) {
+    let code = format!(
+        r#"
+import csv, io, sys
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+events = EventAccumulator(sys.argv[1], size_guidance={{'scalars': 0, 'images': 0}})
+events.Reload()
+steps, last = {steps}, {last}
+rows = list(csv.DictReader(open(sys.argv[1] + '/learning_curves.csv')))
+for name in ('ce_loss', 'dice_loss', 'total_loss'):
+    points = events.Scalars('train/' + name)
+    assert [point.step for point in points] == steps, (name, [point.step for point in points])
+    expected = [float(row['train_' + name]) for row in rows if row['train_' + name]]
+    assert all(abs(point.value - value) < 1e-6 for point, value in zip(points, expected, strict=True))
+assert [point.step for point in events.Scalars('train/images_per_second')] == steps
+assert all(point.value > 0 for point in events.Scalars('train/images_per_second'))
+assert all(abs(point.value - 1e-4) < 1e-9 for point in events.Scalars('train/learning_rate'))
+for name in ('ce_loss', 'dice_loss', 'total_loss', 'dice_score'):
+    point, = events.Scalars('eval/' + name)
+    assert point.step == last and abs(point.value - float(rows[-1]['eval_' + name])) < 1e-6
+assert len(events.Tags()['images']) == 2
+for tag in events.Tags()['images']:
+    image, = events.Images(tag)
+    assert tag.startswith('validation/slice_') and image.step == last
+    picture = Image.open(io.BytesIO(image.encoded_image_string))
+    assert picture.size == (image.width, image.height) == (4 * 256 + 3 * 12, 256), picture.size
+content = events.SummaryMetadata('_hparams_/session_start_info').plugin_data.content
+hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+assert hparams['learning_rate'].number_value == 1e-4 and hparams['base_filters'].number_value == 2
+assert hparams['augment'].bool_value and hparams['precision'].string_value == 'float32'
+"#
+    );
+    python_with("tensorboard, PIL", &code, &[&place.path("model")]);
+}
