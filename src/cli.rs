@@ -43,8 +43,10 @@ pub enum Command {
     Phantom(PhantomArgs),
     /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
     Inspect(InspectArgs),
-    /// Mean and deviation of Dice and cross entropy over the folds of a cross-validation
+    /// Mean and deviation of the scores over the folds of a cross-validation
     Report(ReportArgs),
+    /// Score a prediction by labels with the measures of the ISBI 2012 challenge
+    Score(ScoreArgs),
     /// Check that this machine computes what it should: GPU or CPU against float64
     Check(CheckArgs),
     /// Time each layer of the network on the CPU, beside libtorch's own kernels
@@ -86,6 +88,19 @@ pub struct ReportArgs {
     /// One file per fold: captured output, log.json or eval.json
     #[arg(value_name = "LOG", required = true)]
     pub logs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// Stack of labels: 0 membrane; 1, 255 or 65535 inside a cell
+    #[arg(long, value_name = "TIF")]
+    pub labels: PathBuf,
+    /// Stack of masks, or of probabilities of being inside a cell: float 0 to 1, 8-bit or 16-bit
+    #[arg(long, value_name = "TIF")]
+    pub prediction: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

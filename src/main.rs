@@ -42,6 +42,7 @@ mod predict;
 mod record;
 mod report;
 mod run;
+mod score;
 mod stop;
 mod tensorboard;
 #[cfg(test)]
@@ -92,6 +93,7 @@ fn side_program(command: &Command) -> Result<()> {
         Command::Phantom(args) => phantom::phantom(args),
         Command::Inspect(args) => inspect::inspect(&args.data_dir),
         Command::Report(args) => report::report(&args.logs),
+        Command::Score(args) => score::score(args),
         Command::Check(args) => check::run(args),
         Command::Completions(args) => manual::completions(args.shell),
         Command::Man(args) => manual::man(args.command.as_deref()),
