@@ -125,8 +125,13 @@ pub fn background_probability(
 ) -> Result<Tensor> {
     let work = |[images]: [&Tensor; 1]| {
         let logits = net.forward(&images.to_kind(precision.0))?;
-        Ok([logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND))])
+        Ok([softmax_of_background(&logits)])
     };
     let [background] = tch::no_grad(|| execution.run([images], work))?;
     Ok(background)
+}
+
+/// `[N, H, W]` f32 from logits `[N, 2, H, W]` of any precision.
+pub fn softmax_of_background(logits: &Tensor) -> Tensor {
+    logits.to_kind(Kind::Float).softmax(1, Kind::Float).i((.., BACKGROUND))
 }

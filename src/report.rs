@@ -6,46 +6,58 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 /// The figures that are averaged, with the words for the table.
-const FIGURES: [(&str, &str); 2] = [("eval_dice_score", "Dice"), ("eval_ce_loss", "cross entropy")];
+const FIGURES: [(&str, &str); 4] = [
+    ("eval_dice_score", "Dice"),
+    ("eval_ce_loss", "cross entropy"),
+    ("v_rand_thin", "V_Rand"),
+    ("v_info_thin", "V_Info"),
+];
+/// The first of them are in every evaluation; the others are not in those of the reference and of PyTorch.
+const REQUIRED: usize = 2;
 
-/// Prints one line per file and the mean and deviation over all.
+type Row = [Option<f64>; FIGURES.len()];
+
+/// Prints one line per file and the mean and deviation over all, of the figures that all files have.
 ///
 /// Errors: a file that cannot be read or holds no evaluation.
 pub fn report(logs: &[PathBuf]) -> Result<()> {
-    let mut columns: [Vec<f64>; 2] = Default::default();
-    for path in logs {
-        let scores = read(path)?;
-        println!("{}  {}", row(&scores), path.display());
-        for (column, score) in columns.iter_mut().zip(scores) {
-            column.push(score);
+    let rows = logs.iter().map(|path| read(path)).collect::<Result<Vec<Row>>>()?;
+    for (row, path) in rows.iter().zip(logs) {
+        println!("{}  {}", words(row), path.display());
+    }
+    let columns: [Vec<f64>; FIGURES.len()] =
+        std::array::from_fn(|figure| rows.iter().filter_map(|row| row[figure]).collect());
+    for (column, (key, _)) in columns.iter().zip(FIGURES) {
+        if !column.is_empty() && column.len() < logs.len() {
+            eprintln!("warning: {key} is in {} of {} files, and not averaged", column.len(), logs.len());
         }
     }
-    println!("mean of {}: {}", logs.len(), row(&columns.each_ref().map(|column| mean(column))));
+    let over_all = |statistic: fn(&[f64]) -> f64| {
+        columns.each_ref().map(|column| (column.len() == logs.len()).then(|| statistic(column)))
+    };
+    println!("mean of {}: {}", logs.len(), words(&over_all(mean)));
     if logs.len() > 1 {
-        println!("standard deviation: {}", row(&columns.each_ref().map(|column| deviation(column))));
+        println!("standard deviation: {}", words(&over_all(deviation)));
     }
     Ok(())
 }
 
-fn row(values: &[f64; 2]) -> String {
-    let cells = FIGURES.iter().zip(values).map(|((_, words), value)| format!("{words} {value:.4}"));
+fn words(row: &Row) -> String {
+    let cells =
+        FIGURES.iter().zip(row).filter_map(|((_, words), value)| value.map(|value| format!("{words} {value:.4}")));
     cells.collect::<Vec<_>>().join("  ")
 }
 
-fn read(path: &Path) -> Result<[f64; 2]> {
+fn read(path: &Path) -> Result<Row> {
     let text = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let text = String::from_utf8_lossy(&text);
-    let mut scores = [0.0; 2];
-    for (score, (key, _)) in scores.iter_mut().zip(FIGURES) {
-        match last_figure(&text, key) {
-            Some(value) => *score = value,
-            None => bail!(
-                "no {key} in '{}'; give the output, log.json or eval.json of a run that evaluated",
-                path.display()
-            ),
+    let row = FIGURES.map(|(key, _)| last_figure(&text, key));
+    match FIGURES.iter().zip(row).take(REQUIRED).find(|(_, value)| value.is_none()) {
+        None => Ok(row),
+        Some(((key, _), _)) => {
+            bail!("no {key} in '{}'; give the output, log.json or eval.json of a run that evaluated", path.display())
         }
     }
-    Ok(scores)
 }
 
 /// The number behind the last `key` in captured output or JSON.
@@ -81,6 +93,8 @@ mod tests {
         assert_eq!(last_figure(log, "eval_ce_loss"), Some(0.15));
         assert_eq!(last_figure("{\n  \"eval_dice_score\": 0.25\n}", "eval_dice_score"), Some(0.25));
         assert_eq!(last_figure("eval_dice_score: none", "eval_dice_score"), None);
+        let scores = r#"{"v_rand_thin": 0.5, "v_rand_thin_threshold": 0.2}"#;
+        assert_eq!(last_figure(scores, "v_rand_thin"), Some(0.5));
     }
 
     #[test]
