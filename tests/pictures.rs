@@ -8,7 +8,7 @@ use std::io::Cursor;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, fails, python_with, send, stderr, stdout};
+use common::{Place, fails, python, python_with, send, stderr, stdout, text};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7 --log_every 1";
 
@@ -168,4 +168,72 @@ assert hparams['augment'].bool_value and hparams['precision'].string_value == 'f
 "#
     );
     python_with("tensorboard, PIL", &code, &[&place.path("model")]);
+}
+
+/// What ImageJ itself shows of each stack, a line a stack; `None`, with a message, where there is no Java or no ImageJ.
+/// UNET_IMAGEJ_JAR names another ij.jar, such as Fiji's.
+fn imagej(place: &Place, stacks: &[&str]) -> Option<Vec<String>> {
+    let jar = std::env::var("UNET_IMAGEJ_JAR").unwrap_or("/usr/share/java/ij.jar".to_owned());
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/imagej/Describe.java");
+    let output = Command::new("java")
+        .args(["-Djava.awt.headless=true", "-Dfile.encoding=UTF-8", "-cp", &jar, source])
+        .args(stacks)
+        .current_dir(place.path(""))
+        .output();
+    match output {
+        Ok(output) if output.status.success() => Some(text(&output.stdout).lines().map(str::to_owned).collect()),
+        _ => {
+            eprintln!("skipped: no java, or no ImageJ at '{jar}' (Debian: apt-get install imagej)");
+            None
+        }
+    }
+}
+
+#[test]
+fn imagej_shows_predictions_as_stacks_with_range_and_voxel_size() {
+    let place = Place::new();
+    place.run("--base_filters 2 --max_steps 1").success();
+    let stacks = ["data/test-volume.tif", "model/pred/test-masks.tif", "model/pred/test-probabilities.tif"];
+    // How the input says its voxel size, the unit line of the output, and what ImageJ shows.
+    let cases = [
+        (
+            "imagej=True, resolution=(0.25, 0.2), metadata={'spacing': 50, 'unit': 'nm'}",
+            "nm",
+            "4.0000x5.0000x50.0000 nm",
+        ),
+        ("imagej=True, resolution=(250, 250), metadata={'unit': 'micron'}", "micron", "0.0040x0.0040x1.0000 "),
+        ("resolution=(20, 10), resolutionunit=3", "cm", "0.0500x0.1000x1.0000 cm"),
+        ("resolution=(4, 4), resolutionunit=2", "inch", "0.2500x0.2500x1.0000 inch"),
+        ("resolution=(72, 72), resolutionunit=2", "None", "1.0000x1.0000x1.0000 pixel"),
+        ("imagej=True", "None", "1.0000x1.0000x1.0000 pixel"),
+    ];
+    for (options, unit, voxel) in cases {
+        let code = format!(
+            "import sys, tifffile\nstack = tifffile.imread(sys.argv[1])\ntifffile.imwrite(sys.argv[1], stack, photometric='minisblack', {options})"
+        );
+        if python(&code, &[&place.path(stacks[0])]).is_none() {
+            return;
+        }
+        place.run("--exec_mode predict --overwrite").success();
+        let code = format!(
+            r#"
+import sys, tifffile
+source, masks, probabilities = map(tifffile.TiffFile, sys.argv[1:])
+for stack, high in ((masks, 255.0), (probabilities, 1.0)):
+    meta = stack.imagej_metadata
+    assert meta['images'] == meta['slices'] == 6 and meta['min'] == 0.0 and meta['max'] == high, meta
+    assert str(meta.get('unit')) == '{unit}', meta
+    assert meta.get('spacing') == (source.imagej_metadata or {{}}).get('spacing'), meta
+    for tag in ('XResolution', 'YResolution', 'ResolutionUnit'):
+        assert stack.pages[0].tags[tag].value == source.pages[0].tags[tag].value, (tag, '{unit}')
+"#
+        );
+        python(&code, &stacks.map(|name| place.path(name)).each_ref().map(|path| path.as_path()));
+        let Some(shown) = imagej(&place, &stacks[1..]) else { continue };
+        assert!(shown[0].starts_with("8-bit slices=6 64x64 display=0.0..255.0 "), "{shown:?}");
+        assert!(shown[1].starts_with("32-bit slices=6 64x64 display=0.0..1.0 "), "{shown:?}");
+        for line in shown {
+            assert!(line.contains(&format!("voxel={voxel}")), "{options}: {line}");
+        }
+    }
 }

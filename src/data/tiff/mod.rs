@@ -47,6 +47,19 @@ pub struct Resolution {
     spacing: Option<f64>,
 }
 
+impl Resolution {
+    /// The unit as ImageJ wants it in its text, beside which it does not look at ResolutionUnit. As there, 72 dots per inch mean
+    /// that nothing is known.
+    fn unit_name(&self) -> Option<&str> {
+        match (&self.imagej_unit, self.unit) {
+            (Some(unit), _) => Some(unit),
+            (None, 2) if self.x.0 != 72 * self.x.1 => Some("inch"),
+            (None, 3) => Some("cm"),
+            (None, _) => None,
+        }
+    }
+}
+
 /// Why a stack could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum TiffError {

@@ -190,7 +190,7 @@ impl StackWriter {
         let pages = self.pages;
         let mut text = format!("ImageJ=1.54f\nimages={pages}\nslices={pages}\n");
         let resolution = self.resolution.as_ref();
-        if let Some(unit) = resolution.and_then(|r| r.imagej_unit.as_ref()) {
+        if let Some(unit) = resolution.and_then(Resolution::unit_name) {
             text += &format!("unit={unit}\n");
         }
         if let Some(spacing) = resolution.and_then(|r| r.spacing) {
