@@ -70,12 +70,12 @@ impl Monitor {
     /// Records the figures of a training step.
     pub fn trained(&mut self, step: u64, figures: &[(&str, f64)], logger: &Logger) {
         self.step = step;
-        self.add(figures, logger);
+        self.add("train", figures, logger);
     }
 
     /// Records the scores of validation slices, and writes `eval.png`.
     pub fn evaluated(&mut self, scores: &[(&str, f64)], sheet: &Sheet, logger: &Logger) {
-        self.add(scores, logger);
+        self.add("eval", scores, logger);
         self.event(logger, |events, step| {
             for (slice, strip) in sheet.strips() {
                 events.image(step, format!("validation/slice_{slice}"), &strip, strip.png()?)?;
@@ -86,14 +86,14 @@ impl Monitor {
     }
 
     /// To the table and to the event file.
-    fn add(&mut self, figures: &[(&str, f64)], logger: &Logger) {
+    fn add(&mut self, group: &str, figures: &[(&str, f64)], logger: &Logger) {
         let Some(history) = &mut self.history else { return };
         let written = history.add(Row::new(self.step, figures));
         if let (Err(error), false) = (&written, self.behind) {
             logger.warn(&format!("{error:#}; the run goes on, and later rows bring the missing ones"));
         }
         self.behind = written.is_err();
-        let scalars: Vec<(String, f64)> = figures.iter().map(|(name, value)| (tag(name), *value)).collect();
+        let scalars: Vec<(String, f64)> = figures.iter().map(|(name, value)| (tag(group, name), *value)).collect();
         self.event(logger, |events, step| Ok(events.scalars(step, &scalars)?));
     }
 
@@ -165,9 +165,7 @@ fn save(picture: Result<Option<Canvas>>, path: &Path, logger: &Logger) -> bool {
 }
 
 /// `train/ce_loss` for `train_ce_loss`: TensorBoard groups by what is before the slash.
-fn tag(name: &str) -> String {
-    match name.strip_prefix("eval_") {
-        Some(score) => format!("eval/{score}"),
-        None => format!("train/{}", name.strip_prefix("train_").unwrap_or(name)),
-    }
+fn tag(group: &str, name: &str) -> String {
+    let own = name.strip_prefix(group).and_then(|rest| rest.strip_prefix('_'));
+    format!("{group}/{}", own.unwrap_or(name))
 }
