@@ -37,6 +37,11 @@ impl AtomicFile {
         self.temporary.as_file()
     }
 
+    /// Where it is until `commit`.
+    pub fn temporary_path(&self) -> &Path {
+        self.temporary.path()
+    }
+
     /// Puts the file in its place, safe from a power cut.
     pub fn commit(self) -> io::Result<()> {
         self.temporary.as_file().sync_all()?;

@@ -187,10 +187,47 @@ fn skip_sides(side: i64) -> [i64; LEVELS] {
     sides
 }
 
+/// Pixels that each level's skip connection loses on each side, whatever the input's side: 88, 40, 16 and 4.
+pub fn skip_margins() -> [i64; LEVELS] {
+    let mut margins = [0; LEVELS];
+    let mut lost = BORDER / 2;
+    for margin in margins.iter_mut().rev() {
+        *margin = 2 * lost;
+        // By the blocks on the way down and up, half of their border each.
+        lost = *margin + BORDER;
+    }
+    margins
+}
+
+/// The smallest input side that fits, and how far apart those are that do.
+pub fn fitting_sides() -> (i64, i64) {
+    let smallest = (1..).find(|&side| output_side(side).is_ok()).unwrap_or(i64::MAX);
+    (smallest, 1 << LEVELS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::preprocess::{INPUT_SIDE, OUTPUT_SIDE};
+
+    /// The crops of an exported network are written with these numbers alone.
+    #[test]
+    fn sides_that_fit_are_evenly_apart_and_lose_the_same_margins() {
+        let (smallest, step) = fitting_sides();
+        assert_eq!((smallest, step), (188, 16));
+        for side in 1..2000 {
+            let fits = side >= smallest && side % step == smallest % step;
+            assert_eq!(output_side(side).is_ok(), fits, "{side}");
+            if fits {
+                let mut size = side;
+                for (skip, margin) in skip_sides(side).into_iter().zip(skip_margins()) {
+                    size -= BORDER;
+                    assert_eq!(size - skip, 2 * margin, "{side}");
+                    size /= 2;
+                }
+            }
+        }
+    }
 
     /// From the paper's figure 1, level by level.
     #[test]
