@@ -51,6 +51,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Time each layer of the network on the CPU, beside libtorch's own kernels
     Layers(LayersArgs),
+    /// Write the trained network as a file for other programs, and check it
+    Export(ExportArgs),
     /// Print a script that completes flags and their values in a shell
     Completions(CompletionsArgs),
     /// Print the man page as roff: unet man | man -l -
@@ -157,6 +159,48 @@ pub struct ManArgs {
     /// The command that the page is about; without it the program as a whole
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Folder with the weights of a run, model.safetensors
+    #[arg(long = "model_dir", value_name = "DIR")]
+    pub model_dir: PathBuf,
+    /// Format of the file
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub to: ExportFormat,
+    /// File to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Weights and arithmetic in float16; input and output stay float32
+    #[arg(long, visible_alias = "use_amp")]
+    pub amp: bool,
+    /// Logits as output, in place of the softmax probabilities that the reference exports
+    #[arg(long = "no_softmax")]
+    pub no_softmax: bool,
+    /// Height of the input in pixels; the output has 184 less
+    #[arg(long, value_name = "PIXELS", default_value_t = 572, value_parser = whole(1..=16_384))]
+    pub height: u64,
+    /// Width of the input in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 572, value_parser = whole(1..=16_384))]
+    pub width: u64,
+    /// Inputs of any height and width that fit the network; the number of images is free in any case
+    #[arg(long, conflicts_with_all = ["height", "width"])]
+    pub dynamic: bool,
+    /// Folder with stacks, to check the file on a slice of theirs and to write their range of values into it [default: a synthetic slice, the range of the training]
+    #[arg(long = "data_dir", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Replace a file that is already there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// For ONNX Runtime, TensorRT, OpenVINO and others
+    Onnx,
+    /// For libtorch and PyTorch
+    Torchscript,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -24,6 +24,7 @@ mod distributed;
 mod error;
 mod evaluate;
 mod execution;
+mod export;
 mod failure;
 mod history;
 mod inspect;
@@ -97,6 +98,10 @@ fn side_program(command: &Command) -> Result<()> {
         Command::Check(args) => check::run(args),
         Command::Completions(args) => manual::completions(args.shell),
         Command::Man(args) => manual::man(args.command.as_deref()),
+        Command::Export(args) => {
+            native::keep_freed_memory();
+            export::export(args)
+        }
         Command::Layers(args) => {
             native::keep_freed_memory();
             layer_benchmark::run(args)

@@ -1,7 +1,9 @@
 //! Safe calls into `src/native/`, for what `tch` does not bind. The one module with `unsafe`.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::NonNull;
 
 use anyhow::{Result, anyhow};
@@ -83,6 +85,15 @@ unsafe extern "C" {
     fn unet_keep_freed_memory();
     fn unet_cuda_peak_bytes(device: i32, allocated: *mut i64, reserved: *mut i64) -> i32;
     fn unet_load_cuda() -> i32;
+    fn unet_save_script(
+        path: *const c_char,
+        program: *const c_char,
+        count: usize,
+        names: *const *const c_char,
+        parameters: *const *mut C_tensor,
+        extra_name: *const c_char,
+        extra_text: *const c_char,
+    ) -> i32;
     fn unet_exit(code: i32) -> !;
     fn unet_allow_tf32(allow: i32) -> i32;
     fn unet_copy_to_gpu(out: *mut *mut C_tensor, host: *const C_tensor, device: i32) -> i32;
@@ -266,6 +277,31 @@ pub fn upconv_relu_packed(x: &Tensor, packed: &PackedFilters, bias: &Tensor) -> 
 pub fn keep_freed_memory() {
     // SAFETY: sets options of the allocator; called once before other threads start.
     unsafe { unet_keep_freed_memory() }
+}
+
+/// Writes a TorchScript module to `path`: `parameters` under their names, in which dots part modules, the source of its method
+/// `forward`, and a text file that goes with it.
+///
+/// Errors: a program that is none, a file that cannot be written.
+pub fn save_script(path: &Path, program: &str, parameters: &[(String, Tensor)], extra: (&str, &str)) -> Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let [program, extra_name, extra_text] = [program, extra.0, extra.1].map(CString::new);
+    let (program, extra_name, extra_text) = (program?, extra_name?, extra_text?);
+    let names = parameters.iter().map(|(name, _)| CString::new(name.as_str())).collect::<Result<Vec<_>, _>>()?;
+    let name_pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+    let tensors: Vec<*mut C_tensor> = parameters.iter().map(|(_, tensor)| tensor.as_ptr().cast_mut()).collect();
+    // SAFETY: the texts end with NUL and live for the call, as do the tensors, of which the shim changes nothing.
+    check(unsafe {
+        unet_save_script(
+            path.as_ptr(),
+            program.as_ptr(),
+            names.len(),
+            name_pointers.as_ptr(),
+            tensors.as_ptr(),
+            extra_name.as_ptr(),
+            extra_text.as_ptr(),
+        )
+    })
 }
 
 /// Most bytes that libtorch has held on CUDA device `index` at a time.

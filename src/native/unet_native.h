@@ -69,6 +69,11 @@ UNET_API void unet_keep_freed_memory(void);
 // for a GPU: it looks once. Fails where there is no CUDA driver, or a libtorch without CUDA.
 UNET_API int32_t unet_load_cuda(void);
 
+// Writes a TorchScript module to `path`: `count` parameters under their names, in which dots part modules; `program`, the source of the
+// method `forward`; and the file `extra_name`.
+UNET_API int32_t unet_save_script(const char *path, const char *program, size_t count, const char *const *names,
+                                  at::Tensor *const *parameters, const char *extra_name, const char *extra_text);
+
 // Ends the process without running destructors.
 UNET_API void unet_exit(int32_t code);
 
