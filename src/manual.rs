@@ -1,4 +1,4 @@
-//! `unet completions` and `unet man`: what a shell and `man` are told about the command line, made from `cli.rs` by clap's own
+//! `unet completions` and `unet man`: what a shell and `man` are told about the command line, made from `cli/` by clap's own
 //! generators.
 
 use std::io::{self, Write};

@@ -6,7 +6,7 @@
 mod architecture;
 #[path = "../../src/atomic.rs"]
 mod atomic;
-#[path = "../../src/cli.rs"]
+#[path = "../../src/cli/mod.rs"]
 mod cli;
 #[path = "../../src/config.rs"]
 mod config;

@@ -83,9 +83,14 @@ pub fn train(
             saver.step(&trainer, logger);
         }
     }
-    logger.end_bar();
+    finish(run, trainer, saver, last, stop)
+}
 
-    if let Some(saver) = &mut saver {
+/// The last checkpoint, the learning curves, and the weights unless `stop` ended training before step `last`.
+fn finish(run: &mut Run<'_>, trainer: Trainer, saver: Option<Saver>, last: u64, stop: Option<i32>) -> Result<Ended> {
+    let Run { model_dir, logger, monitor, world, .. } = run;
+    logger.end_bar();
+    if let Some(mut saver) = saver {
         saver.finish(&trainer, logger)?;
     }
     monitor.draw_curves(logger);
