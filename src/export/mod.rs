@@ -33,7 +33,7 @@ mod wiring;
 /// Largest difference from our own output that a file in float32 may have, and one in float16; for outputs beyond 1, relative
 /// to the largest. Both sides round differently; float16 has 3 digits.
 const LIMIT: f64 = 1e-4;
-const HALF_LIMIT: f64 = 2e-2;
+const HALF_LIMIT: f64 = 1e-2;
 
 /// Sides of the phantom that stands in for a real slice.
 const SYNTHETIC_SIDE: usize = 512;
@@ -279,4 +279,54 @@ fn report(args: &ExportArgs, form: &Form, slices: &Slices, check: &Check, bytes:
         check.limit(form),
         slices.name
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(half: bool) -> Form {
+        let range = GreyRange { black: 0.0, white: 255.0 };
+        Form { architecture: Architecture::for_slices(2), sides: Some([188, 204]), half, softmax: true, range }
+    }
+
+    fn net(seed: u64) -> UNet {
+        UNet::with_fresh_weights(Architecture::for_slices(2), seed, Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn a_file_with_one_changed_bias_fails_its_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("net");
+        let slices = Slices::synthetic(None);
+        for (half, format) in
+            [false, true].into_iter().flat_map(|half| [(half, ExportFormat::Onnx), (half, ExportFormat::Torchscript)])
+        {
+            let form = form(half);
+            match format {
+                ExportFormat::Onnx => onnx::write(&net(0), &form, fs::File::create(&path).unwrap()).unwrap(),
+                ExportFormat::Torchscript => torchscript::write(&net(0), &form, &path).unwrap(),
+            }
+            let verdict = |net: UNet| Check::new(net, &form, &slices, &path, format).unwrap().require(&form, &path);
+            verdict(net(0)).unwrap();
+            let changed = net(0);
+            for (name, tensor) in changed.parameters() {
+                if name == "head.bias" {
+                    tch::no_grad(|| drop(tensor.get(1).fill_(0.1)));
+                }
+            }
+            let message = verdict(changed).unwrap_err().to_string();
+            assert!(message.contains("differs from ours by") && message.contains("is not written"), "{message}");
+        }
+    }
+
+    #[test]
+    fn output_that_is_no_number_fails_the_check() {
+        let mut check = Check { difference: 0.0, largest: 0.0 };
+        let numbers = Tensor::from_slice(&[1f32, 2.0]);
+        check.add(&numbers, &Tensor::from_slice(&[1f32, f32::NAN])).unwrap();
+        check.add(&numbers, &numbers).unwrap();
+        assert!(check.require(&form(false), Path::new("net")).is_err());
+        assert!(check.add(&numbers, &numbers.view([2, 1])).is_err());
+    }
 }
