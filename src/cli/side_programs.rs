@@ -119,7 +119,7 @@ pub struct ExportArgs {
     /// File to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Weights and arithmetic in float16; input and output stay float32
+    /// Weights in float16, and the arithmetic too where a GPU does it; input and output stay float32
     #[arg(long, visible_alias = "use_amp")]
     pub amp: bool,
     /// Logits as output, in place of the softmax probabilities that the reference exports
