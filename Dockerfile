@@ -1,27 +1,46 @@
 # syntax=docker/dockerfile:1
-# Two stages: the first builds `unet` with its libtorch, the second holds just what runs.
-# Build: docker build -t unet .        Run: see README.md.
-ARG BASE=ubuntu:24.04
+# Two stages: the first fetches libtorch and builds `unet`, the second holds just what runs. See docs/docker.md.
+#
+# The CUDA libraries come with libtorch's wheels, in the versions it was built with. NVIDIA's smallest image is enough below
+# them: its `runtime` and `cudnn` flavours would add the same libraries once more.
+ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
-FROM rust:1.95-bookworm AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-pip && rm -rf /var/lib/apt/lists/*
+# On the same base, so that the program meets the C library that it was linked with.
+FROM ${BASE} AS build
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends ca-certificates curl g++ python3 python3-pip && \
+    rm -rf /var/lib/apt/lists/*
+ARG RUST=1.95.0
+ENV PATH=/root/.cargo/bin:$PATH
+RUN curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o /tmp/rustup.sh && \
+    sh /tmp/rustup.sh -y --profile minimal --default-toolchain "$RUST"
 WORKDIR /build
-COPY scripts scripts
-RUN ./scripts/setup.sh
+# cu130 (Turing and later), cu126 (Maxwell to Hopper, among them V100) or cpu.
+ARG TORCH=cu130
+COPY scripts/fetch_libtorch.sh scripts/requirements.txt scripts/
+RUN scripts/fetch_libtorch.sh "$TORCH" /opt/unet/lib
 COPY . .
-RUN cargo build --release --locked
-# The libraries that libtorch names, where its own search path finds them.
-RUN mkdir -p /opt/unet/lib/torch && cp -r libtorch/lib /opt/unet/lib/torch/lib && \
-    cp -r .libtorch/site-packages/nvidia /opt/unet/lib/nvidia && \
-    find /opt/unet/lib \( -name include -o -name '*.a' -o -name libtorch_python.so \) -prune -exec rm -rf {} +
+RUN LIBTORCH=/opt/unet/lib/torch cargo build --release --locked
+RUN scripts/docker/collect.sh target/release/unet /opt/unet/lib /image && \
+    scripts/third_party_licenses.sh /image/opt/unet/licenses/crates
 
 FROM ${BASE}
-# The driver's libraries are put in by the container toolkit.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility LD_LIBRARY_PATH=/opt/unet/lib/torch/lib
-COPY --from=build /opt/unet/lib /opt/unet/lib
-COPY --from=build /build/target/release/unet /usr/local/bin/unet
+# The container toolkit puts in the driver's own libraries and nvidia-smi.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=build /image /
+COPY scripts/docker/entrypoint.sh /usr/local/bin/unet-entrypoint
 COPY examples /opt/unet/examples
 COPY LICENSE NOTICE /opt/unet/
-RUN useradd --create-home --uid 10001 unet && mkdir -p /data /results && chown unet /results
+# 1000 is the first user of most machines, whose mounted folders it may write to. Ubuntu's image has a user there already.
+ARG UID=1000
+RUN taken=$(getent passwd "$UID" | cut -d: -f1) && if [ -n "$taken" ]; then userdel --remove "$taken" 2>/dev/null; fi; \
+    useradd --create-home --uid "$UID" unet && chmod 1777 /home/unet && \
+    mkdir -p /data /results && chown unet /data /results
+# Also for `docker run --user`, whose user has no home of its own: the driver keeps compiled kernels there.
+ENV HOME=/home/unet
 USER unet
+WORKDIR /results
+# Fails where a library is missing.
+RUN unet --version
+ENTRYPOINT ["unet-entrypoint"]
 CMD ["unet", "--help"]

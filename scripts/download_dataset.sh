@@ -83,5 +83,5 @@ python3 "$scripts/isbi2012.py" check "$folder"
 unet=$scripts/../target/release/unet
 [[ -x $unet ]] || unet=$(command -v unet || true)
 [[ -z $unet ]] || "$unet" inspect --data_dir "$folder"
-echo "The stacks are in '$folder'. Please cite Cardona et al. 2010 (doi 10.1371/journal.pbio.1000502) and Arganda-Carreras et al."
-echo "2015 (doi 10.3389/fnana.2015.00142), and ask their authors before you pass the data on."
+echo "The stacks are in '$folder'. Who uses them cites Cardona et al. 2010 (doi 10.1371/journal.pbio.1000502) and Arganda-Carreras et al."
+echo "2015 (doi 10.3389/fnana.2015.00142)."
