@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rand::RngExt;
 use serde_json::{Map, Value};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::amp::{GradScaler, Precision};
 use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState};
@@ -17,6 +17,9 @@ use crate::loss::{self, Losses};
 use crate::model::unet::UNet;
 use crate::native::Reducer;
 use crate::optimizer::Adam;
+
+mod health;
+use health::Health;
 
 /// The network with everything that a step changes.
 pub struct Trainer {
@@ -112,12 +115,12 @@ impl Trainer {
 
     /// Steps since the start of the process whose gradients were not finite; the same on all ranks. Waits for the device.
     pub fn skipped_steps(&self) -> u64 {
-        self.health.skipped.double_value(&[0]) as u64
+        self.health.skipped()
     }
 
     /// The first step (1-based) since the start of the process whose loss on this rank was not finite. Waits for the device.
     pub fn first_bad_step(&self) -> Option<u64> {
-        let good = self.health.good_steps.double_value(&[0]) as u64;
+        let good = self.health.good_steps();
         let made = self.progress.step - self.start.step;
         (good < made).then(|| self.start.step + good + 1)
     }
@@ -147,37 +150,7 @@ impl Trainer {
 
     /// Steps without an update since the last one that had one. Waits for the device.
     pub fn skipped_in_row(&self) -> u64 {
-        self.health.skipped_in_row.double_value(&[0]) as u64
-    }
-}
-
-/// What tells whether training still learns, kept on the device so that no step waits for it.
-struct Health {
-    /// Steps whose gradients were not finite, `[1]` f32.
-    skipped: Tensor,
-    /// Those since the last that were, `[1]` f32.
-    skipped_in_row: Tensor,
-    /// 1 until a loss is not finite, then 0, `[1]` f64.
-    all_good: Tensor,
-    /// Steps before the first whose loss is not finite, `[1]` f64.
-    good_steps: Tensor,
-}
-
-impl Health {
-    fn new(device: Device) -> Self {
-        Self {
-            skipped: Tensor::zeros([1], (Kind::Float, device)),
-            skipped_in_row: Tensor::zeros([1], (Kind::Float, device)),
-            all_good: Tensor::ones([1], (Kind::Double, device)),
-            good_steps: Tensor::zeros([1], (Kind::Double, device)),
-        }
-    }
-
-    fn observe(&mut self, losses: &Losses) {
-        tch::no_grad(|| {
-            let _ = self.all_good.g_mul_(&losses.cross_entropy.isfinite());
-            let _ = self.good_steps.g_add_(&self.all_good);
-        });
+        self.health.skipped_in_row()
     }
 }
 
@@ -188,8 +161,7 @@ fn update(optimizer: &mut Adam, scaler: &mut GradScaler, health: &mut Health, lo
     let grads = optimizer.take_grads()?;
     let found_inf = scaler.unscale(&grads)?;
     optimizer.step(&grads, found_inf)?;
-    let _ = health.skipped.g_add_(found_inf);
-    let _ = health.skipped_in_row.g_add_(found_inf).g_mul_(found_inf);
+    health.updated(found_inf);
     scaler.update();
     Ok(grads)
 }
@@ -210,6 +182,7 @@ mod tests {
     use crate::testing::{largest_difference, pytorch_peer, shared};
     use crate::train::figures::check_updates;
     use std::collections::HashMap;
+    use tch::{Device, Kind};
 
     const RECIPE: Recipe = Recipe {
         max_steps: 1,

@@ -12,17 +12,9 @@ use common::{Place, fails, free_port, send, stderr, stdout, text};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 1 --augment --seed 7 --log_every 1";
 
-/// The program with a small network, to be started in the folder of `place`.
-fn command(place: &Place, args: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_unet"));
-    command.args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"]).args(args.split_whitespace());
-    command.current_dir(place.path("")).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
 /// As if a launcher had started it.
 fn rank(place: &Place, rank: usize, size: usize, port: u16, args: &str) -> Command {
-    let mut command = command(place, args);
+    let mut command = place.command(args);
     let variables = [("RANK", rank), ("WORLD_SIZE", size), ("LOCAL_RANK", rank), ("LOCAL_WORLD_SIZE", size)];
     command.envs(variables.map(|(name, value)| (name, value.to_string())));
     command.envs([("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", &port.to_string()), ("OMP_NUM_THREADS", "1")]);
@@ -82,7 +74,7 @@ fn wait_until_gone(pids: &[u32]) {
 /// A run that has taken steps and would take a minute more; the launcher and its workers.
 fn training(place: &Place, count: usize) -> (Child, Vec<u32>) {
     let args = format!("{TRAIN} --max_steps 20000 --log_dir logs --nproc_per_node {count} --dist_timeout 60");
-    let mut launcher = command(place, &args).stdout(Stdio::null()).spawn().unwrap();
+    let mut launcher = place.command(&args).stdout(Stdio::null()).spawn().unwrap();
     let pids = workers(launcher.id(), count);
     let start = Instant::now();
     while !fs::read_to_string(place.path("logs/log.json")).unwrap_or_default().contains("train_ce_loss") {
@@ -103,7 +95,7 @@ fn evaluation_and_prediction_are_shared_with_equal_results() {
         for mode in ["evaluate", "predict"] {
             // Sums depend on the number of threads.
             let run =
-                command(&place, &format!("--exec_mode {mode} {common}")).env("OMP_NUM_THREADS", "1").output().unwrap();
+                place.command(&format!("--exec_mode {mode} {common}")).env("OMP_NUM_THREADS", "1").output().unwrap();
             assert!(run.status.success(), "{}", text(&run.stderr));
         }
         ["eval.json", "pred/test-masks.tif", "pred/test-probabilities.tif"]
@@ -288,7 +280,7 @@ fn ranks_with_other_settings_or_data_are_refused() {
 fn contradicting_launchers_are_refused() {
     let place = Place::new();
     let run = |variables: &[(&str, &str)], args: &str| {
-        let mut command = assert_cmd::Command::from_std(command(&place, &format!("{TRAIN} {args}")));
+        let mut command = assert_cmd::Command::from_std(place.command(&format!("{TRAIN} {args}")));
         command.envs(variables.iter().copied()).assert()
     };
     fails(run(&[("WORLD_SIZE", "2")], ""), 2, &["WORLD_SIZE is 2", "RANK"]);

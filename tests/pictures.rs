@@ -88,14 +88,7 @@ fn event_files(place: &Place) -> Vec<String> {
 
 /// Starts a long run and sends it `signal` after some checkpoints.
 fn interrupt(place: &Place, args: &str, signal: &str, steps: usize) {
-    let mut run = Command::new(env!("CARGO_BIN_EXE_unet"))
-        .args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"])
-        .args(args.split_whitespace())
-        .current_dir(place.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut run = place.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
     while fs::read_to_string(place.path("model/learning_curves.csv")).unwrap_or_default().lines().count() <= steps {
         assert!(start.elapsed() < Duration::from_secs(120) && run.try_wait().unwrap().is_none(), "no {steps} steps");

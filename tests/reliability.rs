@@ -5,32 +5,12 @@ mod common;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Place, fails, send, stderr, stdout, text};
+use common::{Place, fails, send, stderr, stdout, text, wait_for};
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7 --log_every 1000";
-
-fn start(place: &Place, args: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_unet"))
-        .args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"])
-        .args(args.split_whitespace())
-        .current_dir(place.path(""))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until `done`, for two minutes at most.
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(120), "no {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Names of the checkpoints, oldest first.
 fn checkpoints(place: &Place) -> Vec<String> {
@@ -56,7 +36,7 @@ fn a_run_killed_at_random_moments_ends_with_the_weights_of_an_unbroken_one() {
     while kills < wanted {
         let resume = if checkpoints(&killed).is_empty() { "--overwrite" } else { "--resume_training" };
         let before = checkpoints(&killed);
-        let mut run = start(&killed, &format!("{args} {resume}"));
+        let mut run = killed.command(&format!("{args} {resume}")).spawn().unwrap();
         // Starting takes most of a second; half of the kills wait for a first checkpoint of this run.
         if rng.random_bool(0.5) {
             wait_for("checkpoint", || checkpoints(&killed) != before || run.try_wait().unwrap().is_some());
@@ -72,7 +52,9 @@ fn a_run_killed_at_random_moments_ends_with_the_weights_of_an_unbroken_one() {
     }
     println!("{kills} kills, {at_work} of a working process");
     assert!(kills >= wanted / 2 && at_work >= wanted / 2, "{kills} kills, {at_work} of a working process");
-    if !text(&start(&killed, &format!("{args} --resume_training")).wait_with_output().unwrap().stderr).contains(&done) {
+    if !text(&killed.command(&format!("{args} --resume_training")).spawn().unwrap().wait_with_output().unwrap().stderr)
+        .contains(&done)
+    {
         assert!(killed.path("model/model.safetensors").exists());
     }
     let newest = |place: &Place| place.read(&format!("model/checkpoints/{}", checkpoints(place).pop().unwrap()));
@@ -87,7 +69,7 @@ fn a_signal_ends_a_run_with_a_checkpoint_to_go_on_from() {
     unbroken.run(&format!("{TRAIN} --max_steps 40")).success();
     for (signal, name, code) in [("-INT", "SIGINT", 130), ("-TERM", "SIGTERM", 143), ("-USR1", "SIGUSR1", 138)] {
         let place = Place::new();
-        let run = start(&place, &format!("{TRAIN} --max_steps 40 --checkpoint_every 1"));
+        let run = place.command(&format!("{TRAIN} --max_steps 40 --checkpoint_every 1")).spawn().unwrap();
         wait_for("checkpoint", || !checkpoints(&place).is_empty());
         send(signal, run.id());
         let output = run.wait_with_output().unwrap();
@@ -157,7 +139,10 @@ fn training_goes_on_without_anybody_to_listen_and_without_a_log() {
 fn a_second_signal_ends_a_run_at_once() {
     let place = Place::new();
     // Steps of seconds: both signals come within the second one, apart, as two that wait together are one to the system.
-    let run = start(&place, "--base_filters 32 --max_steps 1000 --batch_size 6 --log_every 1 --log_dir logs");
+    let run = place
+        .command("--base_filters 32 --max_steps 1000 --batch_size 6 --log_every 1 --log_dir logs")
+        .spawn()
+        .unwrap();
     wait_for("step", || fs::read_to_string(place.path("logs/log.json")).unwrap_or_default().contains("train_ce_loss"));
     send("-TERM", run.id());
     std::thread::sleep(Duration::from_millis(100));
@@ -226,7 +211,7 @@ fn a_changed_configuration_is_refused_with_a_line_for_each_difference() {
 #[test]
 fn a_second_run_in_the_same_folder_is_refused_until_the_first_is_gone() {
     let place = Place::new();
-    let mut first = start(&place, &format!("{TRAIN} --max_steps 100000 --checkpoint_every 1"));
+    let mut first = place.command(&format!("{TRAIN} --max_steps 100000 --checkpoint_every 1")).spawn().unwrap();
     wait_for("checkpoint", || !checkpoints(&place).is_empty());
     for args in ["--resume_training --max_steps 100001", "--overwrite"] {
         fails(place.run(&format!("{TRAIN} {args}")), 1, &["another run is writing to --model_dir 'model'"]);
@@ -292,13 +277,9 @@ fn a_disk_that_does_not_keep_what_it_is_given_costs_no_earlier_checkpoint() {
     unbroken.run(&format!("{TRAIN} --max_steps 8")).success();
     let library = failing_fsync(&place.path(""));
     let run = |fails: &str, args: &str| {
-        assert_cmd::Command::cargo_bin("unet")
-            .unwrap()
+        assert_cmd::Command::from_std(place.command(args))
             .env("LD_PRELOAD", &library)
             .env("FSYNC_FAILS", fails)
-            .current_dir(place.path(""))
-            .args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"])
-            .args(args.split_whitespace())
             .assert()
     };
     // config.json and its folder are first; then a file and its folder for each checkpoint: that of step 2 fails.
@@ -317,24 +298,28 @@ fn a_disk_that_does_not_keep_what_it_is_given_costs_no_earlier_checkpoint() {
     assert!(results(&unbroken) == results(&place));
 }
 
-/// A run that does not end by itself and writes checkpoints all the time; its messages go to `errors.txt`.
+/// A run that does not end by itself; its messages go to `errors.txt`.
 struct Endless<'a> {
     place: &'a Place,
     run: Child,
 }
 
 impl<'a> Endless<'a> {
-    /// Waits for the first checkpoint.
     fn start(place: &'a Place) -> Self {
-        let run = Command::new(env!("CARGO_BIN_EXE_unet"))
-            .args("--data_dir data --model_dir model --device cpu --max_steps 1000000 --checkpoint_every 1".split(' '))
-            .args(TRAIN.split(' '))
-            .current_dir(place.path(""))
+        let run = Self::start_with(place, "--checkpoint_every 1", "model/config.json");
+        wait_for("checkpoint", || !checkpoints(place).is_empty());
+        run
+    }
+
+    /// Waits for the first file.
+    fn start_with(place: &'a Place, args: &str, first_file: &str) -> Self {
+        let run = place
+            .command(&format!("{TRAIN} --max_steps 1000000 {args}"))
             .stdout(Stdio::null())
             .stderr(fs::File::create(place.path("errors.txt")).unwrap())
             .spawn()
             .unwrap();
-        wait_for("checkpoint", || !checkpoints(place).is_empty());
+        wait_for(first_file, || place.path(first_file).exists());
         Self { place, run }
     }
 
@@ -382,6 +367,45 @@ fn a_folder_that_vanishes_is_made_again() {
 }
 
 #[test]
+fn curves_and_events_that_cannot_be_written_cost_nothing_else() {
+    let place = Place::new();
+    let run = Endless::start_with(&place, "--checkpoint_every 1000000 --log_every 100", "model/config.json");
+    fs::rename(place.path("model"), place.path("gone")).unwrap();
+    run.wait_for_message("warning: cannot write 'model/learning_curves.csv'");
+    run.wait_for_message("warning: cannot write TensorBoard's events to 'model'");
+    fs::create_dir(place.path("model")).unwrap();
+    let table = || fs::read_to_string(place.path("model/learning_curves.csv")).unwrap_or_default();
+    wait_for("table", || !table().is_empty());
+    assert!(table().lines().nth(1).unwrap().starts_with("100,0."), "{}", table());
+    run.end();
+    assert!(place.files("model").contains(&"learning_curves.png".to_owned()));
+}
+
+#[test]
+fn pictures_with_something_in_their_place_cost_nothing_else() {
+    let place = Place::new();
+    let train = format!("{TRAIN} --crossvalidation_idx 0 --exec_mode train_and_evaluate");
+    place.run(&format!("{train} --max_steps 1")).success();
+    let names = ["learning_curves.csv", "learning_curves.png", "eval.png", "pred/test-overview.png"];
+    for name in names {
+        let path = place.path(&format!("model/{name}"));
+        fs::remove_file(&path).ok();
+        fs::create_dir_all(path.join("mine")).unwrap();
+    }
+    let resumed = stderr(&place.run(&format!("{train} --max_steps 2 --resume_training")).success());
+    let predicted = stderr(&place.run("--exec_mode predict --overwrite").success());
+    for (name, messages) in names.iter().zip([&resumed, &resumed, &resumed, &predicted]) {
+        let warning = format!("warning: cannot write 'model/{name}'");
+        assert!(messages.contains(&warning), "no '{warning}' in {messages}");
+        assert!(place.path(&format!("model/{name}/mine")).is_dir());
+    }
+    let files = place.files("model");
+    for name in ["model.safetensors", "eval.json", "pred/test-masks.tif"] {
+        assert!(files.contains(&name.to_owned()), "{files:?}");
+    }
+}
+
+#[test]
 fn a_disk_that_becomes_read_only_does_not_end_training() {
     let place = Place::new();
     let folder = place.path("model");
@@ -405,12 +429,14 @@ fn a_disk_that_becomes_read_only_does_not_end_training() {
 #[test]
 fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoints() {
     let place = Place::new();
-    let args = "--base_filters 2 --seed 7 --learning_rate 1e30 --max_steps 9 --checkpoint_every 1 --log_every 3";
+    let args = "--base_filters 2 --seed 7 --learning_rate 1e30 --max_steps 9 --checkpoint_every 1 --log_every 1";
     fails(
         place.run(args),
         1,
         &["step 2: the loss is not a finite number, on slices [", "--learning_rate (now 1000000"],
     );
+    assert!(!place.path("model/model.safetensors").exists());
+    assert!(place.path("model/learning_curves.png").exists());
     let kept = checkpoints(&place);
     assert!(kept.contains(&"step-0000000001.safetensors".to_owned()), "{kept:?}");
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::atomic::AtomicFile;
+use crate::checkpoint;
 use crate::cli::{ExportArgs, ExportFormat};
 use crate::data::phantom;
 use crate::data::preprocess::{INPUT_SIDE, MARGIN, frame, normalise, resize};
@@ -23,7 +24,6 @@ use crate::error::UsageError;
 use crate::model::architecture::Architecture;
 use crate::model::unet::{UNet, fitting_sides, output_side};
 use crate::model_dir::{ModelDir, create_parent};
-use crate::{checkpoint, failure};
 
 mod onnx;
 mod onnx_messages;
@@ -107,31 +107,29 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     if args.out.exists() && !args.overwrite {
         bail!("'{}' is there already; use --overwrite to replace it, or another --out", args.out.display());
     }
-    failure::catch(|| {
-        let model_dir = ModelDir::new(&args.model_dir);
-        let net = checkpoint::load_weights(&model_dir.weights(), None, Device::Cpu)?;
-        let slices = match &args.data_dir {
-            Some(data_dir) => Slices::read(data_dir)?,
-            None => Slices::synthetic(recorded_range(&model_dir)),
-        };
-        let (architecture, range) = (net.architecture, slices.range);
-        let form = Form { architecture, sides, half: args.amp, softmax: !args.no_softmax, range };
-        create_parent(&args.out)?;
-        let cannot_write = || format!("cannot write '{}'", args.out.display());
-        let file = AtomicFile::create(&args.out).with_context(cannot_write)?;
-        match args.to {
-            ExportFormat::Onnx => onnx::write(&net, &form, file.file()),
-            ExportFormat::Torchscript => torchscript::write(&net, &form, file.temporary_path()),
-        }
-        .with_context(cannot_write)?;
-        let check = Check::new(net, &form, &slices, file.temporary_path(), args.to)
-            .with_context(|| format!("cannot check '{}', which is therefore not written", args.out.display()))?;
-        check.require(&form, &args.out)?;
-        let bytes = file.file().metadata().with_context(cannot_write)?.len();
-        file.commit().with_context(cannot_write)?;
-        report(args, &form, &slices, &check, bytes);
-        Ok(())
-    })
+    let model_dir = ModelDir::new(&args.model_dir);
+    let net = checkpoint::load_weights(&model_dir.weights(), None, Device::Cpu)?;
+    let slices = match &args.data_dir {
+        Some(data_dir) => Slices::read(data_dir)?,
+        None => Slices::synthetic(recorded_range(&model_dir)),
+    };
+    let (architecture, range) = (net.architecture, slices.range);
+    let form = Form { architecture, sides, half: args.amp, softmax: !args.no_softmax, range };
+    create_parent(&args.out)?;
+    let cannot_write = || format!("cannot write '{}'", args.out.display());
+    let file = AtomicFile::create(&args.out).with_context(cannot_write)?;
+    match args.to {
+        ExportFormat::Onnx => onnx::write(&net, &form, file.file()),
+        ExportFormat::Torchscript => torchscript::write(&net, &form, file.temporary_path()),
+    }
+    .with_context(cannot_write)?;
+    let check = Check::new(net, &form, &slices, file.temporary_path(), args.to)
+        .with_context(|| format!("cannot check '{}', which is therefore not written", args.out.display()))?;
+    check.require(&form, &args.out)?;
+    let bytes = file.file().metadata().with_context(cannot_write)?.len();
+    file.commit().with_context(cannot_write)?;
+    report(args, &form, &slices, &check, bytes);
+    Ok(())
 }
 
 /// Errors: a side that does not fit the network, with the next ones that do.

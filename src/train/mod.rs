@@ -61,7 +61,10 @@ pub fn train(
         // Reading a loss waits for the device, so on a GPU only some steps are looked at.
         if logs || !device.is_cuda() || (world.size > 1 && step % AGREE_EVERY == 0) {
             let figures = Figures::read(&losses, &trainer, world, request.signal())?;
-            figures.check(&trainer, batches, config.batch_size, config.recipe.learning_rate)?;
+            // The curves are wanted most where training has failed.
+            figures
+                .check(&trainer, batches, config.batch_size, config.recipe.learning_rate)
+                .inspect_err(|_| monitor.draw_curves(logger))?;
             let images = (step - first) * (config.batch_size * world.size) as u64;
             let rate = images as f64 / start.elapsed().as_secs_f64();
             logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", figures.total()));

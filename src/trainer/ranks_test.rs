@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use tch::Kind;
+use tch::{Device, Kind};
 
 use super::*;
 use crate::data::batches::TrainingBatches;

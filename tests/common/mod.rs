@@ -4,7 +4,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::assert::Assert;
 use tempfile::TempDir;
@@ -39,12 +40,18 @@ impl Place {
         assert_cmd::Command::cargo_bin("unet").unwrap().current_dir(self.folder.path()).args(args).assert()
     }
 
-    /// Runs a small network on the CPU: one or two base filters, `data` and `model`, plus `args`.
+    /// Runs the program on the CPU with `data` and `model`, plus `args`.
     pub fn run(&self, args: &str) -> Assert {
+        assert_cmd::Command::from_std(self.command(args)).assert()
+    }
+
+    /// The same, to be started; its output is kept.
+    pub fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_unet"));
         // The last of a repeated flag counts.
-        let mut all = vec!["--data_dir", "data", "--model_dir", "model", "--device", "cpu"];
-        all.extend(args.split_whitespace());
-        self.unet(&all)
+        command.args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"]).args(args.split_whitespace());
+        command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// Every file below `name`, relative, in order.
@@ -95,6 +102,15 @@ pub fn free_port() -> u16 {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits until `done`, for two minutes at most.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Sends a signal such as `-TERM` to a process.
