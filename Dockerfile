@@ -31,6 +31,7 @@ COPY --from=build /image /
 COPY scripts/docker/entrypoint.sh /usr/local/bin/unet-entrypoint
 COPY examples /opt/unet/examples
 COPY LICENSE NOTICE /opt/unet/
+COPY src/pictures/DejaVuSans-Latin.LICENSE /opt/unet/licenses/
 # 1000 is the first user of most machines, whose mounted folders it may write to. Ubuntu's image has a user there already.
 ARG UID=1000
 RUN taken=$(getent passwd "$UID" | cut -d: -f1) && if [ -n "$taken" ]; then userdel --remove "$taken" 2>/dev/null; fi; \
