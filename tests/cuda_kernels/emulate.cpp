@@ -126,6 +126,46 @@ void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
   }
 }
 
+void check_first_layer(int n, int h, int w, int c) {
+  std::vector<Scalar> x(n * (h + 2) * (w + 2));
+  std::uniform_int_distribution<int> number(-9, 9);
+  for (Scalar& value : x) value = from_float(number(generator) * 0.11f);
+  std::vector<Biases> weights(9 * c / WIDTH), biases(c / WIDTH);
+  const auto weight = [&](int tap, int k) -> float& { return weights[(tap * c + k) / WIDTH].value[k % WIDTH]; };
+  for (int k = 0; k < c; k++) {
+    biases[k / WIDTH].value[k % WIDTH] = 0.1f * (k % 5) - 0.2f;
+    for (int tap = 0; tap < 9; tap++) weight(tap, k) = number(generator) * 0.07f;
+  }
+  const auto input = [&](int i, int row, int column) { return to_float(x[(i * (h + 2) + row) * (w + 2) + column]); };
+  Image y(n, h, w, c), gradient = Image(n, h, w, c).random();
+  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
+  run(slabs, stripes, first_layer, x.data(), weights.data(), biases.data(), y.lanes.data(), unsigned(n * h * w), lanes, columns, unsigned(h),
+      unsigned(w));
+  std::vector<float> sums(slabs * 10 * c, std::numeric_limits<float>::quiet_NaN());
+  run(slabs, stripes, first_layer_gradient, gradient.lanes.data(), y.lanes.data(), x.data(), sums.data(), unsigned(n * h * w), lanes, columns,
+      unsigned(h), unsigned(w));
+  for (int k = 0; k < c; k++) {
+    double expected[10] = {};
+    for (int i = 0; i < n; i++)
+      for (int row = 0; row < h; row++)
+        for (int column = 0; column < w; column++) {
+          double sum = biases[k / WIDTH].value[k % WIDTH];
+          for (int tap = 0; tap < 9; tap++) sum += double(weight(tap, k)) * input(i, row + tap / 3, column + tap % 3);
+          // A step of rounding is a 256th in bfloat16.
+          expect("first_layer", y.get(i, row, column, k), sum < 0 ? 0 : sum, 1e-6 + std::fabs(sum) / 256);
+          if (y.get(i, row, column, k) == 0) continue;
+          const float g = gradient.get(i, row, column, k);
+          for (int tap = 0; tap < 9; tap++) expected[tap] += g * input(i, row + tap / 3, column + tap % 3);
+          expected[9] += g;
+        }
+    for (int tap = 0; tap < 10; tap++) {
+      float found = 0;
+      for (unsigned slab = 0; slab < slabs; slab++) found += sums[(slab * 10 + tap) * c + k];
+      expect("first_layer_gradient", found, expected[tap], 1e-4f * (1 + std::fabs(expected[tap])));
+    }
+  }
+}
+
 void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
   const int ch = h - 3, cw = w - 1, top = 1, left = 0;
   Image x = Image(n, h, w, c).random(true), pooled(n, h / 2, w / 2, c), out(n, h, w, c);
@@ -162,6 +202,7 @@ int main() {
     check_bias_relu(n, 5, 7, c);
     check_mask_and_sum(n, 5, 7, c, true);
     check_mask_and_sum(n, 3, 5, c, false);
+    check_first_layer(n, 5, 7, c);
     check_pool(n, 6, 10, c, true, true);
     check_pool(1, 4, 6, c, true, false);
     check_pool(1, 4, 6, c, false, true);

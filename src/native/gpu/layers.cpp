@@ -1,8 +1,9 @@
 #include "layers.h"
 
 #include <torch/torch.h>
-#include <atomic>
 #include <cstdio>
+#include <mutex>
+#include <set>
 
 #include "kernels.h"
 #include "passes.h"
@@ -26,15 +27,19 @@ bool use_fused(const Tensor& x) {
   return true;
 }
 
-// cuDNN has no fused kernel for every dtype, shape and GPU; undefined where it has none.
+// cuDNN has no fused kernel for every dtype, shape and GPU; undefined where it has none, which is found out once for each kind of layer.
 Tensor convolve_fused(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  static std::atomic<bool> works{true};
-  if (!works) return {};
+  static std::mutex mutex;
+  static std::set<std::tuple<at::ScalarType, int64_t, int64_t>> failed;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const std::tuple kind(x.scalar_type(), weight.size(1), weight.size(0));
+  if (failed.count(kind)) return {};
   try {
     return at::cudnn_convolution_relu(x, weight, bias.to(x.scalar_type()), {1, 1}, {0, 0}, {1, 1}, 1).contiguous(CHANNELS_LAST);
   } catch (const std::exception&) {
-    works = false;
-    std::fprintf(stderr, "warning: cuDNN cannot fuse convolution, bias and ReLU here, so they will be slower\n");
+    failed.insert(kind);
+    std::fprintf(stderr, "warning: cuDNN cannot fuse convolution, bias and ReLU from %lld to %lld channels here, so they will be slower\n",
+                 static_cast<long long>(weight.size(1)), static_cast<long long>(weight.size(0)));
     return {};
   }
 }
@@ -63,6 +68,20 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
     const auto [x, weight, unused] = at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0},
                                                               1, {ctx->saved_data["input"].toBool(), true, false});
     return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}, {}};
+  }
+};
+
+struct FirstLayer : torch::autograd::Function<FirstLayer> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    const Tensor input = x.contiguous(CHANNELS_LAST), y = first_layer(input, weight, bias);
+    ctx->save_for_backward({input, weight, y});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const auto [weight, bias] = first_layer_gradient(grads[0].contiguous(CHANNELS_LAST), saved[2], saved[0], saved[1]);
+    return {{}, weight, bias};
   }
 };
 
@@ -106,6 +125,7 @@ struct PoolAndCrop : torch::autograd::Function<PoolAndCrop> {
 }  // namespace
 
 Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
+  if (x.size(1) == 1 && !x.requires_grad()) return FirstLayer::apply(x, weight, bias);
   return Conv3x3Relu::apply(x, weight, bias, masked_above, use_fused(x));
 }
 

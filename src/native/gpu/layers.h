@@ -9,7 +9,7 @@
 
 namespace unet::gpu {
 
-// ReLU of the unpadded 3x3 convolution. masked_above: every consumer of the output is a pool_and_crop.
+// ReLU of the unpadded 3x3 convolution; of one channel without a gradient by kernels of its own. masked_above: every consumer of the output is a pool_and_crop.
 at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool masked_above);
 
 // ReLU of the 3x3 transposed convolution with stride 2, concatenated with skip.

@@ -72,6 +72,18 @@ class Arguments {
   int count_ = 0;
 };
 
+// How the threads of a block stand side by side: `columns` lanes of a pixel, `rows` pixels. A stripe is one warp's 512 bytes of a pixel, or
+// all of a pixel that has less.
+struct Stripes {
+  explicit Stripes(int64_t lanes) : columns(std::min<int64_t>(lanes, 32)), rows(THREADS / columns), count((lanes + columns - 1) / columns) {}
+  int64_t columns, rows, count;
+
+  // Blocks that add up `pixels` pixels. Four a thread at least: each block's sums are written and read again.
+  int64_t slabs(const Tensor& x, int64_t pixels) const { return blocks(x, std::max<int64_t>(1, pixels / (4 * rows))); }
+};
+
+int64_t pixels_of(const Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }
+
 // Starts a kernel that does one lane per thread and turn.
 void launch_for_each(const char* kernel, const Tensor& x, int64_t count, Arguments& arguments) {
   launch(kernel, x, blocks(x, (count + THREADS - 1) / THREADS), 1, arguments.pointers());
@@ -125,18 +137,54 @@ std::tuple<Tensor, Tensor> mask_and_sum(const Tensor& gradient, const Tensor& y)
     return {masked, masked.sum(at::IntArrayRef{0, 2, 3}, false, sum_type(masked))};
   }
   const int64_t width = lane_width(gradient), lanes = gradient.size(1) / width;
-  const int64_t pixels = gradient.size(0) * gradient.size(2) * gradient.size(3);
-  // A stripe is one warp's 512 bytes of a pixel, or all of a pixel that has less.
-  const int64_t columns = std::min<int64_t>(lanes, 32), rows = THREADS / columns, stripes = (lanes + columns - 1) / columns;
-  // Four pixels a thread at least: each block's sums are written and read again.
-  const int64_t slabs = blocks(gradient, std::max<int64_t>(1, pixels / (4 * rows)));
+  const int64_t pixels = pixels_of(gradient);
+  const Stripes stripes(lanes);
+  const int64_t slabs = stripes.slabs(gradient, pixels);
   Tensor sums = at::empty({slabs, gradient.size(1)}, gradient.options().dtype(at::kFloat));
   const Tensor out = y.defined() ? at::empty(gradient.sizes(), gradient.options(), CHANNELS_LAST) : Tensor();
   Arguments arguments;
   arguments.tensor(gradient).number(gradient.stride(3) / width).tensor(y).number(y.defined() ? y.stride(3) / width : 0);
-  arguments.tensor(out).tensor(sums).number(pixels).number(lanes).number(columns);
-  launch("mask_and_sum", gradient, slabs, stripes, arguments.pointers());
+  arguments.tensor(out).tensor(sums).number(pixels).number(lanes).number(stripes.columns);
+  launch("mask_and_sum", gradient, slabs, stripes.count, arguments.pointers());
   return {y.defined() ? out : gradient.contiguous(CHANNELS_LAST), sums.sum(0)};
+}
+
+Tensor first_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const int64_t outputs = weight.size(0), height = x.size(2) - 2, width = x.size(3) - 2;
+  Tensor y;
+  if (use_kernels(x) && dense(x)) y = at::empty({x.size(0), outputs, height, width}, x.options(), CHANNELS_LAST);
+  if (!y.defined() || !in_lanes(y)) {
+    y = at::convolution(x, weight.to(x.scalar_type()), {}, {1, 1}, {0, 0}, {1, 1}, false, {0, 0}, 1).contiguous(CHANNELS_LAST);
+    bias_relu_(y, bias);
+    return y;
+  }
+  // [tap, channel] in fp32.
+  const Tensor taps = weight.to(at::kFloat).reshape({outputs, 9}).t().contiguous(), values = biases(bias);
+  const int64_t lanes = outputs / lane_width(y), pixels = pixels_of(y);
+  const Stripes stripes(lanes);
+  Arguments arguments;
+  arguments.tensor(x).tensor(taps).tensor(values).tensor(y).number(pixels).number(lanes).number(stripes.columns).number(height).number(width);
+  launch("first_layer", y, blocks(y, (pixels + stripes.rows - 1) / stripes.rows), stripes.count, arguments.pointers());
+  return y;
+}
+
+std::tuple<Tensor, Tensor> first_layer_gradient(const Tensor& gradient, const Tensor& y, const Tensor& x, const Tensor& weight) {
+  const auto suits = [](const Tensor& x) { return dense(x) && in_lanes(x); };
+  if (!use_kernels(x) || !dense(x) || !suits(gradient) || !suits(y)) {
+    const auto [masked, bias] = mask_and_sum(gradient, y);
+    const auto gradients = at::convolution_backward(masked, x, weight.to(x.scalar_type()), c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0},
+                                                    1, {false, true, false});
+    return {std::get<1>(gradients).to(weight.scalar_type()), bias};
+  }
+  const int64_t outputs = y.size(1), lanes = outputs / lane_width(y), pixels = pixels_of(y);
+  const Stripes stripes(lanes);
+  const int64_t slabs = stripes.slabs(y, pixels);
+  Tensor sums = at::empty({slabs, 10, outputs}, y.options().dtype(at::kFloat));
+  Arguments arguments;
+  arguments.tensor(gradient).tensor(y).tensor(x).tensor(sums).number(pixels).number(lanes).number(stripes.columns);
+  launch("first_layer_gradient", y, slabs, stripes.count, arguments.number(y.size(2)).number(y.size(3)).pointers());
+  const Tensor total = sums.sum(0);
+  return {total.narrow(0, 0, 9).t().reshape({outputs, 1, 3, 3}).to(weight.scalar_type()), total[9]};
 }
 
 Tensor max_pool(const Tensor& x) {

@@ -25,6 +25,14 @@ at::Tensor bias_relu_join(const at::Tensor& x, const at::Tensor& bias, const at:
 // be views of some of the channels of a larger tensor.
 std::tuple<at::Tensor, at::Tensor> mask_and_sum(const at::Tensor& gradient, const at::Tensor& y);
 
+// The network's first layer, relu(convolution of x + bias): x has one channel, weight is [O, 1, 3, 3]. An own kernel writes the result
+// once; cuDNN's tensor cores want 8 channels, and a pass for bias and ReLU would follow.
+at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// The gradients of its weight and bias, from that of its output y.
+std::tuple<at::Tensor, at::Tensor> first_layer_gradient(const at::Tensor& gradient, const at::Tensor& y, const at::Tensor& x,
+                                                        const at::Tensor& weight);
+
 // 2x2 max pooling.
 at::Tensor max_pool(const at::Tensor& x);
 
