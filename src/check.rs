@@ -161,7 +161,7 @@ impl Checker {
         let logits = net.forward(&images.to_kind(kind), false)?;
         let loss = scaler.scale(&loss::losses(&logits, &labels).total());
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
-        scaler.unscale(&gradients)?;
+        let _ = scaler.unscale(&gradients)?;
         Ok((logits.detach(), gradients))
     }
 

@@ -159,6 +159,7 @@ impl Layer {
         Convolution {
             weight: channels_last(&(Tensor::randn(size, float) * scale)).set_requires_grad(true),
             bias: Tensor::zeros([outputs], float).set_requires_grad(true),
+            working: None,
             packed: None,
         }
     }

@@ -3,12 +3,14 @@
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-use crate::native::{self, AdamOptions};
+use crate::native::{self, AdamOptions, AdamTensors};
 
 /// Adam with L2 added to the gradient (PyTorch's `Adam(weight_decay=..)`).
 #[derive(Debug)]
 pub struct Adam {
     params: Vec<Tensor>,
+    /// Copies of parameters in 16 bits that have the gradients in their place, and get the new values too.
+    working: Vec<Option<Tensor>>,
     exp_avgs: Vec<Tensor>,
     exp_avg_sqs: Vec<Tensor>,
     /// Updates made, `[]` f32 on the device: a skipped update is not counted, without asking the device.
@@ -25,28 +27,42 @@ impl Adam {
             exp_avgs: tch::no_grad(zeros),
             exp_avg_sqs: tch::no_grad(zeros),
             updates: Tensor::zeros([] as [i64; 0], (Kind::Float, device)),
+            working: params.iter().map(|_| None).collect(),
             params,
             options: AdamOptions { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay },
         }
     }
 
+    /// Takes the gradients of these copies from now on, in the order of the parameters.
+    pub fn keep_working_weights(&mut self, working: Vec<Option<Tensor>>) {
+        self.working = working;
+    }
+
     /// The gradients of the last backward pass, in the order of the parameters, which forget them: the next pass writes
     /// instead of adding.
     pub fn take_grads(&mut self) -> Result<Vec<Tensor>> {
-        let grads = self.params.iter().map(Tensor::grad).collect();
-        self.params.iter_mut().try_for_each(native::clear_grad)?;
-        Ok(grads)
+        let leaves =
+            self.params.iter_mut().zip(&mut self.working).map(|(param, working)| working.as_mut().unwrap_or(param));
+        leaves
+            .map(|leaf| {
+                let grad = leaf.grad();
+                native::clear_grad(leaf)?;
+                Ok(grad)
+            })
+            .collect()
     }
 
-    /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes.
-    pub fn step(&mut self, grads: &[Tensor], found_inf: &Tensor) -> Result<()> {
+    /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes. `inverse_scale` (`[]` f32) takes the loss
+    /// scale out of gradients in 16 bits.
+    pub fn step(&mut self, grads: &[Tensor], found_inf: &Tensor, inverse_scale: &Tensor) -> Result<()> {
         tch::no_grad(|| {
             let applied = found_inf.eq(0.0).to_kind(Kind::Float).squeeze();
             // In place: a replayed step finds its count where it was captured.
             let _ = self.updates.g_add_(&applied);
-            let Self { params, exp_avgs, exp_avg_sqs, updates, options } = self;
+            let Self { params, working, exp_avgs, exp_avg_sqs, updates, options } = self;
+            let tensors = AdamTensors { params, grads, exp_avgs, exp_avg_sqs, working };
             // A skipped first update would divide by 1 - beta^0 = 0: harmless, as nothing is written then.
-            native::fused_adam(params, grads, exp_avgs, exp_avg_sqs, updates, found_inf, *options)
+            native::adam(&tensors, updates, found_inf, inverse_scale, *options)
         })
     }
 

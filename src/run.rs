@@ -107,7 +107,7 @@ impl Run<'_> {
             }
             let mut batches = data.batches(self.config);
             match train::train(&mut self, trainer, &mut batches, &record, settings)? {
-                Ended::Completed(net) => net,
+                Ended::Completed(net) => *net,
                 Ended::Stopped(signal) => {
                     // No rank goes before rank 0 has saved.
                     self.world.barrier()?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rand::RngExt;
 use serde_json::{Map, Value};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::amp::{GradScaler, Precision};
 use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState};
@@ -15,7 +15,7 @@ use crate::error::LostRanks;
 use crate::execution::Execution;
 use crate::loss::{self, Losses};
 use crate::model::unet::UNet;
-use crate::native::Reducer;
+use crate::native::{self, Reducer};
 use crate::optimizer::Adam;
 
 mod health;
@@ -44,7 +44,7 @@ impl Trainer {
     pub fn new(net: UNet, recipe: &Recipe, precision: Precision, execution: Execution, world: &World) -> Result<Self> {
         let params: Vec<Tensor> = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
         world.broadcast(&params.iter().collect::<Vec<_>>())?;
-        Ok(Self {
+        let mut trainer = Self {
             net,
             reducer: world.reducer(&params)?,
             optimizer: Adam::new(params, recipe.learning_rate, recipe.weight_decay),
@@ -57,7 +57,19 @@ impl Trainer {
             progress: Progress::default(),
             start: Progress::default(),
             health: Health::new(world.device),
-        })
+        };
+        // Ranks add up gradients in f32.
+        let like = Tensor::empty([0], (precision.0, world.device));
+        if precision.0 != Kind::Float && trainer.reducer.is_none() && native::gpu::has_kernels(&like)? {
+            trainer.keep_working_weights();
+        }
+        Ok(trainer)
+    }
+
+    /// Weights in the dtype of activations from now on, which the update keeps in step with their f32 master copy: nothing is
+    /// cast but in the update.
+    fn keep_working_weights(&mut self) {
+        self.optimizer.keep_working_weights(self.net.keep_working_weights(self.precision.0));
     }
 
     /// A trainer that goes on where `checkpoint` was written; its tensors are those of rank 0.
@@ -159,8 +171,8 @@ impl Trainer {
 fn update(optimizer: &mut Adam, scaler: &mut GradScaler, health: &mut Health, losses: &Losses) -> Result<Vec<Tensor>> {
     scaler.scale(&losses.total()).f_backward()?;
     let grads = optimizer.take_grads()?;
-    let found_inf = scaler.unscale(&grads)?;
-    optimizer.step(&grads, found_inf)?;
+    let (found_inf, inverse_scale) = scaler.unscale(&grads)?;
+    optimizer.step(&grads, found_inf, &inverse_scale)?;
     health.updated(found_inf);
     scaler.update();
     Ok(grads)
@@ -168,213 +180,5 @@ fn update(optimizer: &mut Adam, scaler: &mut GradScaler, health: &mut Health, lo
 
 #[cfg(test)]
 mod ranks_test;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::checkpoint;
-    use crate::data::phantom;
-    use crate::data::preprocess;
-    use crate::data::stack::TrainingStacks;
-    use crate::data::values::GreyRange;
-    use crate::model::architecture::Architecture;
-    use crate::model::layers;
-    use crate::testing::{largest_difference, pytorch_peer, shared};
-    use crate::train::figures::check_updates;
-    use std::collections::HashMap;
-    use tch::{Device, Kind};
-
-    const RECIPE: Recipe = Recipe {
-        max_steps: 1,
-        learning_rate: 1e-4,
-        weight_decay: 5e-4,
-        augment: false,
-        seed: 0,
-        crossvalidation_idx: None,
-    };
-
-    /// Two slices: of the challenge where they are present, else of the phantom.
-    fn two_slices() -> Batch {
-        if let Some(folder) = shared("isbi2012") {
-            let TrainingStacks { images, labels } = TrainingStacks::read(&folder, Device::Cpu).unwrap();
-            return Batch::new(images.preprocessed(&[0, 17]), &labels.preprocessed(&[0, 17]));
-        }
-        let phantom = phantom::generate(2, 512, 0);
-        let tensor = |stack: &ndarray::Array3<u8>| Tensor::from_slice(stack.as_slice().unwrap()).view([2, 512, 512]);
-        let images = preprocess::images(&tensor(&phantom.train_volume), GreyRange { black: 0.0, white: 255.0 });
-        let labels = preprocess::labels(&tensor(&phantom.train_labels).clamp_max(1));
-        Batch::new(images, &labels)
-    }
-
-    fn network(base_filters: i64) -> UNet {
-        UNet::with_fresh_weights(Architecture { base_filters, channels: 1, classes: 2 }, 0, Device::Cpu).unwrap()
-    }
-
-    fn read(path: &str) -> HashMap<String, Tensor> {
-        Tensor::read_safetensors(path).unwrap().into_iter().collect()
-    }
-
-    /// One step of the same network in PyTorch, from the weights that `trainer` has now.
-    struct PeerStep {
-        logits: Tensor,
-        grads: HashMap<String, Tensor>,
-        weights: HashMap<String, Tensor>,
-    }
-
-    /// `None` where Python has no PyTorch.
-    fn peer_step(trainer: &Trainer, batch: &Batch, options: &[&str]) -> Option<PeerStep> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let (weights, x, y) = (path("before.safetensors"), path("x.npy"), path("y.npy"));
-        let (logits, after, grads) = (path("logits.npy"), path("after.safetensors"), path("grads.safetensors"));
-        checkpoint::save_weights(weights.as_ref(), &trainer.net).unwrap();
-        batch.images.write_npy(&x).unwrap();
-        batch.labels.write_npy(&y).unwrap();
-        if !pytorch_peer(&["logits", "--weights", &weights, "--image", &x, "--out", &logits]) {
-            return None;
-        }
-        let files = ["--weights", &weights, "--image", &x, "--label", &y, "--out", &after, "--grads", &grads];
-        pytorch_peer(&[&["step"], &files[..], options].concat());
-        Some(PeerStep { logits: Tensor::read_npy(&logits).unwrap(), grads: read(&grads), weights: read(&after) })
-    }
-
-    /// The largest difference of a tensor's gradient from the peer's, relative to its norm, and the tensor.
-    fn worst_gradient(trainer: &Trainer, grads: &[Tensor], peer: &PeerStep) -> (f64, String) {
-        let relative = |((name, _), ours): ((String, &Tensor), &Tensor)| {
-            let theirs = peer.grads[&name].to_kind(Kind::Double);
-            let difference = (ours.to_kind(Kind::Double) - &theirs).norm() / theirs.norm();
-            (difference.double_value(&[]), name)
-        };
-        trainer.net.parameters().into_iter().zip(grads).map(relative).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap()
-    }
-
-    fn update_from(trainer: &mut Trainer, losses: &Losses) -> Vec<Tensor> {
-        update(&mut trainer.optimizer, &mut trainer.scaler, &mut trainer.health, losses).unwrap()
-    }
-
-    /// `Trainer::step` without dropout; its gradients.
-    fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) -> Vec<Tensor> {
-        let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), false).unwrap();
-        update_from(trainer, &loss::losses(&logits, &batch.labels))
-    }
-
-    fn trainer(net: UNet, kind: Kind, xla: bool) -> Trainer {
-        let execution = Execution::new(xla, Device::Cpu).unwrap();
-        Trainer::new(net, &RECIPE, Precision(kind), execution, &World::alone(Device::Cpu)).unwrap()
-    }
-
-    /// In f64, where rounding cannot hide an error nor be blamed for one.
-    #[test]
-    fn gradients_equal_those_of_pytorch() {
-        let batch = two_slices();
-        let mut trainer = trainer(network(16), Kind::Double, false);
-        let Some(peer) = peer_step(&trainer, &batch, &["--double"]) else { return };
-        let grads = step_without_dropout(&mut trainer, &batch);
-        let (difference, name) = worst_gradient(&trainer, &grads, &peer);
-        assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
-    }
-
-    /// The full network in f32. Gradients have a wider band here: where a sum is near zero, its rounding decides
-    /// what ReLU and max pooling let through. PyTorch's own two memory layouts differ by 5e-4 on these slices;
-    /// Winograd's sums, ten times as coarse, by 4e-3. What each layer computes is held to 5e-6 in `model/layers.rs`.
-    #[test]
-    fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
-        let batch = two_slices();
-        let mut trainer = trainer(network(64), Kind::Float, false);
-        let Some(peer) = peer_step(&trainer, &batch, &[]) else { return };
-        let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
-        let difference = largest_difference(&logits, &peer.logits);
-        assert!(difference < 1e-4, "logits differ by {difference}");
-
-        let grads = step_without_dropout(&mut trainer, &batch);
-        let (difference, name) = worst_gradient(&trainer, &grads, &peer);
-        let band = if layers::has_own_kernels(&batch.images) { 1e-2 } else { 2e-3 };
-        assert!(difference < band, "gradient of {name} differs by {difference} of its norm");
-        let (mut elements, mut differing) = (0, 0.0);
-        for (name, ours) in trainer.net.parameters() {
-            elements += ours.numel();
-            differing += (ours - &peer.weights[&name]).abs().gt(1e-6).sum(Kind::Double).double_value(&[]);
-        }
-        // Adam's first step has the length of the learning rate whatever the gradient: a tiny one's sign decides.
-        assert!(differing <= elements as f64 * 1e-4, "{differing} of {elements} weights differ by more than 1e-6");
-    }
-
-    /// With float16's scaler, an overflow must leave weights and moments alone and lower the scale.
-    #[test]
-    fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
-        let batch = Batch { images: two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188), labels: Tensor::new() };
-        let mut trainer = trainer(network(2), Kind::Float, false);
-        trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
-        let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
-        let loss = |trainer: &Trainer, factor: f64| {
-            let term = trainer.net.forward(&batch.images, false).unwrap().sum(Kind::Float) * factor;
-            Losses { dice_loss: term.zeros_like(), cross_entropy: term }
-        };
-        let infinite = loss(&trainer, f64::INFINITY);
-        update_from(&mut trainer, &infinite);
-        assert_eq!(trainer.skipped_steps(), 1);
-        assert_eq!(trainer.skipped_in_row(), 1);
-        assert_eq!(trainer.optimizer.state().2, 0.0);
-        assert_eq!(trainer.loss_scale(), 32_768.0);
-        for ((name, after), before) in trainer.net.parameters().iter().zip(&before) {
-            assert_eq!(largest_difference(after, before), 0.0, "{name}");
-        }
-        let finite = loss(&trainer, 1.0);
-        update_from(&mut trainer, &finite);
-        assert_eq!((trainer.skipped_steps(), trainer.skipped_in_row(), trainer.optimizer.state().2), (1, 0, 1.0));
-        let changed = trainer.net.parameters().iter().zip(&before).any(|((_, a), b)| largest_difference(a, b) > 0.0);
-        assert!(changed);
-    }
-
-    #[test]
-    fn a_run_that_finds_no_loss_scale_is_stopped() {
-        let images = two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188);
-        let mut trainer = trainer(network(1), Kind::Float, false);
-        let overflow = |trainer: &mut Trainer| {
-            let term = trainer.net.forward(&images, false).unwrap().sum(Kind::Float) * f64::INFINITY;
-            update_from(trainer, &Losses { dice_loss: term.zeros_like(), cross_entropy: term });
-        };
-        trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
-        for _ in 1..64 {
-            overflow(&mut trainer);
-        }
-        check_updates(&trainer, "advice").unwrap();
-        overflow(&mut trainer);
-        let message = check_updates(&trainer, "lower it").unwrap_err().to_string();
-        assert!(message.contains("the last 64 steps") && message.contains("lower it"), "{message}");
-        // Without a scale to lower one is enough.
-        trainer.scaler = GradScaler::new(Precision(Kind::BFloat16), Device::Cpu);
-        assert!(check_updates(&trainer, "advice").is_err());
-    }
-
-    /// Autograd's requests come from this thread too, or they would not be in the plan.
-    #[test]
-    fn planned_steps_are_the_same_to_the_bit_and_fit_their_plan() {
-        let batch = two_slices();
-        for kind in [Kind::Float, Kind::BFloat16] {
-            let [mut plain, mut planned] = [false, true].map(|xla| trainer(network(4), kind, xla));
-            for step in 1..=4 {
-                let losses = [&mut plain, &mut planned].map(|trainer| trainer.step(&batch).unwrap().total());
-                assert_eq!(losses[0], losses[1], "step {step}");
-                let statistics = planned.execution.statistics().unwrap();
-                assert!(statistics.requests > 100 && statistics.bytes > 10 << 20, "{statistics:?}");
-                assert_eq!(statistics.misses, 0, "step {step}");
-            }
-            for ((name, a), (_, b)) in plain.net.parameters().iter().zip(planned.net.parameters()) {
-                assert_eq!(largest_difference(a, b), 0.0, "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn bfloat16_steps_stay_near_those_of_float32() {
-        let batch = two_slices();
-        let first_losses = [Kind::Float, Kind::BFloat16].map(|kind| {
-            let net = network(4);
-            let logits = net.forward(&batch.images.to_kind(kind), false).unwrap();
-            assert_eq!(logits.kind(), kind);
-            loss::losses(&logits, &batch.labels).total().double_value(&[])
-        });
-        assert!((first_losses[0] - first_losses[1]).abs() < 5e-3, "{first_losses:?}");
-    }
-}
+mod step_test;

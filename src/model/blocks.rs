@@ -26,6 +26,9 @@ type Pack = fn(&Tensor, &Tensor) -> Result<Option<PackedFilters>>;
 pub struct Convolution {
     pub weight: Tensor,
     pub bias: Tensor,
+    /// A copy of `weight`, then the master copy, in the dtype of activations (Micikevicius et al., 2018). The network multiplies with it in
+    /// place of `weight`, it gets the gradient, and the optimiser keeps it up to date.
+    pub working: Option<Tensor>,
     /// In a `Predictor` the weights in the form that it multiplies with; `weight` is then undefined.
     pub packed: Option<PackedFilters>,
 }
@@ -34,7 +37,12 @@ impl Convolution {
     fn new(path: &str, kernel: [i64; 4], outputs: i64, source: &mut Source) -> Result<Self> {
         let weight = channels_last(&source(&format!("{path}.weight"), &kernel)?);
         let bias = source(&format!("{path}.bias"), &[outputs])?;
-        Ok(Self { weight: weight.set_requires_grad(true), bias: bias.set_requires_grad(true), packed: None })
+        Ok(Self {
+            weight: weight.set_requires_grad(true),
+            bias: bias.set_requires_grad(true),
+            working: None,
+            packed: None,
+        })
     }
 
     /// Unpadded `size` x `size` convolution.
@@ -62,6 +70,7 @@ impl Convolution {
     /// Makes this a layer of a `Predictor` for inputs like `like`: the weights are replaced by what `pack` makes of them, where
     /// it makes something. Elsewhere ours are cast once instead of in each prediction, unless own kernels want them in f32.
     pub fn prepare(&mut self, like: &Tensor, pack: Pack) -> Result<()> {
+        self.working = None;
         if !layers::has_own_kernels(like) {
             (self.weight, self.bias) = tch::no_grad(|| self.cast(like.kind()));
             return Ok(());
@@ -73,8 +82,18 @@ impl Convolution {
         Ok(())
     }
 
+    /// The weights to multiply activations of `kind` with; of another dtype where nothing keeps them in that.
+    pub fn weight_for(&self, kind: Kind) -> &Tensor {
+        self.working.as_ref().filter(|working| working.kind() == kind).unwrap_or(&self.weight)
+    }
+
     fn cast(&self, kind: Kind) -> (Tensor, Tensor) {
-        (self.weight.to_kind(kind), self.bias.to_kind(kind))
+        (self.weight_for(kind).to_kind(kind), self.bias.to_kind(kind))
+    }
+
+    /// Makes `working`, and returns it.
+    pub fn keep_working_weight(&mut self, kind: Kind) -> &Tensor {
+        self.working.insert(self.weight.detach().to_kind(kind).set_requires_grad(true))
     }
 
     pub fn parameters(&self, path: &str) -> [Named<'_>; 2] {

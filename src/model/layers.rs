@@ -18,9 +18,9 @@ pub fn conv3x3_relu(
     x2: Option<&Tensor>,
     gradient: ReluGradient,
 ) -> Result<Tensor> {
-    let Convolution { weight, bias, packed } = convolution;
+    let Convolution { weight, bias, packed, .. } = convolution;
     if let (true, None) = (has_gpu_layers(x), x2) {
-        return native::gpu::conv3x3_relu(x, weight, bias, gradient);
+        return native::gpu::conv3x3_relu(x, convolution.weight_for(x.kind()), bias, gradient);
     }
     if !has_own_kernels(x) {
         let joined = x2.map(|x2| Tensor::cat(&[x, x2], 1));
@@ -40,9 +40,9 @@ pub fn upconv_relu(
     skip: &Tensor,
     gradient: ReluGradient,
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let Convolution { weight, bias, packed } = convolution;
+    let Convolution { weight, bias, packed, .. } = convolution;
     if has_gpu_layers(x) {
-        return Ok((native::gpu::upconv_relu_join(x, skip, weight, bias)?, None));
+        return Ok((native::gpu::upconv_relu_join(x, skip, convolution.weight_for(x.kind()), bias)?, None));
     }
     let up = match packed {
         Some(packed) => native::upconv_relu_packed(x, packed, bias)?,
@@ -108,7 +108,8 @@ mod tests {
     ) -> Vec<Tensor> {
         let leaf = |tensor: &Tensor, kind| tensor.detach().to_kind(kind).set_requires_grad(true);
         let master = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        let convolution = Convolution { weight: leaf(weight, master), bias: leaf(bias, master), packed: None };
+        let convolution =
+            Convolution { weight: leaf(weight, master), bias: leaf(bias, master), working: None, packed: None };
         let inputs: Vec<Tensor> = inputs.iter().map(|x| leaf(x, kind)).collect();
         let y = layer(&convolution, &inputs);
         assert_eq!(y.kind(), kind);
@@ -143,6 +144,7 @@ mod tests {
         let convolution = Convolution {
             weight: weights.0.to_kind(Kind::Double),
             bias: weights.1.to_kind(Kind::Double),
+            working: None,
             packed: None,
         };
         let y = plain(&convolution, &doubles);

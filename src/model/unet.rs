@@ -108,6 +108,22 @@ impl UNet {
         Ok(self.head.forward(&x))
     }
 
+    /// Makes copies of the weights in `kind` that training multiplies with from now on: see `Convolution::working`. The result has them
+    /// in the order of `parameters`. The first layer has none, as its kernels take f32; nor have biases.
+    pub fn keep_working_weights(&mut self, kind: Kind) -> Vec<Option<Tensor>> {
+        let contracting = self.encoder.iter_mut().chain([&mut self.bottleneck]);
+        let contracting = contracting.flat_map(|block| [&mut block.conv1, &mut block.conv2]);
+        let expanding = self.decoder.iter_mut().flat_map(|Up { up, convolutions }| {
+            let DoubleConvolution { conv1, conv2 } = convolutions;
+            [up, conv1, conv2]
+        });
+        let all = contracting.chain(expanding).chain([&mut self.head]);
+        let keep = |(index, convolution): (usize, &mut Convolution)| {
+            [(index > 0).then(|| convolution.keep_working_weight(kind).shallow_clone()), None]
+        };
+        all.enumerate().flat_map(keep).collect()
+    }
+
     /// The network in the form that predicts fastest from inputs of `kind`.
     pub fn prepare_for_prediction(self, kind: Kind) -> Result<Predictor> {
         let mut net = self;

@@ -5,11 +5,10 @@ use anyhow::Result;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-#[cfg(test)]
-use super::check;
-use super::{OutputMask, ReluGradient, new_tensor};
+use super::{OutputMask, ReluGradient, check, new_tensor};
 
 unsafe extern "C" {
+    fn unet_gpu_has_kernels(x: *const C_tensor, has: *mut i32) -> i32;
     fn unet_gpu_conv3x3_relu(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
@@ -33,6 +32,14 @@ unsafe extern "C" {
     ) -> i32;
     #[cfg(test)]
     fn unet_gpu_compile_kernels(capability: i32, compiled: *mut i32) -> i32;
+}
+
+/// Whether the own CUDA kernels run on the device and in the dtype of `x`; compiles them at the first question.
+pub fn has_kernels(x: &Tensor) -> Result<bool> {
+    let mut has = 0;
+    // SAFETY: writes one integer of ours.
+    check(unsafe { unet_gpu_has_kernels(x.as_ptr(), &mut has) })?;
+    Ok(has != 0)
 }
 
 /// ReLU of the unpadded 3x3 convolution of `x`, with gradients.

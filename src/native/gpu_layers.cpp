@@ -3,6 +3,11 @@
 
 #include "gpu/kernels.h"
 #include "gpu/layers.h"
+#include "gpu/passes.h"
+
+int32_t unet_gpu_has_kernels(const at::Tensor *x, int32_t *has) {
+  return unet::guard([&] { *has = unet::gpu::kernels() != unet::gpu::Kernels::aten && unet::gpu::kernels_are_ready(*x); });
+}
 
 int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,
                               int32_t masked_above) {

@@ -5,37 +5,44 @@
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_fused_adam.h>
+#include <ATen/ops/ones_like.h>
 
-namespace {
-std::vector<at::Tensor> list(size_t count, at::Tensor *const *tensors) {
-  std::vector<at::Tensor> result;
-  result.reserve(count);
-  for (size_t i = 0; i < count; i++) result.push_back(*tensors[i]);
-  return result;
-}
-}  // namespace
+#include "gpu/adam.h"
 
-int32_t unet_fused_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads,
-                        at::Tensor *const *exp_avgs, at::Tensor *const *exp_avg_sqs, const at::Tensor *step,
-                        const at::Tensor *found_inf, double learning_rate, double beta1, double beta2,
-                        double epsilon, double weight_decay) {
+int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads, at::Tensor *const *exp_avgs,
+                  at::Tensor *const *exp_avg_sqs, at::Tensor *const *working, const at::Tensor *step, const at::Tensor *found_inf,
+                  const at::Tensor *inverse_scale, double learning_rate, double beta1, double beta2, double epsilon,
+                  double weight_decay) {
   return unet::guard([&] {
-    auto weights = list(count, params);
-    auto first_moments = list(count, exp_avgs);
-    auto second_moments = list(count, exp_avg_sqs);
+    std::vector<at::Tensor> weights, gradients, first_moments, second_moments;
+    std::vector<unet::gpu::Weight> masters;
+    for (size_t i = 0; i < count; i++) {
+      if (working[i]) {
+        masters.push_back({*params[i], *grads[i], *exp_avgs[i], *exp_avg_sqs[i], *working[i]});
+        continue;
+      }
+      weights.push_back(*params[i]);
+      gradients.push_back(*grads[i]);
+      first_moments.push_back(*exp_avgs[i]);
+      second_moments.push_back(*exp_avg_sqs[i]);
+    }
     // One step number serves all parameters: the kernel only reads it.
-    const std::vector<at::Tensor> steps(count, *step);
-    at::_fused_adam_(weights, list(count, grads), first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps,
-                     learning_rate, beta1, beta2, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false,
-                     /*grad_scale=*/std::nullopt, *found_inf);
+    const std::vector<at::Tensor> steps(weights.size(), *step);
+    if (!weights.empty())
+      at::_fused_adam_(weights, gradients, first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps, learning_rate, beta1, beta2,
+                       weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, *found_inf);
+    if (!masters.empty())
+      unet::gpu::adam(masters, *step, *found_inf, *inverse_scale, {learning_rate, beta1, beta2, epsilon, weight_decay});
   });
 }
 
-int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf,
-                     const at::Tensor *inverse_scale) {
+int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf, const at::Tensor *inverse_scale) {
   return unet::guard([&] {
-    auto gradients = list(count, grads);
-    at::_amp_foreach_non_finite_check_and_unscale_(gradients, *found_inf, *inverse_scale);
+    std::vector<at::Tensor> full, reduced;
+    for (size_t i = 0; i < count; i++) (at::isReducedFloatingType(grads[i]->scalar_type()) ? reduced : full).push_back(*grads[i]);
+    if (!full.empty()) at::_amp_foreach_non_finite_check_and_unscale_(full, *found_inf, *inverse_scale);
+    // Times 1: 16 bits could not hold what the scale was for.
+    if (!reduced.empty()) at::_amp_foreach_non_finite_check_and_unscale_(reduced, *found_inf, at::ones_like(*inverse_scale));
   });
 }
 

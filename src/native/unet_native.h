@@ -12,14 +12,16 @@
 // Copies the last error of this thread, cut to `size` bytes with the final NUL.
 UNET_API void unet_take_error(char *text, size_t size);
 
-// One fused Adam step over `count` tensors, in place. `step` is the 1-based step number as a float32
-// scalar tensor; with `*found_inf` != 0 nothing is changed. `weight_decay` is added to the gradient.
-UNET_API int32_t unet_fused_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads,
-                                 at::Tensor *const *exp_avgs, at::Tensor *const *exp_avg_sqs,
-                                 const at::Tensor *step, const at::Tensor *found_inf, double learning_rate,
-                                 double beta1, double beta2, double epsilon, double weight_decay);
+// One Adam step over `count` tensors, in place. `step` is the 1-based step number as a float32 scalar tensor; with `*found_inf` != 0
+// nothing is changed. `weight_decay` is added to the gradient. Where `working` is not null it gets the new values too, and the gradient is of
+// its dtype and 1 / `*inverse_scale` times too large (gpu/adam.h).
+UNET_API int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads, at::Tensor *const *exp_avgs,
+                           at::Tensor *const *exp_avg_sqs, at::Tensor *const *working, const at::Tensor *step,
+                           const at::Tensor *found_inf, const at::Tensor *inverse_scale, double learning_rate, double beta1,
+                           double beta2, double epsilon, double weight_decay);
 
-// Multiplies `count` gradients by `*inverse_scale` in place; sets `*found_inf` to 1 if any is not finite.
+// Multiplies those of `count` gradients that are not in 16 bits by `*inverse_scale` in place; sets `*found_inf` to 1 if any of all is not
+// finite.
 UNET_API int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf,
                               const at::Tensor *inverse_scale);
 
@@ -33,6 +35,9 @@ UNET_API int32_t unet_upconv_relu(at::Tensor **out, const at::Tensor *x, const a
                                   int32_t below_is_relu, int32_t masked_above);
 UNET_API int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height,
                                     int64_t width);
+
+// Whether the own CUDA kernels run on the device and in the dtype of x.
+UNET_API int32_t unet_gpu_has_kernels(const at::Tensor *x, int32_t *has);
 
 // The layers of `gpu/layers.h`, with gradients; likewise.
 UNET_API int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,

@@ -27,7 +27,7 @@ const AGREE_EVERY: u64 = 10;
 
 /// How training ended.
 pub enum Ended {
-    Completed(UNet),
+    Completed(Box<UNet>),
     /// By this signal; a checkpoint has all that was done.
     Stopped(i32),
 }
@@ -106,7 +106,7 @@ fn finish(run: &mut Run<'_>, trainer: Trainer, saver: Option<Saver>, last: u64, 
         checkpoint::save_weights(&model_dir.weights(), &trainer.net)?;
         logger.note(&format!("weights: {}", model_dir.weights().display()));
     }
-    Ok(Ended::Completed(trainer.net))
+    Ok(Ended::Completed(Box::new(trainer.net)))
 }
 
 /// A trainer that starts anew, or from the newest checkpoint with `--resume_training`.

@@ -85,7 +85,7 @@ float rounded(float x) { return to_float(from_float(x)); }
 
 void check_bias_relu(int n, int h, int w, int c) {
   Image x = Image(n, h, w, c).random(true), skip = Image(n, h + 3, w + 2, c).random(), y(n, h, w, c), joined(n, h, w, 2 * c);
-  std::vector<Biases> biases(c / WIDTH);
+  std::vector<Floats> biases(c / WIDTH);
   const auto bias = [&](int k) -> float& { return biases[k / WIDTH].value[k % WIDTH]; };
   for (int k = 0; k < c; k++) bias(k) = 0.1f * (k % 13) - 1;
   const unsigned lanes = c / WIDTH, count = n * h * w * lanes;
@@ -130,7 +130,7 @@ void check_first_layer(int n, int h, int w, int c) {
   std::vector<Scalar> x(n * (h + 2) * (w + 2));
   std::uniform_int_distribution<int> number(-9, 9);
   for (Scalar& value : x) value = from_float(number(generator) * 0.11f);
-  std::vector<Biases> weights(9 * c / WIDTH), biases(c / WIDTH);
+  std::vector<Floats> weights(9 * c / WIDTH), biases(c / WIDTH);
   const auto weight = [&](int tap, int k) -> float& { return weights[(tap * c + k) / WIDTH].value[k % WIDTH]; };
   for (int k = 0; k < c; k++) {
     biases[k / WIDTH].value[k % WIDTH] = 0.1f * (k % 5) - 0.2f;
@@ -166,6 +166,59 @@ void check_first_layer(int n, int h, int w, int c) {
   }
 }
 
+void check_adam(double step, float found_inf) {
+  const int sizes[] = {3, 1, 7};  // lanes of each weight
+  const AdamOptions options{1e-2, 0.9, 0.999, 1e-8, 5e-2};
+  const float number = step, inverse_scale = 1.0f / 64;
+  struct Values {
+    std::vector<Floats> master, exp_avg, exp_avg_sq;
+    std::vector<Lane> gradient, working;
+  };
+  std::vector<Values> given;
+  std::uniform_real_distribution<float> real(-1, 1);
+  for (const int lanes : sizes) {
+    Values values{std::vector<Floats>(lanes), std::vector<Floats>(lanes), std::vector<Floats>(lanes), std::vector<Lane>(lanes), std::vector<Lane>(lanes)};
+    for (int i = 0; i < lanes * WIDTH; i++) {
+      values.master[i / WIDTH].value[i % WIDTH] = real(generator);
+      values.exp_avg[i / WIDTH].value[i % WIDTH] = 0.1f * real(generator);
+      values.exp_avg_sq[i / WIDTH].value[i % WIDTH] = 0.01f * std::fabs(real(generator));
+      values.gradient[i / WIDTH].value[i % WIDTH] = from_float(20 * real(generator));
+      values.working[i / WIDTH].value[i % WIDTH] = from_float(7);
+    }
+    given.push_back(values);
+  }
+  std::vector<Values> found = given;
+  Weights weights{};
+  unsigned count = 0;
+  for (size_t i = 0; i < found.size(); i++) {
+    weights.master[i] = found[i].master.data();
+    weights.gradient[i] = found[i].gradient.data();
+    weights.exp_avg[i] = found[i].exp_avg.data();
+    weights.exp_avg_sq[i] = found[i].exp_avg_sq.data();
+    weights.working[i] = found[i].working.data();
+    weights.end[i] = count += sizes[i];
+  }
+  run(2, 1, adam, weights, &number, &found_inf, &inverse_scale, count, options);
+  for (size_t w = 0; w < given.size(); w++)
+    for (int i = 0; i < sizes[w] * WIDTH; i++) {
+      const auto of = [&](const std::vector<Floats>& list) -> double { return list[i / WIDTH].value[i % WIDTH]; };
+      const double before = of(given[w].master), working = to_float(found[w].working[i / WIDTH].value[i % WIDTH]);
+      if (found_inf != 0) {
+        expect("a skipped weight", of(found[w].master), before);
+        expect("a skipped copy", working, 7);
+        continue;
+      }
+      const double g = to_float(given[w].gradient[i / WIDTH].value[i % WIDTH]) / 64.0 + before * options.weight_decay;
+      const double m = 0.9 * of(given[w].exp_avg) + 0.1 * g, v = 0.999 * of(given[w].exp_avg_sq) + 0.001 * g * g;
+      const double hat_m = m / (1 - std::pow(0.9, step)), hat_v = v / (1 - std::pow(0.999, step));
+      const double after = before - options.learning_rate * hat_m / (std::sqrt(hat_v) + options.epsilon);
+      expect("adam's first moment", of(found[w].exp_avg), m, 1e-6);
+      expect("adam's second moment", of(found[w].exp_avg_sq), v, 1e-7);
+      expect("adam's weight", of(found[w].master), after, 2e-6);
+      expect("adam's copy", working, rounded(of(found[w].master)));
+    }
+}
+
 void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
   const int ch = h - 3, cw = w - 1, top = 1, left = 0;
   Image x = Image(n, h, w, c).random(true), pooled(n, h / 2, w / 2, c), out(n, h, w, c);
@@ -197,6 +250,9 @@ void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
 }
 
 int main() {
+  check_adam(1, 0);
+  check_adam(1000, 0);
+  check_adam(3, 1);
   for (const int c : {8, 24, 64, 520}) {
     const int n = c > 100 ? 1 : 2;
     check_bias_relu(n, 5, 7, c);

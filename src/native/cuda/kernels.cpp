@@ -177,7 +177,7 @@ Functions load(int device, at::ScalarType type) {
     CUmodule module;
     check(driver().load(&module, code.data()), "loading the kernels");
     Functions functions;
-    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer", "first_layer_gradient"})
+    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer", "first_layer_gradient", "adam"})
       check(driver().function(&functions[name], module, name), "finding a kernel");
     return functions;
   } catch (const c10::Error& error) {

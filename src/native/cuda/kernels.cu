@@ -44,24 +44,24 @@ struct alignas(16) Lane {
 // ReLU that lets NaN through, as libtorch's does.
 __device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; }
 
-struct alignas(16) Biases {
+struct alignas(16) Floats {
   float value[WIDTH];
 };
 
 // x by value: one load of 16 bytes.
-__device__ __forceinline__ Lane bias_relu_lane(Lane x, Biases bias) {
+__device__ __forceinline__ Lane bias_relu_lane(Lane x, Floats bias) {
   for (int i = 0; i < WIDTH; i++) x.value[i] = from_float(relu(to_float(x.value[i]) + bias.value[i]));
   return x;
 }
 
 // y = relu(x + bias), for `count` lanes; may be in place.
-extern "C" __global__ void bias_relu(const Lane* x, const Biases* bias, Lane* y, unsigned count, unsigned lanes) {
+extern "C" __global__ void bias_relu(const Lane* x, const Floats* bias, Lane* y, unsigned count, unsigned lanes) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
     y[i] = bias_relu_lane(x[i], bias[i % lanes]);
 }
 
 // Each pixel of y gets relu(x + bias) and behind it the pixel of skip: `count` lanes of x, [.., height, width, lanes]; skip has strides.
-extern "C" __global__ void bias_relu_join(const Lane* x, const Biases* bias, const Lane* skip, Lane* y, unsigned count, unsigned lanes,
+extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, const Lane* skip, Lane* y, unsigned count, unsigned lanes,
                                           unsigned height, unsigned width, unsigned skip_image, unsigned skip_row, unsigned skip_pixel) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const unsigned lane = i % lanes, pixel = i / lanes;
@@ -119,18 +119,18 @@ __device__ __forceinline__ const Scalar* window_of(const Scalar* x, unsigned pix
 
 // relu(w * x + bias), the 3x3 convolution of one channel x; weights[tap][lane]. A block's threads as in mask_and_sum, each with the
 // weights of its lane in registers.
-extern "C" __global__ void first_layer(const Scalar* x, const Biases* weights, const Biases* bias, Lane* y, unsigned pixels, unsigned lanes,
+extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, const Floats* bias, Lane* y, unsigned pixels, unsigned lanes,
                                        unsigned columns, unsigned height, unsigned width) {
   const unsigned rows = THREADS / columns;
   const unsigned row = threadIdx.x / columns, lane = blockIdx.y * columns + threadIdx.x % columns;
   if (row >= rows || lane >= lanes) return;
-  Biases taps[9];
+  Floats taps[9];
 #pragma unroll
   for (int k = 0; k < 9; k++) taps[k] = weights[k * lanes + lane];
-  const Biases start = bias[lane];
+  const Floats start = bias[lane];
   for (unsigned pixel = blockIdx.x * rows + row; pixel < pixels; pixel += gridDim.x * rows) {
     const Scalar* window = window_of(x, pixel, height, width);
-    Biases sum = start;
+    Floats sum = start;
 #pragma unroll
     for (int k = 0; k < 9; k++) {
       const float value = to_float(window[k / 3 * (width + 2) + k % 3]);
@@ -234,5 +234,58 @@ extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled,
       }
     }
     for (int k = 0; k < 4; k++) out[places[k]] = gradients[k];
+  }
+}
+
+constexpr int MOST_WEIGHTS = 32;
+
+// The weights of gpu/adam.h, place by place, and the number of lanes up to the end of each.
+struct Weights {
+  Floats* master[MOST_WEIGHTS];
+  const Lane* gradient[MOST_WEIGHTS];
+  Floats* exp_avg[MOST_WEIGHTS];
+  Floats* exp_avg_sq[MOST_WEIGHTS];
+  Lane* working[MOST_WEIGHTS];
+  unsigned end[MOST_WEIGHTS];
+};
+
+struct AdamOptions {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+};
+
+// One step of Adam for `count` lanes, unless *found_inf is not 0. `step` is the 1-based step number.
+extern "C" __global__ void adam(Weights weights, const float* step, const float* found_inf, const float* inverse_scale, unsigned count,
+                                AdamOptions options) {
+  // 1 - beta^step, near 1 - 1, needs 64 bits; once a block.
+  __shared__ float step_size, root;
+  if (*found_inf != 0) return;
+  if (threadIdx.x == 0) {
+    step_size = static_cast<float>(options.learning_rate / (1 - pow(options.beta1, static_cast<double>(*step))));
+    root = static_cast<float>(sqrt(1 - pow(options.beta2, static_cast<double>(*step))));
+  }
+  __syncthreads();
+  const float unscale = *inverse_scale, decay = static_cast<float>(options.weight_decay), epsilon = static_cast<float>(options.epsilon);
+  const float beta1 = static_cast<float>(options.beta1), beta2 = static_cast<float>(options.beta2);
+  const float rest1 = static_cast<float>(1 - options.beta1), rest2 = static_cast<float>(1 - options.beta2);
+  unsigned weight = 0, start = 0;
+  for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+    // A thread's lanes only go up.
+    while (i >= weights.end[weight]) start = weights.end[weight++];
+    const unsigned lane = i - start;
+    const Lane gradient = weights.gradient[weight][lane];
+    Floats master = weights.master[weight][lane], m = weights.exp_avg[weight][lane], v = weights.exp_avg_sq[weight][lane];
+    Lane working;
+#pragma unroll
+    for (int c = 0; c < WIDTH; c++) {
+      const float g = to_float(gradient.value[c]) * unscale + master.value[c] * decay;
+      m.value[c] = m.value[c] * beta1 + g * rest1;
+      v.value[c] = v.value[c] * beta2 + g * g * rest2;
+      master.value[c] -= step_size * m.value[c] / (sqrtf(v.value[c]) / root + epsilon);
+      working.value[c] = from_float(master.value[c]);
+    }
+    weights.master[weight][lane] = master;
+    weights.exp_avg[weight][lane] = m;
+    weights.exp_avg_sq[weight][lane] = v;
+    weights.working[weight][lane] = working;
   }
 }
