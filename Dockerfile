@@ -11,7 +11,7 @@ RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates curl g++ python3 python3-pip && \
     rm -rf /var/lib/apt/lists/*
 ARG RUST=1.95.0
-ENV PATH=/root/.cargo/bin:$PATH
+ENV CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup PATH=/opt/cargo/bin:$PATH
 RUN curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o /tmp/rustup.sh && \
     sh /tmp/rustup.sh -y --profile minimal --default-toolchain "$RUST"
 WORKDIR /build

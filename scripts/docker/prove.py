@@ -167,12 +167,13 @@ def build(arguments):
                     stage.copy(words[:-1], words[-1], context, list(context_files(context)))
             case "RUN" if RUSTUP in rest and rust:
                 print(f"prove: left out; '{rust}' is mounted instead", flush=True)
-                mounts = [(rust, "/root/.cargo")]
+                mounts = [(rust, stage.env["CARGO_HOME"])]
                 # cargo and rustc lie in bin/ of a toolchain, as in rustup's folder.
             case "RUN":
                 env = stage.env | stage.args | {"HOME": stage.env.get("HOME", "/root")}
                 if mounts:
-                    env |= {"CARGO_HOME": "/root/cargo-home"}
+                    # Nothing is to be written to the toolchain.
+                    env |= {"CARGO_HOME": "/opt/crates"}
                 chroot(stage.root, ["/bin/sh", "-c", rest], env, stage.folder, stage.user, mounts)
             case "ENTRYPOINT":
                 stage.entrypoint = json.loads(rest)
