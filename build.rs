@@ -27,6 +27,8 @@ fn main() -> Result<()> {
     let include = lib.with_file_name("include");
     check_version(&include)?;
     println!("cargo:rustc-env=LIBTORCH_VERSION={LIBTORCH_VERSION}");
+    // For tests/cuda_kernels.rs.
+    println!("cargo:rustc-env=LIBTORCH_INCLUDE={}", include.display());
     // A libtorch for CPUs has no such library.
     let has_cuda = lib.join("libtorch_cuda.so").exists();
     let cuda_headers = if has_cuda { cuda_headers(&lib)? } else { Vec::new() };
@@ -112,8 +114,12 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
 
 /// Makes a header with the text of the CUDA kernels, which are compiled at run time. Returns its folder.
 fn embed_kernels() -> Result<PathBuf> {
-    let path = Path::new(CUDA_SOURCES[0]).join("kernels.cu");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let source = Path::new(CUDA_SOURCES[0]);
+    let mut text = String::new();
+    for name in ["lane.cuh", "passes.cu", "first_layer.cu", "head.cu", "loss.cu", "adam.cu"] {
+        let path = source.join(name);
+        text += &std::fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    }
     let folder = PathBuf::from(env::var("OUT_DIR").context("cargo did not set OUT_DIR")?);
     let header = format!("static const char KERNELS_SOURCE[] = R\"source({text})source\";\n");
     std::fs::write(folder.join("kernels_source.h"), header)

@@ -159,7 +159,7 @@ impl Checker {
         let (images, labels) = (self.batch.images.to_device(device), self.batch.labels.to_device(device));
         let mut scaler = GradScaler::new(Precision(kind), device);
         let logits = net.forward(&images.to_kind(kind), false)?;
-        let loss = scaler.scale(&loss::losses(&logits, &labels).total());
+        let loss = scaler.scale(&loss::losses(&logits, &labels)?.total());
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
         let _ = scaler.unscale(&gradients)?;
         Ok((logits.detach(), gradients))

@@ -94,7 +94,7 @@ fn score(run: &mut Run<'_>, net: &Predictor, stacks: &TrainingStacks, slices: &[
         let batch = Batch::new(stacks.images.preprocessed(&[slice]), &stacks.labels.preprocessed(&[slice]));
         let work = |[images, labels]: [&Tensor; 2]| {
             let logits = net.forward(&images.to_kind(precision.0))?;
-            let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels);
+            let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels)?;
             let share = logits.argmax(1, false).eq(BACKGROUND).mean(Kind::Float);
             Ok([cross_entropy, dice_loss, share, softmax_of_background(&logits)])
         };

@@ -2,7 +2,10 @@
 //!
 //! Shapes: N images, C classes, H, W pixels.
 
+use anyhow::Result;
 use tch::{Kind, Tensor};
+
+use crate::native;
 
 /// Keeps Dice defined for a class that is absent from both sides.
 const DICE_EPSILON: f64 = 1e-6;
@@ -26,7 +29,11 @@ impl Losses {
 ///
 /// Computed in f32 (in f64 for f64 logits). Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and class on
 /// softmax probabilities, then the mean over images and all classes.
-pub fn losses(logits: &Tensor, labels: &Tensor) -> Losses {
+pub fn losses(logits: &Tensor, labels: &Tensor) -> Result<Losses> {
+    if native::gpu::has_kernels(logits)? {
+        let (cross_entropy, dice_loss) = native::gpu::losses(logits, labels, DICE_EPSILON)?;
+        return Ok(Losses { cross_entropy, dice_loss });
+    }
     let kind = if logits.kind() == Kind::Double { Kind::Double } else { Kind::Float };
     let log_probabilities = logits.to_kind(kind).log_softmax(1, kind);
     let classes = logits.size()[1];
@@ -40,7 +47,7 @@ pub fn losses(logits: &Tensor, labels: &Tensor) -> Losses {
     let overlap = sum(&probabilities * &target) * 2.0 + DICE_EPSILON;
     let size = sum(&probabilities * &probabilities) + sum(target) + DICE_EPSILON;
     let dice_loss = 1.0 - (overlap / size).mean(kind);
-    Losses { cross_entropy, dice_loss }
+    Ok(Losses { cross_entropy, dice_loss })
 }
 
 #[cfg(test)]
@@ -64,7 +71,7 @@ mod tests {
         for case in cases {
             let [n, h, w, c] = case.shape_bhwc;
             let logits = Tensor::from_slice(&case.logits).view([n, h, w, c]).permute([0, 3, 1, 2]);
-            let losses = losses(&logits, &Tensor::from_slice(&case.labels).view([n, h, w]));
+            let losses = losses(&logits, &Tensor::from_slice(&case.labels).view([n, h, w])).unwrap();
             assert!((losses.cross_entropy.double_value(&[]) - case.cross_entropy).abs() < 1e-6);
             assert!((losses.dice_loss.double_value(&[]) - case.dice_loss).abs() < 1e-6);
         }
@@ -74,7 +81,7 @@ mod tests {
     fn an_absent_class_that_is_not_predicted_counts_as_found() {
         let labels = Tensor::ones([1, 4, 4], (Kind::Int64, tch::Device::Cpu));
         let certain = Tensor::from_slice(&[-50f32, 50.0]).view([1, 2, 1, 1]).expand([1, 2, 4, 4], false);
-        let losses = losses(&certain, &labels);
+        let losses = losses(&certain, &labels).unwrap();
         assert!(losses.dice_loss.double_value(&[]).abs() < 1e-6);
         assert!(losses.cross_entropy.double_value(&[]).abs() < 1e-6);
     }

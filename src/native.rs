@@ -101,11 +101,14 @@ pub enum OutputMask {
     Convolutions,
     /// Pooling, which alone uses its output.
     Pooling,
+    /// The head, which alone uses its output. The CPU's does not, there the layer does it itself.
+    Head,
 }
 
 impl ReluGradient {
+    /// For the layers of the CPU.
     fn masked_above(self) -> bool {
-        self.output_mask != OutputMask::Itself
+        matches!(self.output_mask, OutputMask::Convolutions | OutputMask::Pooling)
     }
 }
 

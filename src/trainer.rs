@@ -114,7 +114,7 @@ impl Trainer {
                 reducer.before_forward()?;
             }
             let logits = net.forward(&images.to_kind(precision.0), dropout)?;
-            let losses = loss::losses(&logits, labels);
+            let losses = loss::losses(&logits, labels)?;
             health.observe(&losses);
             if let Some(reducer) = &reducer {
                 reducer.before_backward()?;

@@ -20,7 +20,7 @@ impl Given {
     /// Of one channel the input is data, which has no gradient: that is the first layer's case.
     fn new(channels: i64) -> Self {
         let double = (Kind::Double, Device::Cpu);
-        let shapes: [&[i64]; 8] = [
+        let shapes: [&[i64]; 10] = [
             &[CHANNELS, channels, 3, 3],
             &[CHANNELS],
             &[2 * CHANNELS, CHANNELS, 3, 3],
@@ -29,6 +29,8 @@ impl Given {
             &[CHANNELS],
             &[CHANNELS, 2 * CHANNELS, 3, 3],
             &[CHANNELS],
+            &[2, CHANNELS, 1, 1],
+            &[2],
         ];
         let scale = |shape: &[i64]| if shape.len() == 1 { 0.1 } else { 0.12 };
         let parameters = shapes.iter().map(|shape| Tensor::randn(*shape, double) * scale(shape)).collect();
@@ -54,8 +56,9 @@ impl Given {
         let x = x.set_requires_grad(x_has_gradient);
         let y = forward(&x, &parameters);
         assert_eq!(y.kind(), kind);
-        // Weights that differ from place to place, so that no gradient can be mistaken for another's.
-        let weights = (Tensor::arange(y.numel() as i64, (Kind::Double, Device::Cpu)) * 0.7).sin().reshape(y.size());
+        // Weights that differ from place to place, so that no gradient can be mistaken for another's, and do not cancel in sums.
+        let weights =
+            (Tensor::arange(y.numel() as i64, (Kind::Double, Device::Cpu)) * 0.7).sin().reshape(y.size()) + 0.5;
         (&y * weights.to_kind(kind).to_device(device)).sum(kind).backward();
         let grads = parameters.iter().chain(x_has_gradient.then_some(&x)).map(|tensor| {
             assert_eq!(tensor.grad().kind(), tensor.kind());
@@ -65,14 +68,15 @@ impl Given {
     }
 }
 
-/// Two levels of a U-Net: encoder convolution, pooling, bottleneck convolution, up, joined with the skip, convolution.
+/// Two levels of a U-Net: encoder convolution, pooling, bottleneck convolution, up, joined with the skip, convolution, head.
 fn with_gpu_layers(x: &Tensor, p: &[Tensor]) -> Tensor {
     let gradient = |output_mask| ReluGradient { input_is_relu: true, output_mask };
     let first = gpu::conv3x3_relu(x, &p[0], &p[1], gradient(OutputMask::Pooling)).unwrap();
     let (pooled, skip) = gpu::pool_and_crop(&first, 18, 22).unwrap();
     let low = gpu::conv3x3_relu(&pooled, &p[2], &p[3], gradient(OutputMask::Convolutions)).unwrap();
     let joined = gpu::upconv_relu_join(&low, &skip, &p[4], &p[5]).unwrap();
-    gpu::conv3x3_relu(&joined, &p[6], &p[7], gradient(OutputMask::Itself)).unwrap()
+    let last = gpu::conv3x3_relu(&joined, &p[6], &p[7], gradient(OutputMask::Head)).unwrap();
+    gpu::head(&last, &p[8], &p[9]).unwrap()
 }
 
 fn with_plain_operations(x: &Tensor, p: &[Tensor]) -> Tensor {
@@ -82,7 +86,7 @@ fn with_plain_operations(x: &Tensor, p: &[Tensor]) -> Tensor {
     let low = pooled.conv2d(&p[2], Some(&p[3]), 1, 0, 1, 1).relu();
     let up = low.conv_transpose2d(&p[4], Some(&p[5]), 2, 1, 1, 1, 1).relu();
     let joined = Tensor::cat(&[up, centre_crop(&first, 18, 22)], 1);
-    joined.conv2d(&p[6], Some(&p[7]), 1, 0, 1, 1).relu()
+    joined.conv2d(&p[6], Some(&p[7]), 1, 0, 1, 1).relu().conv2d(&p[8], Some(&p[9]), 1, 0, 1, 1)
 }
 
 /// The largest distance between the results of one kind, relative to the norm.

@@ -63,6 +63,14 @@ pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Ten
     native::pool_and_crop(x, height, width)
 }
 
+/// The 1x1 convolution of `x`, the last layer: `[N, C, H, W]` to `[N, O, H, W]`.
+pub fn head(convolution: &Convolution, x: &Tensor) -> Result<Tensor> {
+    if has_gpu_layers(x) {
+        return native::gpu::head(x, convolution.weight_for(x.kind()), &convolution.bias);
+    }
+    Ok(convolution.forward(x))
+}
+
 /// Whether a layer with this input runs on those of `native/gpu/`.
 pub fn has_gpu_layers(x: &Tensor) -> bool {
     x.device().is_cuda() && matches!(x.kind(), Kind::Float | Kind::Half | Kind::BFloat16)

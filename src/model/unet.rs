@@ -100,12 +100,12 @@ impl UNet {
         let gradient = ReluGradient { input_is_relu: false, output_mask: OutputMask::Itself };
         x = self.bottleneck.forward(&x, None, gradient)?.dropout(DROPOUT, training);
         for (step, block) in self.decoder.iter().enumerate() {
-            // Dropout comes before the first, the head after the last; neither knows of a ReLU.
-            let output_mask = if step + 1 < LEVELS { OutputMask::Convolutions } else { OutputMask::Itself };
+            // Dropout comes before the first, which knows of no ReLU.
+            let output_mask = if step + 1 < LEVELS { OutputMask::Convolutions } else { OutputMask::Head };
             let gradient = ReluGradient { input_is_relu: step > 0, output_mask };
             x = block.forward(&x, &skips[LEVELS - 1 - step], gradient)?;
         }
-        Ok(self.head.forward(&x))
+        layers::head(&self.head, &x)
     }
 
     /// Makes copies of the weights in `kind` that training multiplies with from now on: see `Convolution::working`. The result has them

@@ -23,6 +23,19 @@ unsafe extern "C" {
         weight: *const C_tensor,
         bias: *const C_tensor,
     ) -> i32;
+    fn unet_gpu_head(
+        out: *mut *mut C_tensor,
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+    ) -> i32;
+    fn unet_gpu_losses(
+        cross_entropy: *mut *mut C_tensor,
+        dice_loss: *mut *mut C_tensor,
+        logits: *const C_tensor,
+        labels: *const C_tensor,
+        epsilon: f64,
+    ) -> i32;
     fn unet_gpu_pool_and_crop(
         pooled: *mut *mut C_tensor,
         crop: *mut *mut C_tensor,
@@ -44,7 +57,7 @@ pub fn has_kernels(x: &Tensor) -> Result<bool> {
 
 /// ReLU of the unpadded 3x3 convolution of `x`, with gradients.
 pub fn conv3x3_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
-    let masked_above = i32::from(gradient.output_mask == OutputMask::Pooling);
+    let masked_above = i32::from(matches!(gradient.output_mask, OutputMask::Pooling | OutputMask::Head));
     // SAFETY: as in `native::conv3x3_relu`.
     new_tensor(|out| unsafe { unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), masked_above) })
 }
@@ -55,6 +68,22 @@ pub fn upconv_relu_join(x: &Tensor, skip: &Tensor, weight: &Tensor, bias: &Tenso
     new_tensor(|out| unsafe {
         unet_gpu_upconv_relu_join(out, x.as_ptr(), skip.as_ptr(), weight.as_ptr(), bias.as_ptr())
     })
+}
+
+/// The 1x1 convolution of `x`, with gradients; applies the gradient of the ReLU that `x` comes from.
+pub fn head(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    // SAFETY: as in `native::conv3x3_relu`.
+    new_tensor(|out| unsafe { unet_gpu_head(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr()) })
+}
+
+/// Cross entropy and 1 - soft Dice of two classes, each `[]` f32, with gradients, as in `loss::losses`; where `has_kernels(logits)`.
+pub fn losses(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Result<(Tensor, Tensor)> {
+    let mut dice_loss = std::ptr::null_mut();
+    // SAFETY: as in `native::conv3x3_relu`.
+    let cross_entropy =
+        new_tensor(|out| unsafe { unet_gpu_losses(out, &mut dice_loss, logits.as_ptr(), labels.as_ptr(), epsilon) })?;
+    // SAFETY: the call succeeded, so this is a new tensor too, ours to free.
+    Ok((cross_entropy, unsafe { Tensor::from_ptr(dice_loss) }))
 }
 
 /// 2x2 max pooling and the centre of `x`, a view, with gradients; applies the gradient of the ReLU that `x` comes from.

@@ -3,6 +3,7 @@
 
 #include "gpu/kernels.h"
 #include "gpu/layers.h"
+#include "gpu/loss.h"
 #include "gpu/passes.h"
 
 int32_t unet_gpu_has_kernels(const at::Tensor *x, int32_t *has) {
@@ -17,6 +18,19 @@ int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::T
 int32_t unet_gpu_upconv_relu_join(at::Tensor **out, const at::Tensor *x, const at::Tensor *skip, const at::Tensor *weight,
                                   const at::Tensor *bias) {
   return unet::guard([&] { *out = new at::Tensor(unet::gpu::upconv_relu_join(*x, *skip, *weight, *bias)); });
+}
+
+int32_t unet_gpu_head(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias) {
+  return unet::guard([&] { *out = new at::Tensor(unet::gpu::head_of_relu(*x, *weight, *bias)); });
+}
+
+int32_t unet_gpu_losses(at::Tensor **cross_entropy, at::Tensor **dice_loss, const at::Tensor *logits, const at::Tensor *labels,
+                        double epsilon) {
+  return unet::guard([&] {
+    auto [first, second] = unet::gpu::losses(*logits, *labels, epsilon);
+    *cross_entropy = new at::Tensor(std::move(first));
+    *dice_loss = new at::Tensor(std::move(second));
+  });
 }
 
 int32_t unet_gpu_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height, int64_t width) {

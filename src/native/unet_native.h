@@ -44,6 +44,9 @@ UNET_API int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, co
                                        int32_t masked_above);
 UNET_API int32_t unet_gpu_upconv_relu_join(at::Tensor **out, const at::Tensor *x, const at::Tensor *skip, const at::Tensor *weight,
                                            const at::Tensor *bias);
+UNET_API int32_t unet_gpu_head(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias);
+UNET_API int32_t unet_gpu_losses(at::Tensor **cross_entropy, at::Tensor **dice_loss, const at::Tensor *logits, const at::Tensor *labels,
+                                 double epsilon);
 UNET_API int32_t unet_gpu_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, const at::Tensor *x, int64_t height, int64_t width);
 
 // Compiles the CUDA kernels for compute capability `capability` (75 is 7.5); needs no GPU. `*compiled` is 0 where there is no NVRTC.

@@ -1,4 +1,4 @@
-// Compiles kernels.cu with NVRTC and starts its kernels through the driver. Both libraries are looked for at run time: a machine
+// Compiles the kernels of this folder with NVRTC and starts its kernels through the driver. Both libraries are looked for at run time: a machine
 // without a driver must start, and libtorch's own way to them has no public header.
 #include "../gpu/kernels.h"
 
@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels_source.h"  // KERNELS_SOURCE, made from kernels.cu by build.rs
+#include "kernels_source.h"  // KERNELS_SOURCE, made from lane.cuh and the .cu files by build.rs
 
 namespace unet::gpu {
 namespace {
@@ -93,7 +93,7 @@ const std::optional<Nvrtc>& nvrtc() {
   return loaded;
 }
 
-// kernels.cu as machine code.
+// The kernels as machine code.
 std::string compile(const Nvrtc& nvrtc, int capability, const char* scalar) {
   Nvrtc::Program program;
   TORCH_CHECK(nvrtc.create(&program, KERNELS_SOURCE, "kernels.cu", 0, nullptr, nullptr) == 0, "NVRTC makes no program");
@@ -177,7 +177,8 @@ Functions load(int device, at::ScalarType type) {
     CUmodule module;
     check(driver().load(&module, code.data()), "loading the kernels");
     Functions functions;
-    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer", "first_layer_gradient", "adam"})
+    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer", "first_layer_gradient",
+                             "head", "head_gradient", "loss_sums", "loss_finish", "loss_gradient", "adam"})
       check(driver().function(&functions[name], module, name), "finding a kernel");
     return functions;
   } catch (const c10::Error& error) {

@@ -3,8 +3,7 @@
 #include <ATen/ATen.h>
 #include <algorithm>
 
-#include "kernels.h"
-#include "passes.h"
+#include "arguments.h"
 
 namespace unet::gpu {
 namespace {
@@ -30,11 +29,9 @@ bool same_order(const Tensor& a, const Tensor& b) {
   return true;
 }
 
-int64_t lane_width(const Tensor& gradient) { return 16 / gradient.element_size(); }
-
 bool suits_kernel(const Weight& weight) {
   const Tensor& gradient = weight.gradient;
-  if (!gradient.is_cuda() || kernels() == Kernels::aten || !kernels_are_ready(gradient) || gradient.numel() % lane_width(gradient)) return false;
+  if (!use_kernels(gradient) || gradient.numel() % lane_width(gradient)) return false;
   const auto suits = [&](const Tensor& x) {
     return same_order(x, gradient) && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   };

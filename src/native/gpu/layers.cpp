@@ -5,6 +5,7 @@
 #include <mutex>
 #include <set>
 
+#include "few_channels.h"
 #include "kernels.h"
 #include "passes.h"
 
@@ -122,6 +123,21 @@ struct PoolAndCrop : torch::autograd::Function<PoolAndCrop> {
   }
 };
 
+struct Head : torch::autograd::Function<Head> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+    const Tensor input = x.contiguous(CHANNELS_LAST);
+    ctx->save_for_backward({input, weight});
+    ctx->saved_data["bias"] = bias.scalar_type();
+    return head(input, weight, bias);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const auto [x, weight, bias] = head_gradient(grads[0].contiguous(CHANNELS_LAST), saved[0], saved[1]);
+    return {x, weight, bias.to(ctx->saved_data["bias"].toScalarType())};
+  }
+};
+
 }  // namespace
 
 Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
@@ -132,6 +148,8 @@ Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, b
 Tensor upconv_relu_join(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {
   return UpConvReluJoin::apply(x, skip, weight, bias);
 }
+
+Tensor head_of_relu(const Tensor& x, const Tensor& weight, const Tensor& bias) { return Head::apply(x, weight, bias); }
 
 std::tuple<Tensor, Tensor> pool_and_crop(const Tensor& x, int64_t h, int64_t w) {
   const variable_list both = PoolAndCrop::apply(x.contiguous(CHANNELS_LAST), h, w);

@@ -2,14 +2,14 @@
 // seldom as they can between convolutions. Written for CUDA; they compute the same on any device, which is how they are tested.
 //
 // Inputs of any float dtype; parameters fp32, or of the inputs' dtype. Every layer ends in ReLU and, other than the CPU's layers, applies
-// the gradient of its own: the pass that sums the bias gradient does both. Only pooling relieves the layer above it of that.
+// the gradient of its own: the pass that sums the bias gradient does both. Only pooling and the head relieve the layer before them of that.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <tuple>
 
 namespace unet::gpu {
 
-// ReLU of the unpadded 3x3 convolution; of one channel without a gradient by kernels of its own. masked_above: every consumer of the output is a pool_and_crop.
+// ReLU of the unpadded 3x3 convolution; of one channel without a gradient by kernels of its own. masked_above: every consumer of the output is a pool_and_crop or a head.
 at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool masked_above);
 
 // ReLU of the 3x3 transposed convolution with stride 2, concatenated with skip.
@@ -17,5 +17,8 @@ at::Tensor upconv_relu_join(const at::Tensor& x, const at::Tensor& skip, const a
 
 // (max_pool(x), centre crop of x to h x w) of a ReLU output x; masks x's gradient. The crop is a view.
 std::tuple<at::Tensor, at::Tensor> pool_and_crop(const at::Tensor& x, int64_t h, int64_t w);
+
+// The 1x1 convolution of x, output of a ReLU; masks x's gradient.
+at::Tensor head_of_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 }  // namespace unet::gpu

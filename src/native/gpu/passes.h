@@ -1,4 +1,4 @@
-// The passes over memory between the convolutions, each once over its tensors where the own kernels (cuda/kernels.cu) can run, else
+// The passes over memory between the convolutions, each once over its tensors where the own kernels (cuda/passes.cu) can run, else
 // in libtorch's operations, with equal results on any device. Tensors are [N, C, H, W] in channels-last memory; `bias` and sums are
 // fp32 (fp64 for fp64 tensors).
 #pragma once
@@ -24,14 +24,6 @@ at::Tensor bias_relu_join(const at::Tensor& x, const at::Tensor& bias, const at:
 // The gradient, 0 where the ReLU output y is 0, and its sum per channel. Without y it is 0 there already and passed on. Both inputs may
 // be views of some of the channels of a larger tensor.
 std::tuple<at::Tensor, at::Tensor> mask_and_sum(const at::Tensor& gradient, const at::Tensor& y);
-
-// The network's first layer, relu(convolution of x + bias): x has one channel, weight is [O, 1, 3, 3]. An own kernel writes the result
-// once; cuDNN's tensor cores want 8 channels, and a pass for bias and ReLU would follow.
-at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-
-// The gradients of its weight and bias, from that of its output y.
-std::tuple<at::Tensor, at::Tensor> first_layer_gradient(const at::Tensor& gradient, const at::Tensor& y, const at::Tensor& x,
-                                                        const at::Tensor& weight);
 
 // 2x2 max pooling.
 at::Tensor max_pool(const at::Tensor& x);

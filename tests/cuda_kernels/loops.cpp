@@ -1,55 +1,9 @@
-// Runs the CUDA kernels on the CPU, block by block with a thread for each of theirs, and compares them with loops that were written
-// from their description. Built by tests/cuda_kernels.rs with -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions).
-#include <pthread.h>
-#include <cmath>
+// Compares the CUDA kernels, run on the CPU, with loops that were written from their description.
+#include "emulation.h"
+
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <random>
-#include <thread>
-#include <vector>
-
-struct Place {
-  unsigned x, y;
-};
-static thread_local Place blockIdx, blockDim, gridDim, threadIdx;
-static pthread_barrier_t barrier;
-
-#define __device__
-#define __forceinline__ inline
-#define __global__
-#define __shared__ static
-static void __syncthreads() { pthread_barrier_wait(&barrier); }
-template <class To, class From>
-static To same_bits(From x) {
-  To result;
-  std::memcpy(&result, &x, sizeof(result));
-  return result;
-}
-static float __uint_as_float(unsigned x) { return same_bits<float>(x); }
-static unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
-
-#include "../../src/native/cuda/kernels.cu"
-
-static_assert(sizeof(Lane) == 16, "a lane is 16 bytes");
-
-template <class Kernel, class... Arguments>
-void run(unsigned grid_x, unsigned grid_y, Kernel kernel, Arguments... arguments) {
-  for (unsigned block = 0; block < grid_x * grid_y; block++) {
-    pthread_barrier_init(&barrier, nullptr, THREADS);
-    std::vector<std::thread> threads;
-    for (unsigned thread = 0; thread < THREADS; thread++)
-      threads.emplace_back([=] {
-        blockIdx = {block % grid_x, block / grid_x};
-        blockDim = {THREADS, 1};
-        gridDim = {grid_x, grid_y};
-        threadIdx = {thread, 0};
-        kernel(arguments...);
-      });
-    for (std::thread& thread : threads) thread.join();
-    pthread_barrier_destroy(&barrier);
-  }
-}
 
 static std::mt19937 generator(1);
 
@@ -166,6 +120,100 @@ void check_first_layer(int n, int h, int w, int c) {
   }
 }
 
+void check_head(int n, int h, int w, int c) {
+  Image x = Image(n, h, w, c).random(), out(n, h, w, c);
+  const unsigned pixels = n * h * w, lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
+  std::vector<Floats> weights(2 * lanes);
+  std::uniform_real_distribution<float> real(-1, 1);
+  for (Floats& lane : weights)
+    for (float& value : lane.value) value = real(generator);
+  const auto weight = [&](int k, int channel) { return weights[(k * c + channel) / WIDTH].value[channel % WIDTH]; };
+  const float bias[2] = {0.25f, -0.5f};
+  std::vector<Pair> logits(pixels), gradient(pixels);
+  for (Pair& pair : gradient) pair = {{from_float(real(generator)), from_float(real(generator))}};
+  std::vector<float> sums(slabs * 2 * c, std::numeric_limits<float>::quiet_NaN());
+  run(2, 1, head, x.lanes.data(), weights.data(), bias, logits.data(), pixels, lanes);
+  run(slabs, stripes, head_gradient, gradient.data(), x.lanes.data(), weights.data(), out.lanes.data(), sums.data(), pixels, lanes, columns);
+  std::vector<double> expected_sums(2 * c);
+  for (unsigned pixel = 0; pixel < pixels; pixel++) {
+    const auto value = [&](int channel) { return x.get(pixel / (h * w), pixel / w % h, pixel % w, channel); };
+    for (int k = 0; k < 2; k++) {
+      double expected = bias[k];
+      for (int channel = 0; channel < c; channel++) expected += double(weight(k, channel)) * value(channel);
+      expect("head", to_float(logits[pixel].value[k]), expected, 1e-4 + std::fabs(expected) / 256);
+      for (int channel = 0; channel < c; channel++) expected_sums[k * c + channel] += double(to_float(gradient[pixel].value[k])) * value(channel);
+    }
+    for (int channel = 0; channel < c; channel++) {
+      double expected = 0;
+      for (int k = 0; k < 2; k++) expected += double(to_float(gradient[pixel].value[k])) * weight(k, channel);
+      if (value(channel) == 0) expected = 0;
+      expect("head_gradient", out.get(pixel / (h * w), pixel / w % h, pixel % w, channel), expected, 1e-5 + std::fabs(expected) / 256);
+    }
+  }
+  for (int i = 0; i < 2 * c; i++) {
+    float found = 0;
+    for (unsigned slab = 0; slab < slabs; slab++) found += sums[slab * 2 * c + i];
+    expect("head_gradient's weights", found, expected_sums[i], 1e-4f * (1 + std::fabs(expected_sums[i])));
+  }
+}
+
+// Both losses after their definition, in fp64.
+static void define_losses(const std::vector<double>& z, const std::vector<long long>& labels, int images, double* losses) {
+  const int pixels = labels.size() / images;
+  double cross_entropy = 0, dice = 0;
+  for (int image = 0; image < images; image++) {
+    double overlap[2] = {}, size[2] = {};
+    for (int i = image * pixels; i < (image + 1) * pixels; i++) {
+      const double sum = std::exp(z[2 * i]) + std::exp(z[2 * i + 1]);
+      cross_entropy -= z[2 * i + labels[i]] - std::log(sum);
+      for (int c = 0; c < 2; c++) {
+        const double p = std::exp(z[2 * i + c]) / sum, t = labels[i] == c;
+        overlap[c] += p * t;
+        size[c] += p * p + t;
+      }
+    }
+    for (int c = 0; c < 2; c++) dice += (2 * overlap[c] + 1e-6) / (size[c] + 1e-6);
+  }
+  losses[0] = cross_entropy / labels.size();
+  losses[1] = 1 - dice / (2 * images);
+}
+
+void check_loss(int images, unsigned pixels, bool one_class) {
+  std::vector<Pair> logits(images * pixels), out(images * pixels);
+  std::vector<long long> labels(images * pixels);
+  std::uniform_real_distribution<float> real(-4, 4);
+  std::vector<double> z;
+  for (size_t i = 0; i < labels.size(); i++) {
+    labels[i] = one_class ? 1 : generator() % 2;
+    for (Scalar& value : logits[i].value) {
+      value = from_float(real(generator));
+      z.push_back(to_float(value));
+    }
+  }
+  const unsigned blocks = 3;
+  const float upstream[2] = {3, 0.5f};
+  std::vector<float> sums(images * blocks * SUMS), totals(images * SUMS), losses(2), slopes(images * 4);
+  run(blocks, images, loss_sums, logits.data(), labels.data(), sums.data(), pixels);
+  run(1, 1, loss_finish, sums.data(), totals.data(), &losses[0], &losses[1], slopes.data(), unsigned(images), blocks, pixels, 1e-6);
+  run(2, 1, loss_gradient, logits.data(), labels.data(), slopes.data(), &upstream[0], &upstream[1], out.data(), images * pixels, pixels);
+  double expected[2];
+  define_losses(z, labels, images, expected);
+  expect("cross entropy", losses[0], expected[0], 1e-6 * (1 + expected[0]));
+  expect("the Dice loss", losses[1], expected[1], 1e-6);
+  for (size_t i = 0; i < z.size(); i++) {
+    double sides[2];
+    for (int side = 0; side < 2; side++) {
+      std::vector<double> moved = z;
+      moved[i] += side ? 1e-5 : -1e-5;
+      double at[2];
+      define_losses(moved, labels, images, at);
+      sides[side] = upstream[0] * at[0] + upstream[1] * at[1];
+    }
+    const double slope = (sides[1] - sides[0]) / 2e-5;
+    expect("loss_gradient", to_float(out[i / 2].value[i % 2]), slope, 1e-6 + std::fabs(slope) / 256);
+  }
+}
+
 void check_adam(double step, float found_inf) {
   const int sizes[] = {3, 1, 7};  // lanes of each weight
   const AdamOptions options{1e-2, 0.9, 0.999, 1e-8, 5e-2};
@@ -250,6 +298,8 @@ void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
 }
 
 int main() {
+  check_loss(2, 300, false);
+  check_loss(1, 40, true);
   check_adam(1, 0);
   check_adam(1000, 0);
   check_adam(3, 1);
@@ -259,6 +309,7 @@ int main() {
     check_mask_and_sum(n, 5, 7, c, true);
     check_mask_and_sum(n, 3, 5, c, false);
     check_first_layer(n, 5, 7, c);
+    check_head(n, 5, 7, c);
     check_pool(n, 6, 10, c, true, true);
     check_pool(1, 4, 6, c, true, false);
     check_pool(1, 4, 6, c, false, true);

@@ -1,0 +1,55 @@
+// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions), and a way to run them:
+// block by block, with a thread for each of theirs.
+#pragma once
+#include <pthread.h>
+#include <cmath>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+struct Place {
+  unsigned x, y;
+};
+static thread_local Place blockIdx, blockDim, gridDim, threadIdx;
+static pthread_barrier_t barrier;
+
+#define __device__
+#define __forceinline__ inline
+#define __global__
+#define __shared__ static
+static void __syncthreads() { pthread_barrier_wait(&barrier); }
+template <class To, class From>
+static To same_bits(From x) {
+  To result;
+  std::memcpy(&result, &x, sizeof(result));
+  return result;
+}
+static float __uint_as_float(unsigned x) { return same_bits<float>(x); }
+static unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
+
+#include "../../src/native/cuda/lane.cuh"
+#include "../../src/native/cuda/adam.cu"
+#include "../../src/native/cuda/first_layer.cu"
+#include "../../src/native/cuda/head.cu"
+#include "../../src/native/cuda/loss.cu"
+#include "../../src/native/cuda/passes.cu"
+
+static_assert(sizeof(Lane) == 16, "a lane is 16 bytes");
+
+template <class Kernel, class... Arguments>
+void run(unsigned grid_x, unsigned grid_y, Kernel kernel, Arguments... arguments) {
+  for (unsigned block = 0; block < grid_x * grid_y; block++) {
+    pthread_barrier_init(&barrier, nullptr, THREADS);
+    std::vector<std::thread> threads;
+    for (unsigned thread = 0; thread < THREADS; thread++)
+      threads.emplace_back([=] {
+        blockIdx = {block % grid_x, block / grid_x};
+        blockDim = {THREADS, 1};
+        gridDim = {grid_x, grid_y};
+        threadIdx = {thread, 0};
+        kernel(arguments...);
+      });
+    for (std::thread& thread : threads) thread.join();
+    pthread_barrier_destroy(&barrier);
+  }
+}
