@@ -62,9 +62,11 @@ pub struct Recipe {
 }
 
 /// Steps of a benchmark: `max_steps` are run, the first `warmup_steps` of them not counted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Benchmark {
     pub warmup_steps: u64,
+    /// Folder for a profile; `None`: none is made.
+    pub profile: Option<PathBuf>,
 }
 
 impl ExecMode {
@@ -120,6 +122,11 @@ impl Config {
         if args.amp_dtype.is_some() && !args.amp {
             return refuse("--amp_dtype chooses the dtype of --amp; add --amp, or leave --amp_dtype out".to_owned());
         }
+        if args.profile.is_some() && !args.benchmark {
+            return refuse(
+                "--profile looks into the steps of --benchmark; add --benchmark, or leave --profile out".to_owned(),
+            );
+        }
         if args.benchmark {
             check_benchmark(&args.exec_mode, args.warmup_steps, args.max_steps)?;
             if args.resume_training || args.overwrite {
@@ -135,7 +142,7 @@ impl Config {
             data_dir,
             model_dir: args.model_dir,
             log_dir: args.log_dir,
-            benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps }),
+            benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps, profile: args.profile }),
             overwrite: args.overwrite,
             resume_training: args.resume_training,
             log_every: args.log_every,

@@ -13,35 +13,18 @@ use tch::{Device, Kind, Tensor};
 use crate::amp::Precision;
 use crate::cli::LayersArgs;
 use crate::data::preprocess::INPUT_SIDE;
+use crate::data::values::CLASSES;
+use crate::model::architecture::Architecture;
 use crate::model::blocks::{Convolution, channels_last};
 use crate::model::layers;
+use crate::model::shapes::{Layer, Operation};
 use crate::native::{self, OutputMask, ReluGradient};
 
 /// As between two layers of the network.
 const GRADIENT: ReluGradient = ReluGradient { input_is_relu: true, output_mask: OutputMask::Convolutions };
-/// Classes that the head tells apart.
-const CLASSES: i64 = 2;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
-    /// 3x3 convolution; of two inputs with half the channels each if `joins`.
-    Convolution {
-        joins: bool,
-    },
-    Transposed,
-    Pooling,
-    Head,
-}
-
-/// A layer with its place in the network; `side` is that of its input.
-#[derive(Debug)]
-struct Layer {
-    name: String,
-    operation: Operation,
-    inputs: i64,
-    outputs: i64,
-    side: i64,
-}
+/// A layer of the network with what it is timed with.
+struct Timed<'a>(&'a Layer);
 
 /// What was measured of one layer, or their sum.
 #[derive(Debug, Serialize)]
@@ -72,11 +55,12 @@ pub fn run(args: &LayersArgs) -> Result<()> {
     let precision = Precision::new(args.amp, None, Device::Cpu)?;
     let (batch_size, base_filters) = (args.batch_size as i64, args.base_filters as i64);
     let mut rows = Vec::new();
-    for layer in network(base_filters) {
-        let (ms, libtorch_ms) = layer.time(batch_size, precision.0, args.training, args.repeats as usize)?;
-        let gflop = layer.gflop(batch_size, args.training);
-        let Layer { name, inputs, outputs, side, .. } = layer;
-        rows.push(Row { name, inputs, outputs, side, gflop, ms, libtorch_ms });
+    for layer in Architecture::for_slices(base_filters).layers(INPUT_SIDE, INPUT_SIDE) {
+        let (ms, libtorch_ms) = Timed(&layer).time(batch_size, precision.0, args.training, args.repeats as usize)?;
+        let flops = layer.flops();
+        let flops = batch_size as u64 * if args.training { flops.training } else { flops.forward };
+        let Layer { name, inputs, outputs, input: [side, _], .. } = layer;
+        rows.push(Row { name, inputs, outputs, side, gflop: flops as f64 * 1e-9, ms, libtorch_ms });
     }
     let sum = sum(&rows);
     let threads = tch::get_num_threads();
@@ -97,59 +81,10 @@ pub fn run(args: &LayersArgs) -> Result<()> {
     Ok(())
 }
 
-/// The layers in the order of computation.
-fn network(base_filters: i64) -> Vec<Layer> {
-    let mut layers = Vec::new();
-    let mut side = INPUT_SIDE;
-    let mut add = |name: String, operation, inputs, outputs| {
-        layers.push(Layer { name, operation, inputs, outputs, side });
-        side = match operation {
-            Operation::Convolution { .. } => side - 2,
-            Operation::Transposed => 2 * side,
-            Operation::Pooling => side / 2,
-            Operation::Head => side,
-        };
-    };
-    let (plain, joining) = (Operation::Convolution { joins: false }, Operation::Convolution { joins: true });
-    let mut channels = 1;
-    for level in 0..5 {
-        let filters = base_filters << level;
-        let block = if level < 4 { format!("encoder.{level}") } else { "bottleneck".to_owned() };
-        add(format!("{block}.conv1"), plain, channels, filters);
-        add(format!("{block}.conv2"), plain, filters, filters);
-        if level < 4 {
-            add(format!("{block}.pool"), Operation::Pooling, filters, filters);
-        }
-        channels = filters;
-    }
-    for step in 0..4 {
-        let filters = channels / 2;
-        add(format!("decoder.{step}.up"), Operation::Transposed, channels, filters);
-        add(format!("decoder.{step}.conv1"), joining, channels, filters);
-        add(format!("decoder.{step}.conv2"), plain, filters, filters);
-        channels = filters;
-    }
-    add("head".to_owned(), Operation::Head, channels, CLASSES);
-    layers
-}
-
-impl Layer {
-    /// Billions of floating-point operations, 2 per multiplication and addition; the gradients of input and weights cost as
-    /// much again each, but nothing asks for that of the image.
-    fn gflop(&self, batch_size: i64, training: bool) -> f64 {
-        let products = match self.operation {
-            Operation::Convolution { .. } => 9 * (self.side - 2).pow(2),
-            Operation::Transposed => 9 * self.side.pow(2),
-            Operation::Pooling => 0,
-            Operation::Head => self.side.pow(2),
-        };
-        let passes = if !training { 1 } else { 2 + i64::from(self.side != INPUT_SIDE) };
-        (2 * products * self.inputs * self.outputs * batch_size * passes) as f64 * 1e-9
-    }
-
+impl Timed<'_> {
     fn convolution(&self) -> Convolution {
-        let (inputs, outputs) = (self.inputs, self.outputs);
-        let size = match self.operation {
+        let Layer { inputs, outputs, operation, .. } = *self.0;
+        let size = match operation {
             Operation::Convolution { .. } => [outputs, inputs, 3, 3],
             Operation::Transposed => [inputs, outputs, 3, 3],
             _ => [outputs, inputs, 1, 1],
@@ -166,16 +101,17 @@ impl Layer {
 
     /// Median milliseconds: as the network computes the layer, and in libtorch's operations.
     fn time(&self, batch_size: i64, kind: Kind, training: bool, repeats: usize) -> Result<(f64, f64)> {
-        let parts = if self.operation == (Operation::Convolution { joins: true }) { 2 } else { 1 };
-        let size = [batch_size, self.inputs / parts, self.side, self.side];
+        let Layer { operation, inputs, input: [height, width], .. } = *self.0;
+        let parts = if operation == (Operation::Convolution { joins: true }) { 2 } else { 1 };
+        let size = [batch_size, inputs / parts, height, width];
         // Half of what a ReLU hands on is 0.
         let x = || channels_last(&Tensor::randn(size, (Kind::Float, Device::Cpu)).relu().to_kind(kind));
-        let wanted = training && self.side != INPUT_SIDE;
+        let wanted = training && !self.0.reads_image;
         let inputs: Vec<Tensor> = (0..parts).map(|_| x().set_requires_grad(wanted)).collect();
         let mut own = self.convolution();
         let mut plain = self.convolution();
         if !training {
-            match self.operation {
+            match operation {
                 Operation::Convolution { .. } => own.prepare(&inputs[0], native::pack_conv3x3)?,
                 Operation::Transposed => own.prepare(&inputs[0], native::pack_upconv)?,
                 _ => {}
@@ -198,18 +134,18 @@ impl Layer {
 
     fn own(&self, convolution: &Convolution, inputs: &[Tensor]) -> Result<Tensor> {
         let x = &inputs[0];
-        match self.operation {
+        match self.0.operation {
             Operation::Convolution { .. } => layers::conv3x3_relu(convolution, x, inputs.get(1), GRADIENT),
             // On the CPU the skip connection is only handed on.
             Operation::Transposed => Ok(layers::upconv_relu(convolution, x, &Tensor::new(), GRADIENT)?.0),
-            Operation::Pooling => Ok(layers::pool_and_crop(x, self.side / 2, self.side / 2)?.0),
+            Operation::Pooling => Ok(layers::pool_and_crop(x, self.0.output[0], self.0.output[1])?.0),
             Operation::Head => Ok(convolution.forward(x)),
         }
     }
 
     fn libtorch(&self, convolution: &Convolution, inputs: &[Tensor]) -> Tensor {
         let x = &inputs[0];
-        match self.operation {
+        match self.0.operation {
             Operation::Convolution { joins: true } => convolution.forward(&Tensor::cat(inputs, 1)).relu(),
             Operation::Convolution { joins: false } => convolution.forward(x).relu(),
             Operation::Transposed => convolution.forward_transposed(x).relu(),
@@ -294,20 +230,6 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Counted by a separate script for the full network: 289.556 in convolutions, 25.341 in transposed ones, 0.039 in the head.
-    #[test]
-    fn operations_add_up_to_those_of_the_network() {
-        let layers = network(64);
-        assert_eq!(layers.len(), 18 + 4 + 4 + 1);
-        let forward: f64 = layers.iter().map(|layer| layer.gflop(1, false)).sum();
-        assert!((forward - 314.935).abs() < 0.001, "{forward}");
-        let first = layers[0].gflop(1, false);
-        let training: f64 = layers.iter().map(|layer| layer.gflop(2, true)).sum();
-        assert!((training - 2.0 * (3.0 * forward - first)).abs() < 1e-6, "{training}");
-        let head = layers.last().unwrap();
-        assert_eq!((head.inputs, head.outputs, head.side), (64, 2, 388));
-    }
 
     #[test]
     fn the_sum_adds_up_and_the_table_has_a_line_for_each_layer() {

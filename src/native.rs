@@ -12,6 +12,7 @@ use torch_sys::C_tensor;
 
 pub use distributed::{Address, ProcessGroup, Reducer, Store};
 pub use optimizer::{AdamOptions, AdamTensors, adam, clear_grad, unscale};
+pub use profiler::{Event, profile};
 #[cfg(test)]
 pub use replay::Statistics;
 pub use replay::{CpuPlan, CudaGraph, use_cuda_device};
@@ -19,6 +20,7 @@ pub use replay::{CpuPlan, CudaGraph, use_cuda_device};
 mod distributed;
 pub mod gpu;
 mod optimizer;
+mod profiler;
 mod replay;
 
 unsafe extern "C" {

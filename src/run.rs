@@ -63,7 +63,7 @@ fn carry_out(config: &Config, place: Option<&Place>) -> Result<u8> {
     let ranks = if run.world.size > 1 { format!(", {} processes", run.world.size) } else { String::new() };
     run.logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(device), precision.name()));
     inputs.describe(&run.logger);
-    match config.benchmark {
+    match &config.benchmark {
         Some(benchmark) => run.time(benchmark, &inputs).map(|()| 0),
         None => run.work(&inputs),
     }
@@ -87,7 +87,7 @@ fn settings_of_ranks(config: &Config, device: Device, precision: Precision, inpu
     let more = json!({
         "program": env!("CARGO_PKG_VERSION"), "device": if device.is_cuda() { "cuda" } else { "cpu" },
         "exec_mode": config.exec_mode.name(), "max_steps": config.recipe.max_steps, "log_every": config.log_every,
-        "warmup_steps": config.benchmark.map(|benchmark| benchmark.warmup_steps), "base_filters": config.base_filters,
+        "warmup_steps": config.benchmark.as_ref().map(|benchmark| benchmark.warmup_steps), "base_filters": config.base_filters,
         "resume_training": config.resume_training, "test data": inputs.test.as_ref().map(|stack| &stack.sha256),
     });
     settings.extend(more.as_object().cloned().unwrap_or_default());
@@ -135,7 +135,7 @@ impl Run<'_> {
     }
 
     /// Times training, prediction, or first one and then the other.
-    fn time(mut self, benchmark: Benchmark, inputs: &Inputs) -> Result<()> {
+    fn time(mut self, benchmark: &Benchmark, inputs: &Inputs) -> Result<()> {
         if let (true, Some(data)) = (self.config.exec_mode.trains(), &inputs.training) {
             let mut trainer = train::new_trainer(&self)?;
             let mut batches = data.batches(self.config);

@@ -226,54 +226,6 @@ assert names == {f'{path}.{kind}' for path in expected for kind in ('weight', 'b
 }
 
 #[test]
-fn benchmarks_print_their_figures_and_write_nothing_to_the_model_dir() {
-    let place = Place::new();
-    for (mode, name) in [("train", "train"), ("predict", "test")] {
-        let args =
-            format!("--exec_mode {mode} --benchmark --max_steps 4 --warmup_steps 1 --base_filters 1 --log_dir log");
-        let printed = stdout(&place.run(&args).success());
-        let log = String::from_utf8(place.read("log/log.json")).unwrap();
-        for key in [
-            format!("throughput_{name}"),
-            format!("latency_{name}_mean"),
-            format!("latency_{name}_50"),
-            format!("latency_{name}_90"),
-            format!("latency_{name}_95"),
-            format!("latency_{name}_99"),
-            format!("data_share_{name}"),
-            format!("tflops_{name}"),
-            format!("matmul_tflops_{name}"),
-            format!("matmul_share_{name}"),
-            format!("peak_memory_process_{name}"),
-        ] {
-            assert!(printed.contains(&key), "no {key} in {printed}");
-            assert!(log.contains(&format!("\"{key}\":")), "no {key} in {log}");
-            assert!(log.contains(&format!("\"metric\":\"{key}\"")), "no unit of {key} in {log}");
-        }
-        let figure = |key: &str| {
-            let mut words = printed.split_whitespace().skip_while(|word| *word != format!("{key}_{name}")).skip(1);
-            words.next().and_then(|word| word.parse::<f64>().ok()).unwrap_or_else(|| panic!("no {key} in {printed}"))
-        };
-        let (speed, ceiling, share) = (figure("tflops"), figure("matmul_tflops"), figure("matmul_share"));
-        assert!((share - 100.0 * speed / ceiling).abs() < 1.0, "{printed}");
-        let data = figure("data_share");
-        assert!(data > 0.0 && data < 100.0, "{printed}");
-    }
-    assert!(!place.path("model").exists());
-}
-
-#[test]
-fn a_prediction_benchmark_without_weights_says_that_they_are_random() {
-    let place = Place::new();
-    let args = "--exec_mode predict --benchmark --max_steps 2 --warmup_steps 1";
-    assert!(stdout(&place.run(&format!("{args} --base_filters 1")).success()).contains("random"));
-    place.run("--base_filters 2 --max_steps 1").success();
-    let files = place.files("model");
-    assert!(!stdout(&place.run(args).success()).contains("random"));
-    assert_eq!(place.files("model"), files);
-}
-
-#[test]
 fn report_averages_the_folds() {
     let place = Place::new();
     for (name, dice, loss) in [("a", 0.8, 0.3), ("b", 0.9, 0.1)] {

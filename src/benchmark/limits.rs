@@ -24,6 +24,20 @@ pub fn matmul_flops_per_second(device: Device, kind: Kind) -> f64 {
     2.0 * (side as f64).powi(3) * f64::from(products) / fastest.as_secs_f64()
 }
 
+/// Bytes that a large copy within the device's memory reads and writes in a second.
+pub fn copied_bytes_per_second(device: Device) -> f64 {
+    let numbers: i64 = if device.is_cuda() { 1 << 27 } else { 1 << 26 };
+    let from = Tensor::rand([numbers], (Kind::Float, device));
+    let to = Tensor::empty([numbers], (Kind::Float, device));
+    let copies = if device.is_cuda() { 20 } else { 1 };
+    let fastest = fastest(device, copies, || {
+        let mut to = to.shallow_clone();
+        to.copy_(&from);
+        to
+    });
+    f64::from(2 * 4 * copies) * numbers as f64 / fastest.as_secs_f64()
+}
+
 /// The shortest time in which the device does `count` times `work`, of at least three tries, within about a second.
 fn fastest(device: Device, count: u32, work: impl Fn() -> Tensor) -> Duration {
     // The first call sets things up.
@@ -40,6 +54,19 @@ fn fastest(device: Device, count: u32, work: impl Fn() -> Tensor) -> Duration {
         fastest = fastest.min(before.elapsed());
     }
     fastest
+}
+
+/// How long ago this process was started, its program's loading included; `None` where the system does not say (it is Linux's /proc).
+pub fn process_age() -> Option<Duration> {
+    /// Of /proc/PID/stat, on every machine that Linux runs on with glibc.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    /// starttime, counted behind the name, which may hold anything.
+    const STARTED: usize = 19;
+    let status = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let started: f64 = status.rsplit_once(')')?.1.split_whitespace().nth(STARTED)?.parse().ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let now: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(now - started / TICKS_PER_SECOND).ok()
 }
 
 /// Most memory of this process so far, in bytes; `None` where the system does not say (it is Linux's VmHWM).
@@ -61,6 +88,24 @@ pub fn peak_device_bytes(device: Device) -> Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_ages_with_the_clock() {
+        let Some(before) = process_age() else {
+            eprintln!("skipped: this system does not tell the age of a process");
+            return;
+        };
+        std::thread::sleep(Duration::from_millis(300));
+        let grown = process_age().unwrap().checked_sub(before).unwrap();
+        assert!(grown >= Duration::from_millis(280), "{grown:?}");
+        assert!(before < Duration::from_secs(3600), "{before:?}");
+    }
+
+    #[test]
+    fn a_copy_is_not_faster_than_any_memory() {
+        let speed = copied_bytes_per_second(Device::Cpu);
+        assert!((1e8..1e13).contains(&speed), "{speed}");
+    }
 
     #[test]
     fn the_peak_grows_by_memory_that_is_used() {

@@ -4,6 +4,7 @@
 //! A step is timed from the making of its batch until the device has finished it.
 
 mod limits;
+mod profile;
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::device;
 use crate::logger::Step;
 use crate::model::architecture::Architecture;
 use crate::run::Run;
+use profile::Profile;
 
 /// Which figures are measured; names the keys.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +36,18 @@ pub struct Benchmarked<P, S> {
 /// Times `max_steps` steps, without the first `warmup_steps`, and reports the figures.
 pub fn benchmark<B>(
     run: &mut Run<'_>,
-    benchmark: Benchmark,
+    benchmark: &Benchmark,
     timed: Benchmarked<impl FnMut(u64) -> B, impl FnMut(B) -> Result<()>>,
 ) -> Result<()> {
     let Benchmarked { work, architecture, mut prepare, mut step } = timed;
     let Run { config, device, logger, .. } = run;
     let (device, steps) = (*device, config.recipe.max_steps);
+    // Before any work, which a folder that cannot be written would waste. Ranks make the same steps, and the first looks into its own.
+    let profile = benchmark.profile.as_ref().filter(|_| run.world.is_main());
+    let profile = profile.map(|folder| Profile::begin(folder, work)).transpose()?;
+    // Of the process, in which prediction comes after training.
+    let is_first = matches!(work, Work::Train) || !config.exec_mode.trains();
+    let mut first_step_after = None;
     let mut latencies = Vec::with_capacity((steps - benchmark.warmup_steps) as usize);
     logger.start_bar("benchmark", steps, 0);
     let mut timed_from = Instant::now();
@@ -51,6 +59,9 @@ pub fn benchmark<B>(
         let start = Instant::now();
         step(prepare(number))?;
         device::synchronize(device);
+        if number == 0 && is_first {
+            first_step_after = limits::process_age();
+        }
         if number >= benchmark.warmup_steps {
             latencies.push(start.elapsed());
         }
@@ -62,13 +73,28 @@ pub fn benchmark<B>(
 
     let images = (latencies.len() * config.batch_size * run.world.size) as f64;
     let images_per_second = images / wall.as_secs_f64();
-    let preparing = time_preparing(prepare, device);
+    let preparing = time_preparing(&mut prepare, device);
     report_times(run, work, latencies, images_per_second, preparing)?;
-    report_limits(run, work, architecture, images_per_second)
+    if let Some(age) = first_step_after {
+        report(run, &[(format!("first_step_after_{}", work.name()), age.as_secs_f64(), "s")])?;
+    }
+    report_limits(run, work, architecture, images_per_second)?;
+    if benchmark.profile.is_none() {
+        return Ok(());
+    }
+    let mut some_steps = || {
+        (0..profile::STEPS).try_for_each(|number| step(prepare(number)))?;
+        device::synchronize(device);
+        Ok(())
+    };
+    match profile {
+        Some(profile) => profile.measure(device, &run.logger, some_steps),
+        None => some_steps(),
+    }
 }
 
 /// The mean time of making a batch by itself. Asked after the timed steps: on a GPU the answer means waiting for it.
-fn time_preparing<B>(mut prepare: impl FnMut(u64) -> B, device: tch::Device) -> Duration {
+fn time_preparing<B>(prepare: &mut impl FnMut(u64) -> B, device: tch::Device) -> Duration {
     const BATCHES: u32 = 10;
     device::synchronize(device);
     let start = Instant::now();
@@ -100,7 +126,7 @@ fn report_times(
     report(run, &figures)
 }
 
-/// Speed and memory, beside the speed that this device reaches in matrix products of the same dtype.
+/// Speed and memory, beside the speeds that this device reaches in matrix products of the same dtype and in copying.
 fn report_limits(run: &mut Run<'_>, work: Work, architecture: Architecture, images_per_second: f64) -> Result<()> {
     let name = work.name();
     let flops = architecture.flops(INPUT_SIDE, INPUT_SIDE);
@@ -112,11 +138,18 @@ fn report_limits(run: &mut Run<'_>, work: Work, architecture: Architecture, imag
     // Before the matrices of the ceiling take memory too.
     let memory = [("process", limits::peak_process_bytes()), ("device", limits::peak_device_bytes(run.device)?)];
     let ceiling = limits::matmul_flops_per_second(run.device, run.precision.0);
+    let copying = limits::copied_bytes_per_second(run.device);
     let reached_here = reached / run.world.size as f64;
+    let (images, element) = (run.config.batch_size as u64, run.precision.0.elt_size_in_bytes() as u64);
+    let bytes = architecture.least_bytes(INPUT_SIDE, INPUT_SIDE, images, element, matches!(work, Work::Train));
+    let moved_here = bytes as f64 * images_per_second / (images as usize * run.world.size) as f64;
     let mut figures = vec![
         (format!("tflops_{name}"), reached / 1e12, "TFLOP/s"),
         (format!("matmul_tflops_{name}"), ceiling / 1e12, "TFLOP/s"),
         (format!("matmul_share_{name}"), 100.0 * reached_here / ceiling, "%"),
+        (format!("traffic_{name}"), moved_here / 1e9, "GB/s"),
+        (format!("copy_traffic_{name}"), copying / 1e9, "GB/s"),
+        (format!("copy_share_{name}"), 100.0 * moved_here / copying, "%"),
     ];
     for (of, bytes) in memory {
         if let Some(bytes) = bytes {

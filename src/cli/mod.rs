@@ -109,6 +109,9 @@ pub struct RunArgs {
     /// First steps that --benchmark does not count
     #[arg(long = "warmup_steps", value_name = "N", default_value_t = 200, value_parser = whole(0..=1_000_000_000), help_heading = "Task")]
     pub warmup_steps: u64,
+    /// With --benchmark: look into 5 steps more, and write the time of each kernel and a trace to this folder
+    #[arg(long, value_name = "DIR", help_heading = "Task")]
+    pub profile: Option<PathBuf>,
 
     /// Folder with train-volume.tif, train-labels.tif and test-volume.tif
     #[arg(long = "data_dir", value_name = "DIR", required = true, help_heading = "Files")]

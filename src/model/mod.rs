@@ -2,9 +2,10 @@
 
 pub mod architecture;
 pub mod blocks;
-pub mod flops;
+mod cost;
 #[cfg(test)]
 mod gpu_layers_test;
 pub mod layers;
 mod memory;
+pub mod shapes;
 pub mod unet;

@@ -25,6 +25,13 @@ UNET_API int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *
 UNET_API int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf,
                               const at::Tensor *inverse_scale);
 
+// Starts PyTorch's profiler; ends it, writes its trace (Chrome's format) to the file `trace`, and calls `event` with `list` for everything that
+// ran: its name, whether it did on a GPU, an id of the thread or stream, and its first and last nanosecond on a clock of its own.
+UNET_API int32_t unet_profiler_start(int32_t with_gpu);
+UNET_API int32_t unet_profiler_stop(const char *trace, void *list,
+                                    void (*event)(void *list, const char *name, int32_t on_gpu, uint64_t place, uint64_t start,
+                                                  uint64_t end));
+
 // Drops the gradient of `param`.
 UNET_API int32_t unet_clear_grad(at::Tensor *param);
 

@@ -84,6 +84,7 @@ at::Tensor conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype) {
 }
 
 at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
+  UNET_PROFILED("conv3x3");
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
   const int64_t sums = channels(x) + channels(x2);
@@ -102,6 +103,7 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  UNET_PROFILED("conv3x3");
   TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(1) == channels(x) + channels(x2) && x.size(2) > 2 && x.size(3) > 2,
               "cannot convolve ", x.sizes(), " with ", weight.sizes(), "; channels must agree and images be 3 x 3 at least");
   const Inputs in(x, x2);
@@ -121,6 +123,7 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& 
 
 std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& weight,
                                                       int64_t first, const at::Tensor& mask, const at::Tensor& mask2) {
+  UNET_PROFILED("conv3x3 input gradient");
   const int64_t n = grad.size(0), h = grad.size(2) + 2, w = grad.size(3) + 2, second = weight.size(1) - first;
   const auto dtype = grad.scalar_type();
   if (plan(dtype, first, second, weight.size(0)) != Plan::winograd) {
@@ -150,6 +153,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
 
 std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
                                                        const at::Tensor& x2, const at::Tensor& weight) {
+  UNET_PROFILED("conv3x3 weight gradient");
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
   const Plan chosen = plan(dtype, channels(x), channels(x2), weight.size(0));

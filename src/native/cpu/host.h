@@ -2,8 +2,12 @@
 #pragma once
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/record_function.h>
 #include <vector>
 #include "kernels.h"
+
+// Names the rest of the scope in the profiler's trace (`--profile`), as libtorch's operations do themselves.
+#define UNET_PROFILED(name) RECORD_FUNCTION("unet::" name, c10::ArrayRef<const c10::IValue>{})
 
 namespace unet {
 

@@ -19,6 +19,7 @@ struct Pixels {
 }  // namespace
 
 at::Tensor max_pool(const at::Tensor& x) {
+  UNET_PROFILED("max_pool");
   if (!own_kernels(x)) return at::max_pool2d(x, {2, 2});
   const Kernels& k = *kernels_for(x.scalar_type());
   at::Tensor y = empty_image(x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2, x.scalar_type());
@@ -40,6 +41,7 @@ at::Tensor centre_crop(const at::Tensor& x, int64_t h, int64_t w) {
 }
 
 at::Tensor pool_crop_grad(const at::Tensor& pooled, const at::Tensor& crop, const at::Tensor& x) {
+  UNET_PROFILED("max_pool and crop gradient");
   if (!own_kernels(x)) {
     at::Tensor dx = at::zeros_like(x);
     if (pooled.defined()) {

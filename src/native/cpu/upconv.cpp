@@ -149,6 +149,7 @@ void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void*
 }  // namespace
 
 at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
+  UNET_PROFILED("upconv");
   TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(0) == x.size(1), "cannot convolve ", x.sizes(), " with ", weight.sizes(),
               "; channels must agree");
   if (!own_kernels(x.scalar_type(), weight)) {
@@ -175,6 +176,7 @@ at::Tensor upconv_pack(const at::Tensor& weight, at::ScalarType dtype) {
 }
 
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
+  UNET_PROFILED("upconv");
   const Kernels* k = kernels_for(x.scalar_type());
   TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() && packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
               "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
@@ -183,6 +185,7 @@ at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
                                                            const at::Tensor& weight, const at::Tensor& mask, bool input, bool parameters) {
+  UNET_PROFILED("upconv gradients");
   const auto dtype = x.scalar_type();
   const int64_t outputs = weight.size(1), inputs = weight.size(0);
   if (!own_kernels(x.scalar_type(), weight)) {
