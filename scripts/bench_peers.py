@@ -19,6 +19,10 @@ WORKS = {'predict': ('predict', False), 'predict_amp': ('predict', True),
          'train': ('train', False), 'train_amp': ('train', True)}
 
 
+class Failed(Exception):
+    """A contender that ended with an error."""
+
+
 def run(command, environment):
     """Output and peak memory in bytes of a finished command."""
     with tempfile.TemporaryFile() as output:
@@ -26,25 +30,25 @@ def run(command, environment):
         errors = process.stderr.read()
         _, status, usage = os.wait4(process.pid, 0)
         if status:
-            sys.exit(f"{' '.join(map(str, command))} failed:\n{errors.decode()}")
+            raise Failed(f"{' '.join(map(str, command))} failed:\n{errors.decode()}")
         output.seek(0)
         return output.read().decode(), usage.ru_maxrss * 1024
 
 
-def time_unet(a, mode, amp, xla=False):
-    """Seconds of each counted step, peak memory in bytes, and what the benchmark says of the device's limits."""
+def time_unet(a, mode, amp, xla=False, environment={}):
+    """Seconds of the median step, peak memory in bytes, and what the benchmark says of the device's limits."""
     with tempfile.TemporaryDirectory() as folder:
         command = [a.unet, '--data_dir', a.data_dir, '--model_dir', f'{folder}/none', '--log_dir', folder, '--benchmark',
                    '--exec_mode', mode, '--device', a.device, '--batch_size', a.batch_size,
                    '--base_filters', a.base_filters, '--warmup_steps', a.warmup_steps,
                    '--max_steps', a.warmup_steps + a.steps] + ['--amp'] * amp + ['--xla'] * xla
-        _, peak = run(list(map(str, command)), {})
+        run(list(map(str, command)), environment)
         records = [json.loads(line[5:]) for line in Path(folder, 'log.json').read_text().splitlines()]
     figures = {key: value for record in records for key, value in record.get('data', {}).items()}
     work = 'test' if mode == 'predict' else 'train'
-    if a.device == 'cuda':
-        peak = figures[f'peak_memory_device_{work}'] * 2**30
-    limits = {key: figures[f'{key}_{work}'] for key in ('tflops', 'matmul_tflops', 'matmul_share')
+    # As the steps end: then it measures the machine's limits, which takes memory too.
+    peak = figures[f"peak_memory_{'device' if a.device == 'cuda' else 'process'}_{work}"] * 2**30
+    limits = {key: figures[f'{key}_{work}'] for key in ('tflops', 'matmul_tflops', 'matmul_share', 'traffic', 'copy_traffic', 'copy_share')
               if f'{key}_{work}' in figures}
     return [figures[f'latency_{work}_50'] / 1e3], peak, limits
 
@@ -82,7 +86,7 @@ class WaitingPeer:
         for line in self.process.stdout:
             if line.startswith(start):
                 return line
-        sys.exit(f"{' '.join(self.command)} ended with exit code {self.process.wait()}")
+        raise Failed(f"{' '.join(self.command)} ended with exit code {self.process.wait()}")
 
     def end(self):
         if self.process is not None:
@@ -109,9 +113,20 @@ def contenders(a, mode, amp):
 def compare(a, work):
     mode, amp = WORKS[work]
     field = [(name, group, function, [], [], {}) for name, group, function in contenders(a, mode, amp)]
+    failed = {}
     for number in range(a.rounds):
-        for name, _, function, seconds, peaks, limits in field:
-            times, peak, told = function()
+        for name, group, function, seconds, peaks, limits in field:
+            if name in failed:
+                continue
+            try:
+                times, peak, told = function()
+            except Failed as failure:
+                # A peer that cannot run leaves the others their race.
+                if group == 'unet':
+                    raise
+                failed[name] = str(failure)
+                print(f'  {work}: {name}: {failure}', file=sys.stderr, flush=True)
+                continue
             seconds += times
             peaks.append(peak)
             limits.update(told)
@@ -121,11 +136,11 @@ def compare(a, work):
             function.end()
     rows = [dict(name=name, group=group, seconds=statistics.median(seconds), spread=[min(seconds), max(seconds)],
                  images_per_second=a.batch_size / statistics.median(seconds), peak_bytes=max(peaks), **limits)
-            for name, group, _, seconds, peaks, limits in field]
+            for name, group, _, seconds, peaks, limits in field if name not in failed]
     best = {group: min(row['seconds'] for row in rows if row['group'] == group) for group in {r['group'] for r in rows}}
     ours = best['unet']
     ratios = {group: seconds / ours for group, seconds in best.items() if group != 'unet'}
-    return dict(work=work, batch_size=a.batch_size, contenders=rows, ratios=ratios)
+    return dict(work=work, batch_size=a.batch_size, contenders=rows, ratios=ratios, failed=failed)
 
 
 def main():
@@ -140,9 +155,14 @@ def main():
     a = parser.parse_args()
     results = []
     for work in a.works:
-        results.append(compare(a, work))
+        try:
+            results.append(compare(a, work))
+        except Failed as failure:
+            sys.exit(str(failure))
         result = results[-1]
         print(f"\n{work}, batch {a.batch_size}, {a.base_filters} filters, {a.device}")
+        for name in result['failed']:
+            print(f'  {name} failed')
         for row in result['contenders']:
             share = f"  {row['tflops']:.0f} TFLOP/s, {row['matmul_share']:.0f} %" if a.device == 'cuda' and 'tflops' in row else ''
             print(f"  {row['name']:36} {row['seconds']:8.4f} s {row['images_per_second']:8.1f} img/s "

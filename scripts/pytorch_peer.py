@@ -246,7 +246,7 @@ def bench(a):
 
     def report():
         times = [timed() for _ in range(a.steps)]
-        peak = torch.cuda.max_memory_allocated() if a.device == 'cuda' else None
+        peak = torch.cuda.max_memory_reserved() if a.device == 'cuda' else None
         if not (a.ddp and torch.distributed.get_rank() > 0):
             print(json.dumps(dict(seconds=times, device_peak_bytes=peak)), flush=True)
 
