@@ -11,7 +11,7 @@ use crate::benchmark::{self, Benchmarked, Work};
 use crate::config::{Benchmark, Config, Recipe};
 use crate::data::batches::TrainingBatches;
 use crate::data::folds::{self, Split};
-use crate::data::stack::{ImageStack, TEST_VOLUME, TrainingStacks, describe, stack_path};
+use crate::data::stack::{ImageStack, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, TrainingStacks, describe, stack_path};
 use crate::distributed::World;
 use crate::distributed::environment::Place;
 use crate::execution::Execution;
@@ -44,6 +44,8 @@ fn carry_out(config: &Config, place: Option<&Place>) -> Result<u8> {
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
     device::prepare(device, config)?;
     let model_dir = ModelDir::new(&config.model_dir);
+    // Before a folder is made for results that cannot come about.
+    Inputs::require(config)?;
     // Files are rank 0's business.
     let is_main = place.is_none_or(|place| place.rank == 0);
     let _lock = (is_main && config.benchmark.is_none()).then(|| take_model_dir(config, &model_dir)).transpose()?;
@@ -278,6 +280,17 @@ pub struct TrainingData {
 }
 
 impl Inputs {
+    /// Fails where a stack that the mode needs is missing.
+    fn require(config: &Config) -> Result<()> {
+        let mode = config.exec_mode;
+        let training = mode.trains() || mode.evaluates();
+        let needed = [(TRAIN_VOLUME, training), (TRAIN_LABELS, training), (TEST_VOLUME, mode.predicts())];
+        for (name, _) in needed.iter().filter(|(_, is_needed)| *is_needed) {
+            stack_path(&config.data_dir, name)?;
+        }
+        Ok(())
+    }
+
     fn read(config: &Config, device: Device) -> Result<Self> {
         let mode = config.exec_mode;
         let training = if mode.trains() || mode.evaluates() {

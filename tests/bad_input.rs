@@ -82,7 +82,7 @@ fn missing_folders_and_stacks_are_named() {
     }
     fs::remove_file(place.path("data/test-volume.tif")).unwrap();
     fails(place.run("--exec_mode train_and_predict --base_filters 1"), 1, &["test-volume.tif"]);
-    assert!(!place.path("model/model.safetensors").exists(), "the test stack is looked for before training");
+    assert!(!place.path("model").exists(), "no folder is made for a run that cannot be");
 }
 
 #[test]
