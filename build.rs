@@ -75,12 +75,12 @@ fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
     let libraries: Vec<PathBuf> =
         folders.iter().map(|folder| folder.join("cccl")).filter(|folder| folder.is_dir()).collect();
     folders.extend(libraries);
-    for header in ["cuda_runtime_api.h", "crt/host_defines.h", "nccl.h"] {
+    for header in ["cuda_runtime_api.h", "crt/host_defines.h", "nccl.h", "cudnn.h"] {
         let system = Path::new("/usr/include").join(header);
         if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
             bail!(
                 "no '{header}', which a libtorch with CUDA needs; run ./scripts/setup.sh, set CUDA_HOME to a CUDA toolkit \
-                 (NCCL's header: package libnccl-dev), or set LIBTORCH to a libtorch without CUDA"
+                 (headers of NCCL and cuDNN: packages libnccl-dev and cudnn9-cuda-13), or set LIBTORCH to a libtorch without CUDA"
             );
         }
     }
@@ -143,6 +143,8 @@ fn link(lib: &Path, has_cuda: bool) -> Result<()> {
     let mut command = cc::Build::new().cpp(true).get_compiler().to_command();
     command.args(["-shared", "-fopenmp", "-Wl,-z,defs", "-Wl,--whole-archive"]).arg(shim);
     command.args(["-Wl,--no-whole-archive", "-o"]).arg(trial).arg(format!("-L{}", lib.display()));
+    // CUDA's runtime and cuDNN, which libtorch_cuda needs too.
+    command.arg("-Wl,--copy-dt-needed-entries");
     command.args(["-ltorch_cuda", "-ltorch_cpu", "-lc10_cuda", "-lc10"]);
     let output = command.output().with_context(|| format!("cannot start the linker: {command:?}"))?;
     if !output.status.success() {

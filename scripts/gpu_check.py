@@ -182,9 +182,9 @@ def speed(r, work, batch_size):
 
 
 def kernels(r, work, batch_size):
-    """The ways that UNET_CUDA_KERNELS chooses among, in turn; without --xla, so that launches count too, and with it."""
+    """The four ways of UNET_CUDA_KERNELS in turn, without --xla, so that launches count too, and with it."""
     (mode, amp), a = WORKS[work], settings(r, batch_size)
-    times = {(way, xla): [] for way in ('own', 'fused', 'aten') for xla in (False, True)}
+    times = {(way, xla): [] for way in ('own', 'fused', 'separate', 'aten') for xla in (False, True)}
     for _ in range(a.rounds):
         for (way, xla), seconds in times.items():
             seconds += time_unet(a, mode, amp, xla, dict(UNET_CUDA_KERNELS=way))[0]

@@ -1,55 +1,77 @@
-//! The text of the CUDA kernels, compiled for the CPU and run there: no GPU is needed to find an error of logic.
+//! What can be found out about the GPU's part without a GPU: the text of the CUDA kernels, compiled for the CPU and run there, and whether cuDNN has
+//! the kernels that are asked of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const SCALARS: [&str; 2] = ["SCALAR_FLOAT", "SCALAR_BFLOAT16"];
 
-/// Compiles `tests/cuda_kernels/{source}` for `scalar` and runs it.
-fn run(source: &str, scalar: &str, options: &[String]) -> Output {
+/// Compiles `tests/cuda_kernels/{source}` and runs it with `libraries` on the path of the loader.
+fn run(source: &str, options: &[String], libraries: &[PathBuf]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let output = Command::new(&compiler)
-        .args(["-std=c++17", "-O1", "-pthread", "-Wno-attributes", &format!("-D{scalar}"), "-o"])
+        .args(["-std=c++17", "-O1", "-pthread", "-fPIC", "-Wno-attributes", "-o"])
         .arg(&program)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda_kernels").join(source))
         .args(options)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Command::new(&program).output().unwrap()
+    Command::new(&program).env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap()).output().unwrap()
 }
 
-fn expect_success(source: &str, options: &[String]) {
-    for scalar in SCALARS {
-        let output = run(source, scalar, options);
-        let [printed, errors] =
-            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        assert!(output.status.success(), "{source}, {scalar}:\n{printed}{errors}");
-    }
+fn expect_success(source: &str, options: &[String], libraries: &[PathBuf]) {
+    let output = run(source, options, libraries);
+    let [printed, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    assert!(output.status.success(), "{source} {options:?}:\n{printed}{errors}");
+}
+
+/// The folder of libtorch's libraries.
+fn libtorch() -> PathBuf {
+    Path::new(env!("LIBTORCH_INCLUDE")).with_file_name("lib")
+}
+
+/// Options to compile against libtorch and to link `libraries` of it, and the shim with those that it needs in turn.
+fn with_shim(libraries: &[&str]) -> Vec<String> {
+    let shim = Path::new(env!("OUT_DIR")).join("libunet_native.a");
+    let mut options = vec![
+        format!("-isystem{}", env!("LIBTORCH_INCLUDE")),
+        shim.to_str().unwrap().to_owned(),
+        format!("-L{}", libtorch().to_str().unwrap()),
+        "-Wl,--copy-dt-needed-entries".to_owned(),
+    ];
+    options.extend(libraries.iter().map(|library| format!("-l{library}")));
+    options
 }
 
 #[test]
 fn kernels_equal_plain_loops() {
-    expect_success("loops.cpp", &[]);
+    for scalar in SCALARS {
+        expect_success("loops.cpp", &[format!("-D{scalar}")], &[]);
+    }
 }
 
 #[test]
 fn layers_losses_and_update_give_kernels_the_right_arguments() {
-    let include = Path::new(env!("LIBTORCH_INCLUDE"));
-    let lib = include.with_file_name("lib");
-    let lib = lib.to_str().unwrap();
-    let shim = Path::new(env!("OUT_DIR")).join("libunet_native.a");
-    expect_success(
-        "layers.cpp",
-        &[
-            format!("-isystem{}", include.display()),
-            shim.to_str().unwrap().to_owned(),
-            format!("-L{lib}"),
-            format!("-Wl,-rpath,{lib}"),
-            "-ltorch_cpu".to_owned(),
-            "-lc10".to_owned(),
-        ],
-    );
+    for scalar in SCALARS {
+        let mut options = with_shim(&["torch_cpu", "c10"]);
+        options.push(format!("-D{scalar}"));
+        expect_success("layers.cpp", &options, &[libtorch()]);
+    }
+}
+
+#[test]
+fn cudnn_has_a_fused_kernel_for_each_convolution() {
+    if !libtorch().join("libtorch_cuda.so").exists() {
+        eprintln!("skipped: this libtorch has no CUDA");
+        return;
+    }
+    // The wheels' libraries of CUDA lie in site-packages/nvidia/*/lib, those of libtorch's archives beside it.
+    let packages = libtorch().ancestors().nth(2).map(|packages| packages.join("nvidia"));
+    let wheels = packages.and_then(|folder| folder.read_dir().ok()).into_iter().flatten().flatten();
+    let mut libraries = vec![libtorch()];
+    libraries.extend(wheels.map(|wheel| wheel.path().join("lib")));
+    expect_success("fused.cpp", &with_shim(&["torch_cuda", "torch_cpu", "c10_cuda", "c10"]), &libraries);
 }

@@ -138,7 +138,7 @@ fn parameters_that_are_cast_once_give_the_same_logits() {
     assert_eq!(crate::testing::largest_difference(&found, &expected), 0.0);
 }
 
-/// `cargo test --release gpu -- --ignored`, also with UNET_CUDA_KERNELS=fused and =aten.
+/// `cargo test --release gpu -- --ignored`, also with UNET_CUDA_KERNELS=fused, =separate and =aten.
 #[test]
 #[ignore = "needs a GPU"]
 fn on_a_gpu_layers_equal_plain_operations_of_the_cpu() {
@@ -156,8 +156,7 @@ fn on_a_gpu_layers_equal_plain_operations_of_the_cpu() {
     }
 }
 
-/// cuDNN's fused convolution is given its own output, times zero, as something to add. If it multiplied what that
-/// memory happened to hold, a NaN there would come through.
+/// If a fused kernel read its output, as some of cuDNN's do that can add to it, a NaN that was there would come through.
 #[test]
 #[ignore = "needs a GPU"]
 fn on_a_gpu_fused_convolutions_do_not_read_what_their_output_held() {

@@ -1,5 +1,6 @@
 // The layers, losses and update of src/native/gpu with the CUDA kernels run on the CPU, against libtorch's operations: that each kernel gets the
-// right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is defined here takes the place of cuda/kernels.cpp.
+// right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is defined here takes the place of cuda/kernels.cpp and
+// cuda/fused_convolution.cpp.
 #include <ATen/ATen.h>
 #include <pthread.h>
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "../../src/native/gpu/adam.h"
+#include "../../src/native/gpu/fused_convolution.h"
 #include "../../src/native/gpu/kernels.h"
 #include "../../src/native/gpu/layers.h"
 #include "../../src/native/gpu/loss.h"
@@ -72,6 +74,8 @@ void launch(const char* kernel, const Tensor& x, unsigned grid_x, unsigned grid_
 }
 
 bool compile_for(int) { return false; }
+
+Tensor fused_convolution(const Tensor&, const Tensor&, const Tensor&, const std::function<Tensor()>&) { return {}; }
 
 }  // namespace unet::gpu
 

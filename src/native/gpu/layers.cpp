@@ -1,11 +1,9 @@
 #include "layers.h"
 
 #include <torch/torch.h>
-#include <cstdio>
-#include <mutex>
-#include <set>
 
 #include "few_channels.h"
+#include "fused_convolution.h"
 #include "kernels.h"
 #include "passes.h"
 
@@ -18,45 +16,24 @@ using torch::autograd::variable_list;
 
 constexpr auto CHANNELS_LAST = at::MemoryFormat::ChannelsLast;
 
-// cuDNN's fusion keeps the convolution's result from memory before bias and ReLU. It is the choice in prediction; whether it wins in
-// training too, where it reads its output's memory once more, is for a measurement to say.
-bool use_fused(const Tensor& x) {
-  const bool training = at::GradMode::is_enabled();
-  if (!x.is_cuda() || kernels() == Kernels::aten || (kernels() == Kernels::own && training)) return false;
+Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const auto in_two_steps = [&] {
+    Tensor y = at::convolution(x, weight, {}, {1, 1}, {0, 0}, {1, 1}, false, {0, 0}, 1).contiguous(CHANNELS_LAST);
+    bias_relu_(y, bias);
+    return y;
+  };
+  const Kernels way = kernels();
+  if (!x.is_cuda() || way == Kernels::aten || way == Kernels::separate) return in_two_steps();
   // Asked for what it loads: cuDNN, too, compiles with NVRTC.
   kernels_are_ready(x);
-  return true;
-}
-
-// cuDNN has no fused kernel for every dtype, shape and GPU; undefined where it has none, which is found out once for each kind of layer.
-Tensor convolve_fused(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  static std::mutex mutex;
-  static std::set<std::tuple<at::ScalarType, int64_t, int64_t>> failed;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const std::tuple kind(x.scalar_type(), weight.size(1), weight.size(0));
-  if (failed.count(kind)) return {};
-  try {
-    return at::cudnn_convolution_relu(x, weight, bias.to(x.scalar_type()), {1, 1}, {0, 0}, {1, 1}, 1).contiguous(CHANNELS_LAST);
-  } catch (const std::exception&) {
-    failed.insert(kind);
-    std::fprintf(stderr, "warning: cuDNN cannot fuse convolution, bias and ReLU from %lld to %lld channels here, so they will be slower\n",
-                 static_cast<long long>(weight.size(1)), static_cast<long long>(weight.size(0)));
-    return {};
-  }
-}
-
-Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, bool fused) {
-  if (fused)
-    if (Tensor y = convolve_fused(x, weight, bias); y.defined()) return y;
-  Tensor y = at::convolution(x, weight, {}, {1, 1}, {0, 0}, {1, 1}, false, {0, 0}, 1).contiguous(CHANNELS_LAST);
-  bias_relu_(y, bias);
-  return y;
+  const Tensor y = fused_convolution(x, weight, bias, way == Kernels::own ? in_two_steps : std::function<Tensor()>());
+  return y.defined() ? y : in_two_steps();
 }
 
 struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above, bool fused) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
     const Tensor input = x.contiguous(CHANNELS_LAST), cast = weight.to(x.scalar_type());
-    Tensor y = convolve(input, cast, bias, fused);
+    Tensor y = convolve(input, cast, bias);
     ctx->saved_data["input"] = x.requires_grad();
     ctx->saved_data["type"] = weight.scalar_type();
     ctx->save_for_backward({input, cast, masked_above ? Tensor() : y});
@@ -68,7 +45,7 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
     const auto [masked, bias] = mask_and_sum(grads[0], saved[2]);
     const auto [x, weight, unused] = at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0},
                                                               1, {ctx->saved_data["input"].toBool(), true, false});
-    return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}, {}};
+    return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}};
   }
 };
 
@@ -142,7 +119,7 @@ struct Head : torch::autograd::Function<Head> {
 
 Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
   if (x.size(1) == 1 && !x.requires_grad()) return FirstLayer::apply(x, weight, bias);
-  return Conv3x3Relu::apply(x, weight, bias, masked_above, use_fused(x));
+  return Conv3x3Relu::apply(x, weight, bias, masked_above);
 }
 
 Tensor upconv_relu_join(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {

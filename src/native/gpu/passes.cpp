@@ -20,8 +20,11 @@ Kernels kernels() {
   static const Kernels chosen = [] {
     const char* name = std::getenv("UNET_CUDA_KERNELS");
     const std::string text = name ? name : "own";
-    TORCH_CHECK(text == "own" || text == "fused" || text == "aten", "UNET_CUDA_KERNELS is '", text, "'; use own, fused or aten");
-    return text == "own" ? Kernels::own : text == "fused" ? Kernels::fused : Kernels::aten;
+    if (text == "own") return Kernels::own;
+    if (text == "fused") return Kernels::fused;
+    if (text == "separate") return Kernels::separate;
+    TORCH_CHECK(text == "aten", "UNET_CUDA_KERNELS is '", text, "'; use own, fused, separate or aten");
+    return Kernels::aten;
   }();
   return chosen;
 }

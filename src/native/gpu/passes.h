@@ -9,9 +9,10 @@ namespace unet::gpu {
 
 // How much is left to libtorch. UNET_CUDA_KERNELS overrides the choice, to compare.
 enum class Kernels {
-  own,    // own passes; cuDNN's fused convolution, bias and ReLU in prediction
-  fused,  // the same with cuDNN's fused convolution in training too
-  aten,   // libtorch's operations
+  own,       // own passes; convolution, bias and ReLU in one kernel of cuDNN's or in two steps, whichever is faster
+  fused,     // the same, always in one where cuDNN can
+  separate,  // the same, always in two
+  aten,      // libtorch's operations
 };
 Kernels kernels();
 
