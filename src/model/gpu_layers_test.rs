@@ -186,5 +186,11 @@ fn on_a_gpu_fused_convolutions_do_not_read_what_their_output_held() {
             let finite = y.isfinite().all().int64_value(&[]) == 1;
             assert!(finite, "{kind:?}, {inputs} to {outputs} channels on {side}x{side}");
         }
+        // But one in the input must come through, or nobody would see that training has failed.
+        let bad = x.copy();
+        let _ = bad.narrow(2, 9, 1).narrow(3, 9, 1).fill_(f64::NAN);
+        let y = tch::no_grad(|| gpu::conv3x3_relu(&bad, &weight, &bias, gradient)).unwrap();
+        let nans = y.isnan().sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(nans, 9 * outputs, "{kind:?}, {inputs} to {outputs} channels on {side}x{side}");
     }
 }

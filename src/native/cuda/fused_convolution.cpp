@@ -76,6 +76,8 @@ Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, boo
 Descriptor pointwise(cudnnPointwiseMode_t mode) {
   return std::move(Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
                        .set(CUDNN_ATTR_POINTWISE_MODE, mode)
+                       // As the own passes and libtorch: an overflow must be seen.
+                       .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
                        .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT))
       .finalize();
 }
