@@ -80,7 +80,7 @@ fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
         if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
             bail!(
                 "no '{header}', which a libtorch with CUDA needs; run ./scripts/setup.sh, set CUDA_HOME to a CUDA toolkit \
-                 (headers of NCCL and cuDNN: packages libnccl-dev and cudnn9-cuda-13), or set LIBTORCH to a libtorch without CUDA"
+                 (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or set LIBTORCH to a libtorch without CUDA"
             );
         }
     }

@@ -95,6 +95,7 @@ impl Timed<'_> {
             weight: channels_last(&(Tensor::randn(size, float) * scale)).set_requires_grad(true),
             bias: Tensor::zeros([outputs], float).set_requires_grad(true),
             working: None,
+            working_bias: None,
             packed: None,
         }
     }

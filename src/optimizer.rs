@@ -9,7 +9,7 @@ use crate::native::{self, AdamOptions, AdamTensors};
 #[derive(Debug)]
 pub struct Adam {
     params: Vec<Tensor>,
-    /// Copies of parameters in 16 bits that have the gradients in their place, and get the new values too.
+    /// Copies of parameters in 16 bits that get the new values too, and those that require it the gradients in their place.
     working: Vec<Option<Tensor>>,
     exp_avgs: Vec<Tensor>,
     exp_avg_sqs: Vec<Tensor>,
@@ -41,8 +41,11 @@ impl Adam {
     /// The gradients of the last backward pass, in the order of the parameters, which forget them: the next pass writes
     /// instead of adding.
     pub fn take_grads(&mut self) -> Result<Vec<Tensor>> {
-        let leaves =
-            self.params.iter_mut().zip(&mut self.working).map(|(param, working)| working.as_mut().unwrap_or(param));
+        let leaves = self
+            .params
+            .iter_mut()
+            .zip(&mut self.working)
+            .map(|(param, working)| working.as_mut().filter(|working| working.requires_grad()).unwrap_or(param));
         leaves
             .map(|leaf| {
                 let grad = leaf.grad();

@@ -29,6 +29,8 @@ pub struct Convolution {
     /// A copy of `weight`, then the master copy, in the dtype of activations (Micikevicius et al., 2018). The network multiplies with it in
     /// place of `weight`, it gets the gradient, and the optimiser keeps it up to date.
     pub working: Option<Tensor>,
+    /// A copy of `bias` in the same dtype, for kernels that add it so; kept up to date too, but without gradient.
+    pub working_bias: Option<Tensor>,
     /// In a `Predictor` the weights in the form that it multiplies with; `weight` is then undefined.
     pub packed: Option<PackedFilters>,
 }
@@ -41,6 +43,7 @@ impl Convolution {
             weight: weight.set_requires_grad(true),
             bias: bias.set_requires_grad(true),
             working: None,
+            working_bias: None,
             packed: None,
         })
     }
@@ -70,7 +73,7 @@ impl Convolution {
     /// Makes this a layer of a `Predictor` for inputs like `like`: the weights are replaced by what `pack` makes of them, where
     /// it makes something. Elsewhere ours are cast once instead of in each prediction, unless own kernels want them in f32.
     pub fn prepare(&mut self, like: &Tensor, pack: Pack) -> Result<()> {
-        self.working = None;
+        (self.working, self.working_bias) = (None, None);
         if !layers::has_own_kernels(like) {
             (self.weight, self.bias) = tch::no_grad(|| self.cast(like.kind()));
             return Ok(());
@@ -94,6 +97,11 @@ impl Convolution {
     /// Makes `working`, and returns it.
     pub fn keep_working_weight(&mut self, kind: Kind) -> &Tensor {
         self.working.insert(self.weight.detach().to_kind(kind).set_requires_grad(true))
+    }
+
+    /// Makes `working_bias`, and returns it.
+    pub fn keep_working_bias(&mut self, kind: Kind) -> &Tensor {
+        self.working_bias.insert(self.bias.detach().to_kind(kind))
     }
 
     pub fn parameters(&self, path: &str) -> [Named<'_>; 2] {

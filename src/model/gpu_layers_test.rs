@@ -71,11 +71,11 @@ impl Given {
 /// Two levels of a U-Net: encoder convolution, pooling, bottleneck convolution, up, joined with the skip, convolution, head.
 fn with_gpu_layers(x: &Tensor, p: &[Tensor]) -> Tensor {
     let gradient = |output_mask| ReluGradient { input_is_relu: true, output_mask };
-    let first = gpu::conv3x3_relu(x, &p[0], &p[1], gradient(OutputMask::Pooling)).unwrap();
+    let first = gpu::conv3x3_relu(x, &p[0], &p[1], None, gradient(OutputMask::Pooling)).unwrap();
     let (pooled, skip) = gpu::pool_and_crop(&first, 18, 22).unwrap();
-    let low = gpu::conv3x3_relu(&pooled, &p[2], &p[3], gradient(OutputMask::Convolutions)).unwrap();
+    let low = gpu::conv3x3_relu(&pooled, &p[2], &p[3], None, gradient(OutputMask::Convolutions)).unwrap();
     let joined = gpu::upconv_relu_join(&low, &skip, &p[4], &p[5]).unwrap();
-    let last = gpu::conv3x3_relu(&joined, &p[6], &p[7], gradient(OutputMask::Head)).unwrap();
+    let last = gpu::conv3x3_relu(&joined, &p[6], &p[7], None, gradient(OutputMask::Head)).unwrap();
     gpu::head(&last, &p[8], &p[9]).unwrap()
 }
 
@@ -182,14 +182,14 @@ fn on_a_gpu_fused_convolutions_do_not_read_what_their_output_held() {
         for _ in 0..3 {
             // Freed at once: the allocator hands the same memory to the output.
             drop(Tensor::full([1, outputs, side - 2, side - 2], f64::NAN, (kind, device)));
-            let y = tch::no_grad(|| gpu::conv3x3_relu(&x, &weight, &bias, gradient)).unwrap();
+            let y = tch::no_grad(|| gpu::conv3x3_relu(&x, &weight, &bias, None, gradient)).unwrap();
             let finite = y.isfinite().all().int64_value(&[]) == 1;
             assert!(finite, "{kind:?}, {inputs} to {outputs} channels on {side}x{side}");
         }
         // But one in the input must come through, or nobody would see that training has failed.
         let bad = x.copy();
         let _ = bad.narrow(2, 9, 1).narrow(3, 9, 1).fill_(f64::NAN);
-        let y = tch::no_grad(|| gpu::conv3x3_relu(&bad, &weight, &bias, gradient)).unwrap();
+        let y = tch::no_grad(|| gpu::conv3x3_relu(&bad, &weight, &bias, None, gradient)).unwrap();
         let nans = y.isnan().sum(Kind::Int64).int64_value(&[]);
         assert_eq!(nans, 9 * outputs, "{kind:?}, {inputs} to {outputs} channels on {side}x{side}");
     }

@@ -20,7 +20,8 @@ pub fn conv3x3_relu(
 ) -> Result<Tensor> {
     let Convolution { weight, bias, packed, .. } = convolution;
     if let (true, None) = (has_gpu_layers(x), x2) {
-        return native::gpu::conv3x3_relu(x, convolution.weight_for(x.kind()), bias, gradient);
+        let cast_bias = convolution.working_bias.as_ref().filter(|cast| cast.kind() == x.kind());
+        return native::gpu::conv3x3_relu(x, convolution.weight_for(x.kind()), bias, cast_bias, gradient);
     }
     if !has_own_kernels(x) {
         let joined = x2.map(|x2| Tensor::cat(&[x, x2], 1));
@@ -116,8 +117,13 @@ mod tests {
     ) -> Vec<Tensor> {
         let leaf = |tensor: &Tensor, kind| tensor.detach().to_kind(kind).set_requires_grad(true);
         let master = if kind == Kind::Double { Kind::Double } else { Kind::Float };
-        let convolution =
-            Convolution { weight: leaf(weight, master), bias: leaf(bias, master), working: None, packed: None };
+        let convolution = Convolution {
+            weight: leaf(weight, master),
+            bias: leaf(bias, master),
+            working: None,
+            working_bias: None,
+            packed: None,
+        };
         let inputs: Vec<Tensor> = inputs.iter().map(|x| leaf(x, kind)).collect();
         let y = layer(&convolution, &inputs);
         assert_eq!(y.kind(), kind);
@@ -153,6 +159,7 @@ mod tests {
             weight: weights.0.to_kind(Kind::Double),
             bias: weights.1.to_kind(Kind::Double),
             working: None,
+            working_bias: None,
             packed: None,
         };
         let y = plain(&convolution, &doubles);

@@ -109,17 +109,18 @@ impl UNet {
     }
 
     /// Makes copies of the weights in `kind` that training multiplies with from now on: see `Convolution::working`. The result has them
-    /// in the order of `parameters`. The first layer has none, as its kernels take f32; nor have biases.
+    /// in the order of `parameters`. The first layer has none, as its kernels take f32; of biases those of the other 3x3 convolutions have one.
     pub fn keep_working_weights(&mut self, kind: Kind) -> Vec<Option<Tensor>> {
         let contracting = self.encoder.iter_mut().chain([&mut self.bottleneck]);
-        let contracting = contracting.flat_map(|block| [&mut block.conv1, &mut block.conv2]);
+        let contracting = contracting.flat_map(|block| [(&mut block.conv1, true), (&mut block.conv2, true)]);
         let expanding = self.decoder.iter_mut().flat_map(|Up { up, convolutions }| {
             let DoubleConvolution { conv1, conv2 } = convolutions;
-            [up, conv1, conv2]
+            [(up, false), (conv1, true), (conv2, true)]
         });
-        let all = contracting.chain(expanding).chain([&mut self.head]);
-        let keep = |(index, convolution): (usize, &mut Convolution)| {
-            [(index > 0).then(|| convolution.keep_working_weight(kind).shallow_clone()), None]
+        let all = contracting.chain(expanding).chain([(&mut self.head, false)]);
+        let keep = |(index, (convolution, with_bias)): (usize, (&mut Convolution, bool))| {
+            let weight = (index > 0).then(|| convolution.keep_working_weight(kind).shallow_clone());
+            [weight, (index > 0 && with_bias).then(|| convolution.keep_working_bias(kind).shallow_clone())]
         };
         all.enumerate().flat_map(keep).collect()
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::{OutputMask, ReluGradient, check, new_tensor};
+use super::{OutputMask, ReluGradient, check, new_tensor, or_null};
 
 unsafe extern "C" {
     fn unet_gpu_has_kernels(x: *const C_tensor, has: *mut i32) -> i32;
@@ -14,6 +14,7 @@ unsafe extern "C" {
         x: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
+        cast_bias: *const C_tensor,
         masked_above: i32,
     ) -> i32;
     fn unet_gpu_upconv_relu_join(
@@ -55,11 +56,19 @@ pub fn has_kernels(x: &Tensor) -> Result<bool> {
     Ok(has != 0)
 }
 
-/// ReLU of the unpadded 3x3 convolution of `x`, with gradients.
-pub fn conv3x3_relu(x: &Tensor, weight: &Tensor, bias: &Tensor, gradient: ReluGradient) -> Result<Tensor> {
+/// ReLU of the unpadded 3x3 convolution of `x`, with gradients. `cast_bias`, if given, is `bias` in x's dtype, and spares a cast.
+pub fn conv3x3_relu(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    cast_bias: Option<&Tensor>,
+    gradient: ReluGradient,
+) -> Result<Tensor> {
     let masked_above = i32::from(matches!(gradient.output_mask, OutputMask::Pooling | OutputMask::Head));
     // SAFETY: as in `native::conv3x3_relu`.
-    new_tensor(|out| unsafe { unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), masked_above) })
+    new_tensor(|out| unsafe {
+        unet_gpu_conv3x3_relu(out, x.as_ptr(), weight.as_ptr(), bias.as_ptr(), or_null(cast_bias), masked_above)
+    })
 }
 
 /// ReLU of the 3x3 transposed convolution of `x`, with `skip` concatenated behind it, with gradients.

@@ -11,8 +11,10 @@ int32_t unet_gpu_has_kernels(const at::Tensor *x, int32_t *has) {
 }
 
 int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,
-                              int32_t masked_above) {
-  return unet::guard([&] { *out = new at::Tensor(unet::gpu::conv3x3_relu(*x, *weight, *bias, masked_above)); });
+                              const at::Tensor *cast_bias, int32_t masked_above) {
+  return unet::guard([&] {
+    *out = new at::Tensor(unet::gpu::conv3x3_relu(*x, *weight, *bias, cast_bias ? *cast_bias : at::Tensor(), masked_above));
+  });
 }
 
 int32_t unet_gpu_upconv_relu_join(at::Tensor **out, const at::Tensor *x, const at::Tensor *skip, const at::Tensor *weight,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_fused_adam.h>
 #include <ATen/ops/ones_like.h>
 
@@ -14,12 +15,16 @@ int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *gr
                   const at::Tensor *inverse_scale, double learning_rate, double beta1, double beta2, double epsilon,
                   double weight_decay) {
   return unet::guard([&] {
-    std::vector<at::Tensor> weights, gradients, first_moments, second_moments;
+    std::vector<at::Tensor> weights, gradients, first_moments, second_moments, copies, copied;
     std::vector<unet::gpu::Weight> masters;
     for (size_t i = 0; i < count; i++) {
-      if (working[i]) {
+      if (working[i] && working[i]->scalar_type() == grads[i]->scalar_type()) {
         masters.push_back({*params[i], *grads[i], *exp_avgs[i], *exp_avg_sqs[i], *working[i]});
         continue;
+      }
+      if (working[i]) {
+        copies.push_back(*working[i]);
+        copied.push_back(*params[i]);
       }
       weights.push_back(*params[i]);
       gradients.push_back(*grads[i]);
@@ -31,6 +36,7 @@ int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *gr
     if (!weights.empty())
       at::_fused_adam_(weights, gradients, first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps, learning_rate, beta1, beta2,
                        weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, *found_inf);
+    if (!copies.empty()) at::_foreach_copy_(copies, copied);
     if (!masters.empty())
       unet::gpu::adam(masters, *step, *found_inf, *inverse_scale, {learning_rate, beta1, beta2, epsilon, weight_decay});
   });

@@ -46,7 +46,7 @@ pub struct AdamOptions {
 pub struct AdamTensors<'a> {
     /// f32.
     pub params: &'a [Tensor],
-    /// f32 without loss scale; of the dtype of `working`, and with it, where there is one.
+    /// f32 without loss scale, or of the dtype of `working` and with it.
     pub grads: &'a [Tensor],
     pub exp_avgs: &'a [Tensor],
     pub exp_avg_sqs: &'a [Tensor],

@@ -13,8 +13,8 @@
 UNET_API void unet_take_error(char *text, size_t size);
 
 // One Adam step over `count` tensors, in place. `step` is the 1-based step number as a float32 scalar tensor; with `*found_inf` != 0
-// nothing is changed. `weight_decay` is added to the gradient. Where `working` is not null it gets the new values too, and the gradient is of
-// its dtype and 1 / `*inverse_scale` times too large (gpu/adam.h).
+// nothing is changed. `weight_decay` is added to the gradient. Where `working` is not null it gets the new values too; a gradient of its
+// dtype is 1 / `*inverse_scale` times too large (gpu/adam.h).
 UNET_API int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads, at::Tensor *const *exp_avgs,
                            at::Tensor *const *exp_avg_sqs, at::Tensor *const *working, const at::Tensor *step,
                            const at::Tensor *found_inf, const at::Tensor *inverse_scale, double learning_rate, double beta1,
@@ -46,9 +46,9 @@ UNET_API int32_t unet_pool_and_crop(at::Tensor **pooled, at::Tensor **crop, cons
 // Whether the own CUDA kernels run on the device and in the dtype of x.
 UNET_API int32_t unet_gpu_has_kernels(const at::Tensor *x, int32_t *has);
 
-// The layers of `gpu/layers.h`, with gradients; likewise.
+// The layers of `gpu/layers.h`, with gradients; likewise. `cast_bias` may be null.
 UNET_API int32_t unet_gpu_conv3x3_relu(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias,
-                                       int32_t masked_above);
+                                       const at::Tensor *cast_bias, int32_t masked_above);
 UNET_API int32_t unet_gpu_upconv_relu_join(at::Tensor **out, const at::Tensor *x, const at::Tensor *skip, const at::Tensor *weight,
                                            const at::Tensor *bias);
 UNET_API int32_t unet_gpu_head(at::Tensor **out, const at::Tensor *x, const at::Tensor *weight, const at::Tensor *bias);

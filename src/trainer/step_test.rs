@@ -135,7 +135,9 @@ fn working_weights_train_as_weights_that_are_cast_in_each_step() {
     let Batch { images, labels } = two_slices();
     let batch = Batch { images: crop(&images), labels: labels.narrow(1, 0, 4).narrow(2, 0, 4) };
     let [mut cast, mut kept] = [(); 2].map(|()| trainer(network(4), Kind::Half, false));
-    kept.keep_working_weights();
+    let copies = kept.net.keep_working_weights(Kind::Half);
+    let handles: Vec<Option<Tensor>> = copies.iter().map(|copy| copy.as_ref().map(Tensor::shallow_clone)).collect();
+    kept.optimizer.keep_working_weights(copies);
     // With this scale gradients overflow at first.
     for trainer in [&mut cast, &mut kept] {
         trainer.scaler.restore(2f64.powi(28), 0);
@@ -154,6 +156,12 @@ fn working_weights_train_as_weights_that_are_cast_in_each_step() {
             let [moved, apart] = [before, b].map(|other| (a.detach() - other.detach()).norm().double_value(&[]));
             assert!(moved > 0.0 && apart < limit * moved, "{name}: {apart} apart, {moved} moved, {updates} updates");
         }
+    }
+    // All weights but the first layer's, and the biases of the other 17 convolutions of 3x3.
+    assert_eq!(handles.iter().flatten().count(), 22 + 17);
+    for ((name, parameter), copy) in kept.net.parameters().iter().zip(&handles) {
+        let Some(copy) = copy else { continue };
+        assert_eq!(largest_difference(copy, &parameter.to_kind(Kind::Half)), 0.0, "{name}");
     }
     assert!(cast.skipped_steps() > 0 && cast.skipped_steps() == kept.skipped_steps());
     assert_eq!(cast.loss_scale(), kept.loss_scale());

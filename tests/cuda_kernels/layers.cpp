@@ -86,9 +86,9 @@ static Tensor channels_last(const Tensor& x) { return x.contiguous(at::MemoryFor
 // Two levels of a U-Net down to the losses, as src/model/unet.rs joins them.
 static Tensors with_gpu_layers(const Tensor& x, const Tensors& p, const Tensor& labels) {
   namespace gpu = unet::gpu;
-  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(gpu::conv3x3_relu(x, p[0], p[1], false), p[2], p[3], true), 16, 20);
-  const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], false), joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
-  const Tensor logits = gpu::head_of_relu(gpu::conv3x3_relu(joined, p[8], p[9], true), p[10], p[11]);
+  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(gpu::conv3x3_relu(x, p[0], p[1], {}, false), p[2], p[3], {}, true), 16, 20);
+  const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], {}, false), joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
+  const Tensor logits = gpu::head_of_relu(gpu::conv3x3_relu(joined, p[8], p[9], {}, true), p[10], p[11]);
   const auto [cross_entropy, dice_loss] = gpu::losses(logits, labels, 1e-6);
   return {logits, cross_entropy, dice_loss};
 }

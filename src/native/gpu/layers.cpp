@@ -16,7 +16,7 @@ using torch::autograd::variable_list;
 
 constexpr auto CHANNELS_LAST = at::MemoryFormat::ChannelsLast;
 
-Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& cast_bias) {
   const auto in_two_steps = [&] {
     Tensor y = at::convolution(x, weight, {}, {1, 1}, {0, 0}, {1, 1}, false, {0, 0}, 1).contiguous(CHANNELS_LAST);
     bias_relu_(y, bias);
@@ -26,14 +26,15 @@ Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   if (!x.is_cuda() || way == Kernels::aten || way == Kernels::separate) return in_two_steps();
   // Asked for what it loads: cuDNN, too, compiles with NVRTC.
   kernels_are_ready(x);
-  const Tensor y = fused_convolution(x, weight, bias, way == Kernels::own ? in_two_steps : std::function<Tensor()>());
+  const Tensor y = fused_convolution(x, weight, cast_bias.defined() ? cast_bias : bias, way == Kernels::own ? in_two_steps : std::function<Tensor()>());
   return y.defined() ? y : in_two_steps();
 }
 
 struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, const std::optional<Tensor>& cast_bias,
+                        bool masked_above) {
     const Tensor input = x.contiguous(CHANNELS_LAST), cast = weight.to(x.scalar_type());
-    Tensor y = convolve(input, cast, bias);
+    Tensor y = convolve(input, cast, bias, cast_bias.value_or(Tensor()));
     ctx->saved_data["input"] = x.requires_grad();
     ctx->saved_data["type"] = weight.scalar_type();
     ctx->save_for_backward({input, cast, masked_above ? Tensor() : y});
@@ -45,7 +46,7 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
     const auto [masked, bias] = mask_and_sum(grads[0], saved[2]);
     const auto [x, weight, unused] = at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0},
                                                               1, {ctx->saved_data["input"].toBool(), true, false});
-    return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}};
+    return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}, {}};
   }
 };
 
@@ -117,9 +118,10 @@ struct Head : torch::autograd::Function<Head> {
 
 }  // namespace
 
-Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool masked_above) {
+Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& cast_bias, bool masked_above) {
   if (x.size(1) == 1 && !x.requires_grad()) return FirstLayer::apply(x, weight, bias);
-  return Conv3x3Relu::apply(x, weight, bias, masked_above);
+  const std::optional<Tensor> given = cast_bias.defined() ? std::optional(cast_bias) : std::nullopt;
+  return Conv3x3Relu::apply(x, weight, bias, given, masked_above);
 }
 
 Tensor upconv_relu_join(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {

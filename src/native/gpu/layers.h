@@ -9,8 +9,9 @@
 
 namespace unet::gpu {
 
-// ReLU of the unpadded 3x3 convolution; of one channel without a gradient by kernels of its own. masked_above: every consumer of the output is a pool_and_crop or a head.
-at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool masked_above);
+// ReLU of the unpadded 3x3 convolution; of one channel without a gradient by kernels of its own. cast_bias is bias in the dtype of x, if that is at
+// hand. masked_above: every consumer of the output is a pool_and_crop or a head.
+at::Tensor conv3x3_relu(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& cast_bias, bool masked_above);
 
 // ReLU of the 3x3 transposed convolution with stride 2, concatenated with skip.
 at::Tensor upconv_relu_join(const at::Tensor& x, const at::Tensor& skip, const at::Tensor& weight, const at::Tensor& bias);
