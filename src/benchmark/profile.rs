@@ -53,7 +53,7 @@ impl Profile {
                 bail!("'{}' is there already; name another folder for --profile, or remove it", path.display());
             }
         }
-        fs::write(&trace, "").with_context(|| format!("--profile: cannot write '{}'", trace.display()))?;
+        tempfile::tempfile_in(folder).with_context(|| format!("--profile: cannot write to '{}'", folder.display()))?;
         Ok(Self { table, trace })
     }
 
@@ -67,6 +67,10 @@ impl Profile {
             wall = start.elapsed();
             Ok(())
         })?;
+        // The profiler itself tells nobody.
+        if fs::metadata(&self.trace).map_or(0, |file| file.len()) == 0 {
+            bail!("cannot write the profile '{}'; is the disk full?", self.trace.display());
+        }
         let step = milliseconds(wall) / STEPS as f64;
         let (rows, busy) = if device.is_cuda() {
             let kernels: Vec<&Event> = events.iter().filter(|event| event.on_gpu).collect();

@@ -55,7 +55,8 @@ class Descriptor {
     return set(name, CUDNN_TYPE_VOID_PTR, values, count);
   }
 
-  Descriptor finalize() && {
+  // Finalizes it and hands it over.
+  Descriptor finalized() {
     check(cudnnBackendFinalize(raw_), "finalizing a descriptor");
     return std::move(*this);
   }

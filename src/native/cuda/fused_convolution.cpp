@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <deque>
 #include <limits>
 #include <map>
 #include <memory>
@@ -51,7 +52,7 @@ enum Id : int64_t { X = 1, WEIGHT, BIAS, Y, PRODUCT, SUM };
 
 // A kernel that is ready to run, with what it was made of.
 struct Plan {
-  std::shared_ptr<std::vector<Descriptor>> graph;
+  std::shared_ptr<std::deque<Descriptor>> graph;
   Descriptor config, plan;
   int64_t workspace;
 };
@@ -63,32 +64,31 @@ cudnnDataType_t data_type(at::ScalarType type) {
 // In channels-last memory; virtual ones exist only within a kernel.
 Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, bool is_virtual = false) {
   const std::array<int64_t, 4> strides{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
-  return std::move(Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR)
-                       .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, static_cast<int64_t>(id))
-                       .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
-                       .set(CUDNN_ATTR_TENSOR_DIMENSIONS, sizes)
-                       .set(CUDNN_ATTR_TENSOR_STRIDES, strides)
-                       .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{16})
-                       .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual))
-      .finalize();
+  return Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR)
+      .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, static_cast<int64_t>(id))
+      .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
+      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, sizes)
+      .set(CUDNN_ATTR_TENSOR_STRIDES, strides)
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{16})
+      .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual)
+      .finalized();
 }
 
 Descriptor pointwise(cudnnPointwiseMode_t mode) {
-  return std::move(Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
-                       .set(CUDNN_ATTR_POINTWISE_MODE, mode)
-                       // As the own passes and libtorch: an overflow must be seen.
-                       .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
-                       .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT))
-      .finalize();
+  return Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
+      .set(CUDNN_ATTR_POINTWISE_MODE, mode)
+      // As the own passes and libtorch: an overflow must be seen.
+      .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
+      .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT)
+      .finalized();
 }
 
 // Descriptors of the graph, itself the last. All numbers within a kernel are float32.
-std::vector<Descriptor> graph_of(const Shape& shape, const Target& target) {
+std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
   const cudnnDataType_t type = data_type(shape.type);
   const std::array<int64_t, 4> result{shape.n, shape.outputs, shape.h - 2, shape.w - 2};
-  std::vector<Descriptor> parts;
-  // Room for all, so that none moves.
-  parts.reserve(13);
+  // None of them moves when others come.
+  std::deque<Descriptor> parts;
   const auto add = [&](Descriptor part) -> const Descriptor& { return parts.emplace_back(std::move(part)); };
   const Descriptor& x = add(tensor(X, type, {shape.n, shape.c, shape.h, shape.w}));
   const Descriptor& weight = add(tensor(WEIGHT, type, {shape.outputs, shape.c, 3, 3}));
@@ -100,38 +100,38 @@ std::vector<Descriptor> graph_of(const Shape& shape, const Target& target) {
   const Descriptor& relu_mode = add(pointwise(CUDNN_POINTWISE_RELU_FWD));
 
   const std::array<int64_t, 2> none{0, 0}, one{1, 1};
-  const Descriptor& convolution = add(std::move(Descriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
-                                                    .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
-                                                    .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one))
-                                          .finalize());
-  const Descriptor& multiply = add(std::move(Descriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
-                                                 .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f))
-                                       .finalize());
-  const Descriptor& add_bias = add(std::move(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-                                                 .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
-                                                 .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
-                                                 .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
-                                                 .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum))
-                                       .finalize());
-  const Descriptor& relu = add(std::move(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-                                             .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
-                                             .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
-                                             .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y))
-                                   .finalize());
+  const Descriptor& convolution = add(Descriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)
+      .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
+      .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
+      .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
+      .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
+      .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
+      .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one)
+      .finalized());
+  const Descriptor& multiply = add(Descriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
+      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f)
+      .finalized());
+  const Descriptor& add_bias = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum)
+      .finalized());
+  const Descriptor& relu = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
+      .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y)
+      .finalized());
   Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, std::array{multiply.raw(), add_bias.raw(), relu.raw()});
   if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target.handle);
-  add(std::move(graph).finalize());
+  add(graph.finalized());
   return parts;
 }
 
@@ -140,7 +140,7 @@ std::vector<Descriptor> configurations(const Descriptor& graph, const Target& ta
   Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph).set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A);
   if (target.gpu) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target.gpu);
-  const Descriptor found = std::move(heuristics).finalize();
+  const Descriptor found = heuristics.finalized();
   const int64_t count = found.get<cudnnBackendDescriptor_t>(CUDNN_ATTR_ENGINEHEUR_RESULTS, nullptr, 0);
   std::vector<Descriptor> configs;
   std::vector<cudnnBackendDescriptor_t> raw;
@@ -173,7 +173,7 @@ Use use_of(const Descriptor& config, const Shape& shape) {
 }
 
 std::vector<Plan> plans_for(const Shape& shape, const Target& target) {
-  const auto graph = std::make_shared<std::vector<Descriptor>>(graph_of(shape, target));
+  const auto graph = std::make_shared<std::deque<Descriptor>>(graph_of(shape, target));
   std::vector<Plan> plans;
   const auto add = [&](Descriptor& config) {
     Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
@@ -207,11 +207,11 @@ Tensor run(const Plan& plan, const Tensor& x, const Tensor& weight, const Tensor
   const Tensor workspace = at::empty({plan.workspace}, x.options().dtype(at::kByte));
   void* const room = workspace.data_ptr();
   const std::array<void*, 4> pointers{x.data_ptr(), weight.data_ptr(), added.data_ptr(), y.data_ptr()};
-  const Descriptor pack = std::move(Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
-                                        .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
-                                        .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
-                                        .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1))
-                              .finalize();
+  const Descriptor pack = Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
+      .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
+      .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
+      .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1)
+      .finalized();
   check(cudnnBackendExecute(at::native::getCudnnHandle(), plan.plan.raw(), pack.raw()), "running a fused convolution");
   return y;
 }
@@ -285,7 +285,7 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
 size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32, const std::string& gpu) {
   Descriptor properties(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
   properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, gpu.c_str(), gpu.size() + 1);
-  const Descriptor described = std::move(properties).finalize();
+  const Descriptor described = properties.finalized();
   Target target;
   target.gpu = &described;
   return plans_for({type, x[0], x[1], x[2], x[3], outputs, tf32}, target).size();
