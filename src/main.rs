@@ -6,105 +6,51 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 
-use cli::{Command, Parsed};
-use config::Config;
-use distributed::{Role, environment, launch};
-use error::{LostRanks, UsageError};
+use cli::Parsed;
+use cli::config::Config;
+use distributed::{Role, environment, launcher};
+use native::process;
 
-mod amp;
-mod atomic;
-mod benchmark;
-mod check;
 mod checkpoint;
 mod cli;
-mod config;
 mod data;
-mod device;
 mod distributed;
+mod engine;
 mod error;
-mod evaluate;
-mod execution;
-mod export;
-mod failure;
-mod history;
-mod inspect;
-mod layer_benchmark;
-mod logger;
-mod loss;
-mod manual;
+mod files;
+mod metrics;
 mod model;
-mod model_dir;
-mod monitor;
 mod native;
-mod optimizer;
-mod phantom;
-mod pictures;
-mod predict;
-mod record;
-mod report;
+mod output;
+mod recipe;
 mod run;
-mod score;
-mod stop;
-mod tensorboard;
 #[cfg(test)]
 mod testing;
-mod train;
-mod trainer;
-
-/// The command line asks for something impossible; nothing was done.
-const EXIT_USAGE: u8 = 2;
-/// The work could not be done.
-const EXIT_FAILURE: u8 = 1;
-/// Another process of the run went away; it has the error.
-const EXIT_LOST_RANKS: u8 = 3;
+mod tools;
 
 fn main() {
     let error = match carry_out() {
-        Ok(code) => native::exit(code),
+        Ok(code) => process::exit(code),
         Err(error) => error,
     };
     // Not `eprintln!`, which panics where stderr is closed.
     let _ = writeln!(io::stderr(), "error: {error:#}");
-    native::exit(match error {
-        _ if error.is::<UsageError>() => EXIT_USAGE,
-        _ if error.is::<LostRanks>() => EXIT_LOST_RANKS,
-        _ => EXIT_FAILURE,
-    })
+    process::exit(error::exit_code(&error))
 }
 
 /// The exit code, which a launcher takes from its workers.
 fn carry_out() -> Result<u8> {
     let Parsed { cli, given } = cli::parse(std::env::args_os())?;
     if let Some(command) = cli.command {
-        return failure::catch(|| side_program(&command)).map(|()| 0);
+        return error::catch(|| tools::run(&command)).map(|()| 0);
     }
     let config = Config::new(cli.run, &given)?;
-    match distributed::role(config.nproc_per_node, environment::place()?)? {
-        Role::Launcher(workers) => launch::launch(workers),
-        Role::Worker(place) => {
-            launch::follow_launcher()?;
-            native::keep_freed_memory();
-            run::run(&config, place.as_ref())
-        }
-    }
-}
-
-fn side_program(command: &Command) -> Result<()> {
-    match command {
-        Command::Phantom(args) => phantom::phantom(args),
-        Command::Inspect(args) => inspect::inspect(&args.data_dir),
-        Command::Report(args) => report::report(&args.logs),
-        Command::Score(args) => score::score(args),
-        Command::Check(args) => check::run(args),
-        Command::Completions(args) => manual::completions(args.shell),
-        Command::Man(args) => manual::man(args.command.as_deref()),
-        Command::Export(args) => {
-            native::keep_freed_memory();
-            export::export(args)
-        }
-        Command::Layers(args) => {
-            native::keep_freed_memory();
-            layer_benchmark::run(args)
+    match distributed::role(config.nproc_per_node, environment::rank()?)? {
+        Role::Launcher(workers) => launcher::launch(workers),
+        Role::Worker(rank) => {
+            launcher::follow_launcher()?;
+            process::keep_freed_memory();
+            run::run(&config, rank.as_ref())
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `model.safetensors` holds the parameters under PyTorch's names. A checkpoint, `checkpoints/step-N.safetensors`,
 //! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header (`state.rs`).
-//! `writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
+//! `background_writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
 
 use std::fs;
 use std::io;
@@ -14,15 +14,15 @@ use tch::{Device, Kind, Tensor};
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 
+mod background_writer;
 mod read;
 mod state;
 mod write;
-mod writer;
 
+pub use background_writer::BackgroundWriter;
 use read::TensorFile;
 use state::WeightsHeader;
 pub use state::{Progress, TrainingState};
-pub use writer::Writer;
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
 #[derive(Debug)]

@@ -12,8 +12,7 @@ use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
 use super::read::{Checksums, HEADER_KEY, NO_CHECKSUM, checksum, header_checksum};
-use crate::atomic::AtomicFile;
-use crate::model_dir::create_parent;
+use crate::files::{AtomicFile, create_parent};
 
 /// All facts.
 #[derive(Debug, Serialize)]

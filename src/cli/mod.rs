@@ -1,21 +1,25 @@
 //! The command line: flag names, defaults and help, as `UNet_Medical/main.py` has them.
 //!
-//! Only the shape of each value is checked here; what flags mean together is in `config.rs`.
+//! Only the shape of each value is checked here; what they mean together is checked in `config.rs`.
 
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::UsageError;
 
-mod side_programs;
+pub mod config;
+mod subcommands;
+mod values;
 
-pub use side_programs::{
+pub use subcommands::{
     CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, ReportArgs,
     ScoreArgs, Shell,
 };
+pub use values::{AmpDtype, DeviceChoice, ExecMode};
+
+use values::{not_negative, positive, whole};
 
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
 #[derive(Debug, Parser)]
@@ -43,7 +47,7 @@ pub struct Cli {
     pub run: RunArgs,
 }
 
-/// The reference's side programs.
+/// The subcommands, each a program of its own in `tools/`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a synthetic EM-like dataset in the layout of the ISBI 2012 challenge
@@ -64,37 +68,6 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the man page as roff: unet man | man -l -
     Man(ManArgs),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum ExecMode {
-    Train,
-    TrainAndPredict,
-    Predict,
-    Evaluate,
-    TrainAndEvaluate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// The first GPU, or the CPU where there is none
-    Auto,
-    Cpu,
-    Cuda,
-}
-
-/// The dtype of mixed precision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum AmpDtype {
-    /// Needs loss scaling, which --amp then does; GPUs only
-    #[value(alias = "fp16")]
-    Float16,
-    /// The range of float32 with fewer digits
-    #[value(alias = "bf16")]
-    Bfloat16,
 }
 
 /// `unet --data_dir DIR [flags]`.
@@ -253,26 +226,5 @@ fn one_line(error: &clap::Error) -> String {
     match tip {
         Some(tip) => format!("{message}; {tip}; see unet --help"),
         None => format!("{message}; see unet --help"),
-    }
-}
-
-fn whole(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
-    move |text| match text.parse::<u64>() {
-        Ok(value) if range.contains(&value) => Ok(value),
-        _ => Err(format!("expected a whole number from {} to {}", range.start(), range.end())),
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
-        _ => Err("expected a number above 0".to_owned()),
-    }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
-        _ => Err("expected a number of 0 or more".to_owned()),
     }
 }

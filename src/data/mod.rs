@@ -1,10 +1,8 @@
-//! Data flows one way: TIFF files -> stacks on the device -> folds -> preprocessing -> augmentation -> batches.
+//! From files to samples: TIFF files -> stacks on the device -> folds -> the order of samples. Not here: what the network
+//! sees of them (`recipe/`).
 
-pub mod augment;
-pub mod batches;
 pub mod folds;
-pub mod phantom;
-pub mod preprocess;
+pub mod order;
 pub mod random;
 pub mod stack;
 pub mod tiff;

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::tiff::{Resolution, SampleFormat, Samples, StackReader};
 use super::values::{GreyRange, GreyValues, LabelValues, classes};
-use crate::native::copy_to_device;
+use crate::native::cuda::copy_to_device;
 
 pub const TRAIN_VOLUME: &str = "train-volume.tif";
 pub const TRAIN_LABELS: &str = "train-labels.tif";

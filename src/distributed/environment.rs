@@ -1,12 +1,12 @@
 //! Who this process is among those of a run, told by the environment that a launcher made: torchrun (and our own
-//! `launch.rs`), Open MPI, MPICH or Slurm. The one home of these variables.
+//! `launcher.rs`), Open MPI, MPICH or Slurm. The one home of these variables.
 
 use crate::error::UsageError;
-use crate::native::Address;
+use crate::native::distributed::Address;
 
 /// This process among all of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct RankInfo {
     /// 0..size.
     pub rank: usize,
     pub size: usize,
@@ -31,7 +31,7 @@ struct Launcher {
     local_rank: &'static str,
     /// Optional.
     local_size: &'static str,
-    /// A variable without which the others do not mean a started worker.
+    /// Present only if this launcher started us.
     sign: &'static str,
 }
 
@@ -71,19 +71,19 @@ const LAUNCHERS: [Launcher; 4] = [
     },
 ];
 
-/// This process's place, from its environment.
-pub fn place() -> Result<Option<Place>> {
-    Variables(|name: &str| std::env::var(name).ok()).place()
+/// This process among those of its run, from its environment; `None` for a process alone.
+pub fn rank() -> Result<Option<RankInfo>> {
+    Variables(|name: &str| std::env::var(name).ok()).rank()
 }
 
 /// A lookup of variables.
 struct Variables<F>(F);
 
 impl<F: Fn(&str) -> Option<String>> Variables<F> {
-    /// This process's place; `None` where no launcher has started it, or MPI or Slurm one process alone.
+    /// This process among those of its run; `None` where no launcher has started it, or MPI or Slurm one process alone.
     ///
     /// Errors: variables that are missing, are no numbers or contradict each other.
-    fn place(&self) -> Result<Option<Place>> {
+    fn rank(&self) -> Result<Option<RankInfo>> {
         let has = |name: &str| !name.is_empty() && self.text(name).is_some();
         // torchrun's come first: it may itself have been started by one of the others, once per machine.
         let Some(launcher) = LAUNCHERS.iter().find(|launcher| has(launcher.sign)) else {
@@ -118,7 +118,7 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
             )));
         }
         let address = self.address(launcher, size, local_size)?;
-        Ok(Some(Place { rank, size, local_rank, local_size, address }))
+        Ok(Some(RankInfo { rank, size, local_rank, local_size, address }))
     }
 
     fn address(&self, launcher: &Launcher, size: usize, local_size: Option<usize>) -> Result<Address> {
@@ -187,29 +187,29 @@ fn first_host(nodes: &str) -> String {
 mod tests {
     use super::*;
 
-    fn place(variables: &[(&str, &str)]) -> Result<Option<Place>> {
+    fn rank(variables: &[(&str, &str)]) -> Result<Option<RankInfo>> {
         let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Variables(find).place()
+        Variables(find).rank()
     }
 
-    fn found(variables: &[(&str, &str)]) -> Place {
-        place(variables).unwrap().unwrap()
+    fn found(variables: &[(&str, &str)]) -> RankInfo {
+        rank(variables).unwrap().unwrap()
     }
 
     fn refused(variables: &[(&str, &str)], words: &[&str]) {
-        let message = place(variables).unwrap_err().to_string();
+        let message = rank(variables).unwrap_err().to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     }
 
     #[test]
     fn a_process_without_a_launcher_is_alone() {
-        assert!(place(&[]).unwrap().is_none());
-        assert!(place(&[("WORLD_SIZE", "1"), ("MASTER_ADDR", "x")]).unwrap().is_none());
+        assert!(rank(&[]).unwrap().is_none());
+        assert!(rank(&[("WORLD_SIZE", "1"), ("MASTER_ADDR", "x")]).unwrap().is_none());
         // A batch script, before srun.
         let batch_script = [("SLURM_PROCID", "0"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "0")];
-        assert!(place(&batch_script).unwrap().is_none());
+        assert!(rank(&batch_script).unwrap().is_none());
         let one_task = [("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "1"), ("SLURM_LOCALID", "0")];
-        assert!(place(&one_task).unwrap().is_none());
+        assert!(rank(&one_task).unwrap().is_none());
     }
 
     const TORCHRUN: [(&str, &str); 6] = [
@@ -224,11 +224,11 @@ mod tests {
     #[test]
     fn torchrun_is_recognised_with_its_own_store_or_its_agent_s() {
         let address = Address { host: "10.0.0.1".to_owned(), port: 1234, rank_0_serves: true, prefix: String::new() };
-        let place = Place { rank: 5, size: 8, local_rank: 1, local_size: Some(4), address: address.clone() };
-        assert_eq!(found(&TORCHRUN), place);
+        let info = RankInfo { rank: 5, size: 8, local_rank: 1, local_size: Some(4), address: address.clone() };
+        assert_eq!(found(&TORCHRUN), info);
         let agent = [("TORCHELASTIC_USE_AGENT_STORE", "True"), ("TORCHELASTIC_RESTART_COUNT", "2")];
-        let place = found(&[&TORCHRUN[..], &agent].concat());
-        assert_eq!(place.address, Address { rank_0_serves: false, prefix: "/worker/attempt_2".to_owned(), ..address });
+        let info = found(&[&TORCHRUN[..], &agent].concat());
+        assert_eq!(info.address, Address { rank_0_serves: false, prefix: "/worker/attempt_2".to_owned(), ..address });
         // torchrun started by srun, once per machine.
         let slurm = [("SLURM_PROCID", "1"), ("SLURM_STEP_NUM_TASKS", "2"), ("SLURM_LOCALID", "0")];
         assert_eq!(found(&[&TORCHRUN[..], &slurm].concat()).rank, 5);
@@ -244,9 +244,9 @@ mod tests {
                 ("OMPI_COMM_WORLD_LOCAL_SIZE", local_size),
             ]
         };
-        let place = found(&mpi("4"));
-        assert_eq!((place.rank, place.size, place.local_rank), (3, 4, 1));
-        assert_eq!((place.address.host.as_str(), place.address.port), ("127.0.0.1", 29_500));
+        let info = found(&mpi("4"));
+        assert_eq!((info.rank, info.size, info.local_rank), (3, 4, 1));
+        assert_eq!((info.address.host.as_str(), info.address.port), ("127.0.0.1", 29_500));
         refused(&mpi("2"), &["Open MPI", "MASTER_ADDR"]);
     }
 
@@ -259,9 +259,9 @@ mod tests {
             ("SLURM_STEP_NODELIST", "gpu[03-04]"),
             ("SLURM_JOB_ID", "4000123"),
         ];
-        let place = found(&slurm);
-        assert_eq!((place.rank, place.size, place.local_rank), (9, 16, 1));
-        assert_eq!((place.address.host.as_str(), place.address.port), ("gpu03", 15_123));
+        let info = found(&slurm);
+        assert_eq!((info.rank, info.size, info.local_rank), (9, 16, 1));
+        assert_eq!((info.address.host.as_str(), info.address.port), ("gpu03", 15_123));
     }
 
     #[test]

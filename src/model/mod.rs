@@ -1,11 +1,12 @@
-//! The network: its shape, its blocks from small to large, then the whole, then what it costs.
+//! The network: what fixes its shapes, its layers, blocks and wiring, and what it costs. No loss, no training here.
 
 pub mod architecture;
+pub mod backend;
 pub mod blocks;
+pub mod convolution;
 mod cost;
-#[cfg(test)]
-mod gpu_layers_test;
-pub mod layers;
-mod memory;
+pub mod init;
+pub mod ops;
 pub mod shapes;
+pub mod sides;
 pub mod unet;

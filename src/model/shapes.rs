@@ -104,7 +104,8 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::unet::{UNet, output_side};
+    use crate::model::sides::output_side;
+    use crate::model::unet::UNet;
 
     #[test]
     fn parameters_are_those_of_the_network() {

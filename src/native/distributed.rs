@@ -1,15 +1,15 @@
 //! PyTorch's distributed engine (`distributed/*.cpp`): the store where ranks meet, process groups, and the Reducer of
 //! DistributedDataParallel. All ranks make the same calls in the same order.
 
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::{check, made, new_tensor, pointers};
+use super::ffi::{c_string, check, new_handle, new_tensor, pointers};
 
 unsafe extern "C" {
     fn unet_store_new(
@@ -58,25 +58,25 @@ pub struct Store(NonNull<c_void>);
 impl Store {
     /// Waits until all `size` ranks have come, `timeout` at most, which bounds every later call on it and its groups too.
     pub fn open(address: &Address, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
-        let (host, prefix) = (text(&address.host)?, text(&address.prefix)?);
+        let (host, prefix) = (c_string(address.host.as_str())?, c_string(address.prefix.as_str())?);
         let is_server = i32::from(address.rank_0_serves && rank == 0);
         let timeout = timeout.as_millis() as i64;
         // SAFETY: both texts live through the call; on success the shim stores a new store, freed by the handle made here.
-        made(|store| unsafe {
+        new_handle(|store| unsafe {
             unet_store_new(store, host.as_ptr(), address.port, is_server, prefix.as_ptr(), size as i32, timeout)
         })
         .map(Self)
     }
 
     pub fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        let key = text(key)?;
+        let key = c_string(key)?;
         // SAFETY: the store is ours; key and value live through the call.
         check(unsafe { unet_store_set(self.0.as_ptr(), key.as_ptr(), value.as_ptr(), value.len()) })
     }
 
     /// Waits until the key has a value.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
-        let key = text(key)?;
+        let key = c_string(key)?;
         // SAFETY: the store is ours; see `new_tensor`.
         let bytes = new_tensor(|out| unsafe { unet_store_get(self.0.as_ptr(), key.as_ptr(), out) })?;
         Ok(Vec::<u8>::try_from(&bytes)?)
@@ -97,8 +97,10 @@ pub struct ProcessGroup(NonNull<c_void>);
 impl ProcessGroup {
     pub fn new(store: &Store, rank: usize, size: usize, on_cuda: bool) -> Result<Self> {
         // SAFETY: the store lives; on success the shim stores a new group, freed by the handle made here.
-        made(|group| unsafe { unet_group_new(group, store.0.as_ptr(), rank as i32, size as i32, i32::from(on_cuda)) })
-            .map(Self)
+        new_handle(|group| unsafe {
+            unet_group_new(group, store.0.as_ptr(), rank as i32, size as i32, i32::from(on_cuda))
+        })
+        .map(Self)
     }
 
     /// Rank 0's values to all ranks, in place.
@@ -141,7 +143,8 @@ impl Reducer {
     pub fn new(group: &ProcessGroup, params: &[Tensor]) -> Result<Self> {
         let params = pointers(params);
         // SAFETY: the shim keeps references of its own to group and tensors; the new reducer is freed by this handle.
-        made(|reducer| unsafe { unet_reducer_new(reducer, group.0.as_ptr(), params.len(), params.as_ptr()) }).map(Self)
+        new_handle(|reducer| unsafe { unet_reducer_new(reducer, group.0.as_ptr(), params.len(), params.as_ptr()) })
+            .map(Self)
     }
 
     pub fn before_forward(&self) -> Result<()> {
@@ -160,8 +163,4 @@ impl Drop for Reducer {
         // SAFETY: the reducer is ours, and no backward pass is in progress: `tch` returns from it when it is done.
         unsafe { unet_reducer_free(self.0.as_ptr()) }
     }
-}
-
-fn text(text: &str) -> Result<CString> {
-    CString::new(text).with_context(|| format!("'{text}' holds a NUL character"))
 }

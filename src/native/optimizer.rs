@@ -4,7 +4,7 @@ use anyhow::Result;
 use tch::Tensor;
 use torch_sys::C_tensor;
 
-use super::{check, pointers};
+use super::ffi::{check, pointers};
 
 unsafe extern "C" {
     fn unet_adam(

@@ -1,12 +1,12 @@
 //! PyTorch's profiler.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::check;
+use super::ffi::{c_string, check};
 
 type Sink = unsafe extern "C" fn(*mut c_void, *const c_char, i32, u64, u64, u64);
 
@@ -31,7 +31,7 @@ pub struct Event {
 ///
 /// Errors: those of `work`; a profiler that is running already.
 pub fn profile(with_gpu: bool, trace: &Path, work: impl FnOnce() -> Result<()>) -> Result<Vec<Event>> {
-    let path = CString::new(trace.as_os_str().as_bytes())?;
+    let path = c_string(trace.as_os_str().as_bytes())?;
     // SAFETY: takes no pointers.
     check(unsafe { unet_profiler_start(i32::from(with_gpu)) })?;
     let done = work();

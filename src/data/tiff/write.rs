@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Resolution, TiffError, find_non_finite};
-use crate::atomic::AtomicFile;
+use crate::files::AtomicFile;
 use ::tiff::TiffError as CrateError;
 use ::tiff::encoder::colortype::{ColorType, Gray8, Gray32Float};
 use ::tiff::encoder::{

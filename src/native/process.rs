@@ -1,0 +1,22 @@
+//! The process as a whole: its allocator and its end.
+
+use std::io::Write;
+
+unsafe extern "C" {
+    fn unet_keep_freed_memory();
+    fn unet_exit(code: i32) -> !;
+}
+
+/// Tells the allocator to keep freed memory: paging activations in anew costs a sixth of a CPU step.
+pub fn keep_freed_memory() {
+    // SAFETY: sets options of the allocator; called once before other threads start.
+    unsafe { unet_keep_freed_memory() }
+}
+
+/// Ends the process at once. libtorch's destructors free nothing that the system would not, but page in another 110 MB.
+pub fn exit(code: u8) -> ! {
+    // Nothing can be done about output that cannot be written now.
+    let _ = std::io::stdout().flush();
+    // SAFETY: does not return; nothing in the process is used afterwards.
+    unsafe { unet_exit(i32::from(code)) }
+}

@@ -1,0 +1,329 @@
+//! Learning curves: losses against training step, on a logarithmic axis, and those of the validation slices where they were scored.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::element::{Drawable, PointCollection};
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::{BLUE, Canvas, INK, VERMILLION, drawn, font, text_on};
+use crate::output::loss_table::LossRow;
+
+const WIDTH: u32 = 1500;
+const HEIGHT: u32 = 840;
+/// Right of the curves.
+const LEGEND_WIDTH: u32 = 370;
+/// Pixels drawn for each of the picture, which makes lines smooth.
+const SCALE: u32 = 2;
+/// Training rows above which curves are means of neighbours, with the single steps pale behind them.
+const MOST_UNSMOOTHED: usize = 100;
+/// Of a smoothed curve: means that do not overlap.
+const SMOOTHED_POINTS: usize = 40;
+
+/// Radii of a validation point: a ring that shows upon curves.
+const RING: u32 = SCALE * 9;
+const HOLE: u32 = SCALE * 5;
+
+/// A term of the loss: its name, its colour, and where it is in a row.
+struct Term {
+    name: &'static str,
+    colour: RGBColor,
+    train: fn(&LossRow) -> Option<f64>,
+    eval: fn(&LossRow) -> Option<f64>,
+}
+
+const TERMS: [Term; 3] = [
+    Term { name: "total loss", colour: INK, train: |row| row.train_total_loss, eval: |row| row.eval_total_loss },
+    Term { name: "cross entropy", colour: BLUE, train: |row| row.train_ce_loss, eval: |row| row.eval_ce_loss },
+    Term { name: "Dice loss", colour: VERMILLION, train: |row| row.train_dice_loss, eval: |row| row.eval_dice_loss },
+];
+
+/// Step and loss.
+type Point = (u64, f64);
+
+/// The curves of `rows` as a picture; `None` where no row has a loss above 0.
+pub fn learning_curves(rows: &[LossRow]) -> Result<Option<Canvas>> {
+    let all = TERMS.iter().flat_map(|term| [points(rows, term.train), points(rows, term.eval)]).flatten();
+    let (mut last, mut low, mut high) = (None, f64::INFINITY, 0f64);
+    for (step, loss) in all {
+        (last, low, high) = (last.max(Some(step)), low.min(loss), high.max(loss));
+    }
+    let Some(last) = last else { return Ok(None) };
+    let mut canvas = Canvas::new(SCALE * WIDTH, SCALE * HEIGHT);
+    draw(&mut canvas, rows, last, LossAxis::new(low, high))?;
+    Ok(Some(canvas.reduced(SCALE)))
+}
+
+/// What a logarithmic axis can show.
+fn points(rows: &[LossRow], value: fn(&LossRow) -> Option<f64>) -> Vec<Point> {
+    let drawable = |loss: &f64| (1e-30..=1e30).contains(loss);
+    rows.iter().filter_map(|row| Some((row.step, value(row).filter(drawable)?))).collect()
+}
+
+fn draw(canvas: &mut Canvas, rows: &[LossRow], last: u64, losses: LossAxis) -> Result<()> {
+    let area = canvas.area();
+    let mut chart = drawn(
+        ChartBuilder::on(&area)
+            .caption(title(rows), font(SCALE * 30).color(&INK))
+            .margin(SCALE * 20)
+            .margin_right(SCALE * LEGEND_WIDTH)
+            .x_label_area_size(SCALE * 70)
+            .y_label_area_size(SCALE * 100)
+            .build_cartesian_2d(0..last.saturating_add(last.div_ceil(50)), losses),
+    )?;
+    drawn(
+        chart
+            .configure_mesh()
+            .x_desc("training step (updates of the weights)")
+            .y_desc("loss (cross entropy in nats per pixel, Dice loss from 0 to 1)")
+            .y_label_formatter(&|loss| short(*loss))
+            .x_labels(10)
+            .x_max_light_lines(1)
+            .axis_desc_style(font(SCALE * 22).color(&INK))
+            .label_style(font(SCALE * 20).color(&INK))
+            .bold_line_style(RGBColor(205, 205, 205).stroke_width(SCALE))
+            .light_line_style(RGBColor(232, 232, 232).stroke_width(SCALE))
+            .axis_style(INK.stroke_width(SCALE))
+            .set_all_tick_mark_size(SCALE * 6)
+            .draw(),
+    )?;
+    let mut legend = Legend { area: &area, entries: 0 };
+    for term in &TERMS {
+        let (colour, line) = (term.colour, term.colour.stroke_width(SCALE * 3));
+        let single = points(rows, term.train);
+        let curve = smoothed(&single);
+        let smooth = curve.len() < single.len();
+        if smooth {
+            drawn(chart.draw_series(LineSeries::new(single, colour.mix(0.3).stroke_width(SCALE))))?;
+        } else {
+            drawn(chart.draw_series(single.iter().map(|point| Circle::new(*point, SCALE * 4, colour.filled()))))?;
+        }
+        drawn(chart.draw_series(LineSeries::new(curve, line)))?;
+        let name = format!("{}, training{}", term.name, if smooth { " (mean)" } else { "" });
+        legend.add(&name, |(x, y)| [PathElement::new([(x, y), (x + SCALE as i32 * 36, y)], line)])?;
+        let scored = points(rows, term.eval);
+        if !scored.is_empty() {
+            for (radius, colour) in [(RING, colour), (HOLE, WHITE)] {
+                drawn(chart.draw_series(scored.iter().map(|point| Circle::new(*point, radius, colour.filled()))))?;
+            }
+            let name = format!("{}, validation", term.name);
+            legend.add(&name, |(x, y)| {
+                [(RING, colour), (HOLE, WHITE)]
+                    .map(|(radius, colour)| Circle::new((x + SCALE as i32 * 18, y), radius, colour.filled()))
+            })?;
+        }
+    }
+    drawn(area.present())
+}
+
+/// What is what, to the right of the curves, where it hides none of them.
+struct Legend<'a, 'b> {
+    area: &'a DrawingArea<BitMapBackend<'b>, Shift>,
+    entries: i32,
+}
+
+impl Legend<'_, '_> {
+    /// `sample` draws from a place on to the right.
+    fn add<E, const N: usize>(&mut self, name: &str, sample: impl Fn((i32, i32)) -> [E; N]) -> Result<()>
+    where
+        for<'p> &'p E: PointCollection<'p, (i32, i32)>,
+        E: for<'b> Drawable<BitMapBackend<'b>>,
+    {
+        let unit = SCALE as i32;
+        let (x, y) = ((WIDTH - LEGEND_WIDTH) as i32 * unit + 28 * unit, (84 + 34 * self.entries) * unit);
+        for element in sample((x, y)) {
+            drawn(self.area.draw(&element))?;
+        }
+        text_on(self.area, name, (x + 48 * unit, y), SCALE * 20, HPos::Left)?;
+        self.entries += 1;
+        Ok(())
+    }
+}
+
+fn title(rows: &[LossRow]) -> String {
+    match rows.iter().rev().find_map(|row| Some((row.step, row.eval_dice_score?))) {
+        Some((step, dice)) => format!("Learning curves: validation Dice {dice:.4} after step {step}"),
+        None => "Learning curves".to_owned(),
+    }
+}
+
+/// Means of neighbours where there are many points; otherwise the points themselves.
+fn smoothed(points: &[Point]) -> Vec<Point> {
+    if points.len() <= MOST_UNSMOOTHED {
+        return points.to_vec();
+    }
+    let window = points.len() / SMOOTHED_POINTS;
+    // Half a window apart, each with the step in its middle.
+    let means = points.windows(window).step_by(window.div_ceil(2));
+    means.map(|near| (near[near.len() / 2].0, near.iter().map(|(_, y)| y).sum::<f64>() / near.len() as f64)).collect()
+}
+
+/// A logarithmic axis with numbers at values that people read easily, as many as a picture needs however short the axis is.
+struct LossAxis {
+    low: f64,
+    high: f64,
+    numbered: Vec<f64>,
+    lines: Vec<f64>,
+}
+
+impl LossAxis {
+    /// With a little room below `low` and above `high`, which are above 0.
+    fn new(low: f64, high: f64) -> Self {
+        const DIGITS: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], &FINE];
+        const FINE: [f64; 20] =
+            [1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0];
+        let room = (high / low).powf(0.05) * 1.05;
+        let (low, high) = (low / room, high * room);
+        let within = |digits: &[f64]| -> Vec<f64> {
+            let powers = low.log10().floor() as i32..=high.log10().floor() as i32;
+            let values = powers.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
+            values.filter(|value| (low..=high).contains(value)).collect()
+        };
+        let numbered = DIGITS.iter().map(|digits| within(digits)).find(|values| values.len() >= 5);
+        let lines = within(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+        Self { low, high, numbered: numbered.unwrap_or_else(|| within(&FINE)), lines }
+    }
+}
+
+impl Ranged for LossAxis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, loss: &f64, (start, end): (i32, i32)) -> i32 {
+        let share = (loss / self.low).ln() / (self.high / self.low).ln();
+        start + (share * f64::from(end - start)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { self.lines.clone() } else { self.numbered.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+/// Without more digits than it needs.
+fn short(value: f64) -> String {
+    if value < 0.001 { format!("{value:.0e}") } else { format!("{}", (value * 1e4).round() / 1e4) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::pictures::tests::decode;
+
+    fn row(step: u64, cross_entropy: f64, dice: f64) -> LossRow {
+        LossRow {
+            step,
+            train_ce_loss: Some(cross_entropy),
+            train_dice_loss: Some(dice),
+            train_total_loss: Some(cross_entropy + dice),
+            ..LossRow::default()
+        }
+    }
+
+    /// Places of the pixels of a colour, left of the legend.
+    fn places(canvas: &Canvas, colour: RGBColor) -> Vec<(u32, u32)> {
+        let all = (0..canvas.height).flat_map(|y| (0..WIDTH - LEGEND_WIDTH).map(move |x| (x, y)));
+        all.filter(|&(x, y)| canvas.pixel(x, y) == colour).collect()
+    }
+
+    fn draw(rows: &[LossRow]) -> Canvas {
+        let canvas = decode(&learning_curves(rows).unwrap().unwrap().png().unwrap());
+        assert_eq!((canvas.width, canvas.height), (1500, 840));
+        canvas
+    }
+
+    /// Mean height of the pixels of a colour in some columns.
+    fn height(places: &[(u32, u32)], columns: Range<u32>) -> f64 {
+        let heights: Vec<f64> =
+            places.iter().filter(|(x, _)| columns.contains(x)).map(|(_, y)| f64::from(*y)).collect();
+        assert!(!heights.is_empty(), "nothing in {columns:?}");
+        heights.iter().sum::<f64>() / heights.len() as f64
+    }
+
+    #[test]
+    fn distances_of_curves_are_those_of_the_logarithms_and_of_the_steps() {
+        // Level until step 200, then half in 200 steps.
+        let rows = [row(100, 0.4, 0.1), row(200, 0.4, 0.1), row(400, 0.2, 0.05)];
+        let canvas = draw(&rows);
+        let (blue, red) = (places(&canvas, BLUE), places(&canvas, VERMILLION));
+        // Of the dots at the first and the last step, the middle.
+        let ends = |places: &[(u32, u32)]| {
+            let columns = places.iter().map(|(x, _)| *x);
+            (columns.clone().min().unwrap() + 4, columns.max().unwrap() - 4)
+        };
+        let (first, last) = ends(&blue);
+        assert_eq!((first, last), ends(&red));
+        let middle = first + (last - first) / 3;
+        let flat = |places: &[(u32, u32)]| height(places, first + 20..middle - 20);
+        let end = |places: &[(u32, u32)]| height(places, last - 2..last + 2);
+        // Two pixels of the 700 between the axis' ends.
+        let factor_of_4 = flat(&red) - flat(&blue);
+        assert!(
+            (end(&blue) - flat(&blue) - factor_of_4 / 2.0).abs() < 4.0,
+            "{} {factor_of_4}",
+            end(&blue) - flat(&blue)
+        );
+        assert!((end(&red) - flat(&red) - factor_of_4 / 2.0).abs() < 4.0);
+        // Straight between the steps 200 and 400: half way in the middle.
+        let half = height(&blue, middle + (last - middle) / 2 - 1..middle + (last - middle) / 2 + 2);
+        assert!((half - flat(&blue) - factor_of_4 / 4.0).abs() < 4.0, "{half}");
+    }
+
+    #[test]
+    fn validation_points_are_rings_at_their_step_and_loss() {
+        let mut rows = vec![row(100, 0.4, 0.1), row(300, 0.4, 0.1)];
+        let plain = draw(&rows);
+        rows.push(LossRow { step: 300, eval_ce_loss: Some(0.2), eval_dice_score: Some(0.9), ..LossRow::default() });
+        let scored = draw(&rows);
+        assert_ne!(plain, scored);
+        let (blue, red) = (places(&scored, BLUE), places(&scored, VERMILLION));
+        let last = red.iter().map(|(x, _)| *x).max().unwrap() - 4;
+        // 0.2 is in the middle between 0.4 and 0.1.
+        let (top, bottom) = (height(&blue, last - 200..last - 100), height(&red, last - 200..last - 100));
+        let ring: Vec<(u32, u32)> = blue.into_iter().filter(|(_, y)| f64::from(*y) > top + 20.0).collect();
+        assert!((height(&ring, last - 12..last + 12) - (top + bottom) / 2.0).abs() < 3.0);
+        let columns: Vec<u32> = ring.iter().map(|(x, _)| *x).collect();
+        let (left, right) = (*columns.iter().min().unwrap(), *columns.iter().max().unwrap());
+        assert!(
+            ((left + right) / 2).abs_diff(last) <= 1 && (14..20).contains(&(right - left)),
+            "{left} {right} {last}"
+        );
+        assert_eq!(scored.pixel(last, ((top + bottom) / 2.0) as u32), WHITE);
+    }
+
+    #[test]
+    fn histories_that_no_logarithm_can_show_do_no_harm() {
+        assert!(learning_curves(&[]).unwrap().is_none());
+        assert!(learning_curves(&[row(1, f64::NAN, 0.0)]).unwrap().is_none());
+        draw(&[row(1, 0.5, 0.5)]);
+        draw(&[row(1, 1e-30, 1e30), row(1 << 40, f64::INFINITY, 0.5)]);
+        assert!(learning_curves(&[row(1, 1e-300, 1e300)]).unwrap().is_none());
+        draw(&[row(7, 0.5, 0.0), row(7, 0.5, 0.0)]);
+    }
+
+    #[test]
+    fn many_noisy_steps_are_shown_as_their_mean_too() {
+        let noisy: Vec<LossRow> =
+            (1..=1000).map(|step| row(step, if step % 2 == 0 { 0.8 } else { 0.2 }, 0.01)).collect();
+        let canvas = draw(&noisy);
+        let blue = places(&canvas, BLUE);
+        // The mean of the losses is 0.5, a line between those of 0.2 and 0.8; the single steps are pale.
+        assert!(blue.iter().map(|(_, y)| y).max().unwrap() - blue.iter().map(|(_, y)| y).min().unwrap() < 12);
+    }
+
+    #[test]
+    fn each_axis_has_some_numbers() {
+        for (low, high) in [(0.5, 0.5), (0.2, 1.1), (0.69, 0.71), (0.001, 2.0), (1e-9, 1e9)] {
+            let axis = LossAxis::new(low, high);
+            let count = axis.numbered.len();
+            assert!((1..=20).contains(&count), "{count} from {low} to {high}");
+            assert!(axis.low < low && axis.high > high);
+        }
+    }
+}

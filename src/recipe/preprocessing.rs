@@ -1,0 +1,122 @@
+//! The geometry and grey levels that the network sees, as the reference's `data_loader.py` makes them:
+//! every slice is resized to the network's output size and framed with mid-grey to its input size.
+//!
+//! Shapes: N images, H and W the size of the stored slices.
+
+use tch::{Kind, Tensor};
+
+use crate::data::values::GreyRange;
+
+/// Side of the network's input in pixels (paper, figure 1).
+pub const INPUT_SIDE: i64 = 572;
+/// Side of the network's output in pixels for that input.
+pub const OUTPUT_SIDE: i64 = 388;
+/// Pixels of frame on each side.
+pub const MARGIN: i64 = (INPUT_SIDE - OUTPUT_SIDE) / 2;
+/// Grey levels as f32: `black` becomes -1, `white` becomes 1. Shape kept.
+pub fn normalise(samples: &Tensor, range: GreyRange) -> Tensor {
+    let half = (range.white - range.black) / 2.0;
+    (samples.to_kind(Kind::Float) - range.black) / half - 1.0
+}
+
+/// The network's input: `[N, H, W]` stored samples to `[N, 1, 572, 572]` f32 in [-1, 1], frame 0.
+///
+/// Bilinear without antialiasing, half-pixel centres: what `tf.image.resize` does.
+pub fn images(samples: &Tensor, range: GreyRange) -> Tensor {
+    let resized = resize(&normalise(samples, range), OUTPUT_SIDE, OUTPUT_SIDE);
+    frame(&resized)
+}
+
+/// The network's target: `[N, H, W]` class indices 0 or 1 to `[N, 1, 388, 388]` f32, 0 or 1.
+pub fn labels(classes: &Tensor) -> Tensor {
+    threshold(&resize(&classes.to_kind(Kind::Float), OUTPUT_SIDE, OUTPUT_SIDE))
+}
+
+/// `[N, H, W]` f32 to `[N, 1, height, width]` f32.
+pub fn resize(images: &Tensor, height: i64, width: i64) -> Tensor {
+    images.unsqueeze(1).upsample_bilinear2d([height, width], false, None, None)
+}
+
+/// Zeros around the network's output area: `[N, 1, 388, 388]` to `[N, 1, 572, 572]`.
+///
+/// Zero is mid-grey in an image and membrane in a label, as in the reference.
+pub fn frame(images: &Tensor) -> Tensor {
+    images.constant_pad_nd([MARGIN, MARGIN, MARGIN, MARGIN])
+}
+
+/// The part of a framed image that the network answers for: `[.., 572, 572]` to `[.., 388, 388]`.
+pub fn centre(images: &Tensor) -> Tensor {
+    images.narrow(-2, MARGIN, OUTPUT_SIDE).narrow(-1, MARGIN, OUTPUT_SIDE)
+}
+
+/// 1 where a resampled label is at least one half, else 0; f32, shape kept.
+pub fn threshold(labels: &Tensor) -> Tensor {
+    labels.ge(0.5).to_kind(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::stack::{ImageStack, LabelStack};
+    use crate::testing::{largest_difference, shared};
+    use tch::Device;
+
+    const BYTES: GreyRange = GreyRange { black: 0.0, white: 255.0 };
+
+    /// Bilinear resampling by the formula, in f64: half-pixel centres, edges repeated.
+    fn resized_by_formula(image: &[Vec<f64>], side: usize) -> Vec<f64> {
+        let place = |i: usize, length: usize| {
+            let at = ((i as f64 + 0.5) * length as f64 / side as f64 - 0.5).clamp(0.0, (length - 1) as f64);
+            let low = (at as usize).min(length.saturating_sub(2));
+            (low, (low + 1).min(length - 1), at - low as f64)
+        };
+        let mut out = Vec::new();
+        for y in 0..side {
+            let (y0, y1, dy) = place(y, image.len());
+            for x in 0..side {
+                let (x0, x1, dx) = place(x, image[0].len());
+                let row = |y: usize| image[y][x0] * (1.0 - dx) + image[y][x1] * dx;
+                out.push(row(y0) * (1.0 - dy) + row(y1) * dy);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn images_of_any_size_are_resized_by_the_formula_and_framed_with_zero() {
+        for (height, width) in [(512usize, 512usize), (101, 640), (388, 33)] {
+            let bytes: Vec<u8> = (0..height * width).map(|i| (i * i / 7 + i / width) as u8).collect();
+            let rows: Vec<Vec<f64>> =
+                bytes.chunks(width).map(|row| row.iter().map(|&v| f64::from(v) / 127.5 - 1.0).collect()).collect();
+            let ours = images(&Tensor::from_slice(&bytes).view([1, height as i64, width as i64]), BYTES);
+            assert_eq!(ours.size(), [1, 1, INPUT_SIDE, INPUT_SIDE]);
+            let expected = Tensor::from_slice(&resized_by_formula(&rows, OUTPUT_SIDE as usize));
+            assert!(largest_difference(&centre(&ours).reshape([-1]), &expected) < 1e-4);
+            let framed = ours.abs().sum(Kind::Double) - centre(&ours).abs().sum(Kind::Double);
+            assert_eq!(framed.double_value(&[]), 0.0);
+        }
+    }
+
+    #[test]
+    fn real_slices_equal_those_of_the_reference() {
+        let (Some(volume), Some(labels_path)) =
+            (shared("isbi2012/train-volume.tif"), shared("isbi2012/train-labels.tif"))
+        else {
+            return;
+        };
+        let stack = ImageStack::read(&volume, Device::Cpu).unwrap();
+        let label_stack = LabelStack::read(&labels_path, Device::Cpu).unwrap();
+        for slice in [0, 17] {
+            let (Some(image), Some(label)) = (
+                shared(&format!("oracles/preprocessed-image-{slice:02}.npy")),
+                shared(&format!("oracles/preprocessed-label-{slice:02}.npy")),
+            ) else {
+                return;
+            };
+            let image = Tensor::read_npy(image).unwrap().reshape([1, 1, INPUT_SIDE, INPUT_SIDE]);
+            assert!(largest_difference(&stack.preprocessed(&[slice]), &image) < 1e-6);
+            let label = Tensor::read_npy(label).unwrap().reshape([1, 1, OUTPUT_SIDE, OUTPUT_SIDE]);
+            assert_eq!(largest_difference(&label_stack.preprocessed(&[slice]), &label), 0.0);
+        }
+    }
+}

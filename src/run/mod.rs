@@ -1,0 +1,224 @@
+//! One run from its configuration to its results: read the data, then train, evaluate and predict, or time.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::checkpoint;
+use crate::cli::config::{Benchmark, Config};
+use crate::data::folds::Split;
+use crate::distributed::environment::RankInfo;
+use crate::distributed::stop;
+use crate::distributed::world::World;
+use crate::engine::device::{self, GpuOptions};
+use crate::engine::precision::Precision;
+use crate::error;
+use crate::model::unet::UNet;
+use crate::output::logger::Logger;
+use crate::output::model_dir::ModelDir;
+use context::{Compute, Journal};
+use inputs::{Inputs, TrainingData};
+use settings::Settings;
+use train::Outcome;
+
+mod benchmark;
+mod checkpoint_schedule;
+mod context;
+mod evaluate;
+mod inference;
+mod inputs;
+pub mod manifest;
+mod out_of_memory;
+mod predict;
+mod settings;
+mod step_metrics;
+mod train;
+
+/// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal that
+/// stopped the run.
+pub fn run(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
+    error::catch(|| carry_out(config, rank)).map_err(|error| out_of_memory::explain(error, config))
+}
+
+fn carry_out(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
+    let device = device::select(config.device, rank)?;
+    let precision = Precision::new(config.amp, config.amp_dtype, device)?;
+    let Config { deterministic, tf32, xla, .. } = *config;
+    device::prepare(device, GpuOptions { deterministic, tf32, captures: xla })?;
+    let model_dir = ModelDir::new(&config.model_dir);
+    // Before a folder is made for results that cannot come about.
+    Inputs::require(config)?;
+    // Files are rank 0's business.
+    let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none();
+    let _lock = writes.then(|| take_model_dir(config, &model_dir)).transpose()?;
+    let inputs = Inputs::read(config, device)?;
+    let mut journal = Journal::open(config, model_dir, rank)?;
+    for warning in &config.warnings {
+        journal.logger.warn(warning);
+    }
+    if !tf32 && !device.is_cuda() {
+        journal.logger.warn("--no_tf32 changes nothing on the CPU, which multiplies float32 in full");
+    }
+    let settings = Settings::new(config, device, precision, &inputs, rank.map_or(1, |rank| rank.size));
+    let world = World::join(rank, device, config.dist_timeout, &settings.of_ranks())?;
+    let compute = Compute { device, precision, xla, world };
+    describe(config, &compute, &journal.logger);
+    inputs.describe(&journal.logger);
+    match &config.benchmark {
+        Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
+        None => work(config, &settings, &compute, &mut journal, &inputs),
+    }
+}
+
+/// Tells how the run computes.
+fn describe(config: &Config, compute: &Compute, logger: &Logger) {
+    let Compute { device, precision, world, .. } = compute;
+    let tf32 = if precision.multiplies_in_tf32(*device, config.tf32) { ", TF32 products" } else { "" };
+    let ranks = if world.size > 1 { format!(", {} processes", world.size) } else { String::new() };
+    logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(*device), precision.name()));
+}
+
+/// Trains, evaluates and predicts, as far as the mode says; the exit code.
+fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut Journal, inputs: &Inputs) -> Result<u8> {
+    let mode = config.exec_mode;
+    let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
+        match train(config, settings, compute, journal, inputs, data)? {
+            Outcome::Completed(net) => *net,
+            Outcome::Stopped(signal) => {
+                // No rank goes before rank 0 has saved.
+                compute.world.barrier()?;
+                return Ok(stop::exit_code(signal));
+            }
+        }
+    } else {
+        let net = inputs::trained_network(config, compute, &journal.model_dir)?;
+        record(settings, inputs, &net, &mut journal.logger);
+        net
+    };
+    if mode.evaluates() || mode.predicts() {
+        let net = net.prepare_for_prediction(compute.precision.0)?;
+        if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
+            warn_of_known_slices(&data.split, journal);
+            evaluate::evaluate(compute, journal, &net, &data.stacks, &data.split.validation)?;
+            if mode.trains() {
+                journal.tracker.draw_curves(&journal.logger);
+            }
+        }
+        if let Some(stack) = &inputs.test {
+            predict::predict(compute, journal, &net, stack, config.batch_size)?;
+        }
+    }
+    // No rank goes while another still needs it.
+    compute.world.barrier().map(|()| 0)
+}
+
+fn train(
+    config: &Config,
+    settings: &Settings,
+    compute: &Compute,
+    journal: &mut Journal,
+    inputs: &Inputs,
+    data: &TrainingData,
+) -> Result<Outcome> {
+    if let Some(warning) = compute.replay_warning() {
+        journal.logger.warn(warning);
+    }
+    let trainer = train::trainer(config, compute, journal, &settings.of_training())?;
+    let record = record(settings, inputs, &trainer.net, &mut journal.logger);
+    if config.overwrite && compute.world.is_main() {
+        discard_run(&journal.model_dir)?;
+    }
+    train::train(config, compute, journal, trainer, data, &record, settings.of_training())
+}
+
+/// Times training, prediction, or first one and then the other.
+fn time(
+    config: &Config,
+    benchmark: &Benchmark,
+    compute: &Compute,
+    journal: &mut Journal,
+    inputs: &Inputs,
+) -> Result<()> {
+    let mode = config.exec_mode;
+    if let (true, Some(data)) = (mode.trains(), &inputs.training) {
+        if let Some(warning) = compute.replay_warning() {
+            journal.logger.warn(warning);
+        }
+        let trainer = train::new_trainer(config, compute)?;
+        let batches = data.batches(config, compute, 0, 0);
+        benchmark::time_training(config, benchmark, compute, &mut journal.logger, trainer, batches)?;
+    }
+    if let Some(stack) = &inputs.test {
+        let weights = journal.model_dir.weights();
+        let has_weights = compute.world.on_main("has weights", || Ok(weights.is_file()))?;
+        let net = if has_weights {
+            inputs::trained_network(config, compute, &journal.model_dir)?
+        } else {
+            let folder = config.model_dir.display();
+            journal.logger.note(&format!("no weights in '{folder}': timing random ones"));
+            inputs::fresh_network(config, compute.device)?
+        };
+        let is_first = !mode.trains();
+        benchmark::time_prediction(config, benchmark, compute, &mut journal.logger, net, stack, is_first)?;
+    }
+    Ok(())
+}
+
+/// What the run is made of, told to the log file too.
+fn record(settings: &Settings, inputs: &Inputs, net: &UNet, logger: &mut Logger) -> Value {
+    let record = manifest::manifest(settings.of_record(net.architecture), &inputs.datasets());
+    logger.parameters(record.clone());
+    record
+}
+
+/// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
+fn warn_of_known_slices(split: &Split, journal: &Journal) {
+    let trained = manifest::train_slices(&journal.model_dir).unwrap_or_default();
+    let count = split.validation.iter().filter(|slice| trained.contains(slice)).count();
+    if count > 0 {
+        journal.logger.warn(&format!(
+            "{count} of {} validation slices were trained on, see train_slices in '{}'; \
+             give the --crossvalidation_idx and --seed of the training",
+            split.validation.len(),
+            journal.model_dir.config().display()
+        ));
+    }
+}
+
+/// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work where
+/// results would be replaced unasked, or could not be written.
+fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
+    let mode = config.exec_mode;
+    if !mode.trains() {
+        // Fails first on a missing folder: predicting must not make one.
+        checkpoint::require_weights(&model_dir.weights())?;
+    }
+    model_dir.create()?;
+    let lock = model_dir.lock()?;
+    if config.overwrite || config.resume_training {
+        return Ok(lock);
+    }
+    if mode.trains() {
+        model_dir.refuse_existing_run()?;
+        return Ok(lock);
+    }
+    if mode.evaluates() {
+        model_dir.refuse_existing(&[model_dir.scores(), model_dir.evaluation_sheet()])?;
+    }
+    if mode.predicts() {
+        let results = [model_dir.masks(), model_dir.probabilities(), model_dir.prediction_sheet()];
+        model_dir.refuse_existing(&results)?;
+    }
+    Ok(lock)
+}
+
+/// Removes the files of a run, and nothing else.
+fn discard_run(model_dir: &ModelDir) -> Result<()> {
+    let remove = |path: &Path| if path.is_dir() { checkpoint::discard(path) } else { fs::remove_file(path) };
+    model_dir
+        .run_files()
+        .iter()
+        .try_for_each(|path| remove(path).with_context(|| format!("cannot remove '{}'", path.display())))
+}

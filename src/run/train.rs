@@ -1,0 +1,171 @@
+//! `--exec_mode train*`: the training loop, and what it leaves in the model folder. `step_metrics.rs` is what is read of a
+//! step, `checkpoint_schedule.rs` says when checkpoints are written.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use serde_json::{Map, Value};
+
+use super::checkpoint_schedule::CheckpointSchedule;
+use super::context::{Compute, Journal};
+use super::inputs::{TrainingData, fresh_network};
+use super::step_metrics::StepMetrics;
+use crate::checkpoint::{self, Checkpoint, Progress};
+use crate::cli::config::Config;
+use crate::distributed::stop::{self, StopRequest};
+use crate::engine::trainer::{Hyperparameters, Trainer};
+use crate::files::write_json;
+use crate::model::unet::UNet;
+use crate::output::logger::Step;
+
+/// Steps between two agreements of GPUs on whether to stop: each waits for all devices.
+const AGREE_EVERY: u64 = 10;
+
+/// How training ended.
+pub enum Outcome {
+    Completed(Box<UNet>),
+    /// By this signal; a checkpoint has all that was done.
+    Stopped(i32),
+}
+
+/// Trains up to `max_steps` and writes the record of the run, checkpoints and the weights. A signal ends training after its
+/// step, with a checkpoint. `settings` are kept in checkpoints, for a resumed run to be compared with.
+pub fn train(
+    config: &Config,
+    compute: &Compute,
+    journal: &mut Journal,
+    mut trainer: Trainer,
+    data: &TrainingData,
+    record: &Value,
+    settings: Map<String, Value>,
+) -> Result<Outcome> {
+    let Compute { device, world, .. } = compute;
+    let Progress { step: first, samples, .. } = trainer.progress;
+    let last = last_step(config, world.size, trainer.progress)?;
+    let mut batches = data.batches(config, compute, first, samples);
+    let request = StopRequest::listen()?;
+    if world.is_main() {
+        write_json(&journal.model_dir.config(), record)?;
+    }
+    let mut schedule = world.is_main().then(|| CheckpointSchedule::new(config, &journal.model_dir, settings));
+    let Journal { logger, tracker, .. } = journal;
+    tracker.begin_training(first, record.clone(), logger);
+    let learning_rate = config.training.learning_rate;
+    let start = Instant::now();
+    let mut stop = None;
+    logger.start_bar("train", last, first);
+    for step in first + 1..=last {
+        let losses = trainer.step(&batches.batch(step))?;
+
+        let logs = step % config.log_every == 0 || step == last;
+        // Reading a loss waits for the device, so that on a GPU only some steps are read.
+        if logs || !device.is_cuda() || (world.size > 1 && step % AGREE_EVERY == 0) {
+            let metrics = StepMetrics::read(&losses, &trainer, world, request.signal())?;
+            // The curves are wanted most where training has failed.
+            metrics
+                .check(&trainer, learning_rate, |bad| batches.slices(bad.step, bad.rank))
+                .inspect_err(|_| tracker.draw_curves(logger))?;
+            let images = (step - first) * (config.batch_size * world.size) as u64;
+            let rate = images as f64 / start.elapsed().as_secs_f64();
+            logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", metrics.total()));
+            if logs {
+                let mut figures = metrics.named();
+                logger.log(Step::Train(step), &figures);
+                figures.extend([("learning_rate", learning_rate), ("images_per_second", rate)]);
+                tracker.trained(step, &figures, logger);
+            }
+            stop = metrics.stop;
+        } else {
+            logger.advance(step);
+            stop = request.signal().filter(|_| world.size == 1);
+        }
+        if stop.is_some() || step == last {
+            break;
+        }
+        if let Some(schedule) = &mut schedule {
+            schedule.after_step(&trainer, logger);
+        }
+    }
+    logger.end_bar();
+    if let Some(mut schedule) = schedule {
+        schedule.finish(&trainer, logger)?;
+    }
+    finish(compute, journal, trainer, last, stop)
+}
+
+/// Draws the learning curves, and writes the weights unless `stop` ended training before step `last`.
+fn finish(compute: &Compute, journal: &Journal, trainer: Trainer, last: u64, stop: Option<i32>) -> Result<Outcome> {
+    let Journal { model_dir, logger, tracker } = journal;
+    tracker.draw_curves(logger);
+    if let Some(signal) = stop.filter(|_| trainer.progress.step < last) {
+        let (step, name) = (trainer.progress.step, stop::name(signal));
+        logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));
+        return Ok(Outcome::Stopped(signal));
+    }
+    if compute.world.is_main() {
+        checkpoint::save_weights(&model_dir.weights(), &trainer.net)?;
+        logger.note(&format!("weights: {}", model_dir.weights().display()));
+    }
+    Ok(Outcome::Completed(Box::new(trainer.net)))
+}
+
+/// A trainer that starts anew, or from the newest checkpoint with `--resume_training`.
+pub fn trainer(
+    config: &Config,
+    compute: &Compute,
+    journal: &Journal,
+    settings: &Map<String, Value>,
+) -> Result<Trainer> {
+    if !config.resume_training {
+        last_step(config, compute.world.size, Progress::default())?;
+        return new_trainer(config, compute);
+    }
+    let checkpoint = newest_checkpoint(config, compute, journal, settings)?;
+    last_step(config, compute.world.size, checkpoint.state.progress)?;
+    let runner = compute.training_step_runner()?;
+    Trainer::resume(checkpoint, hyperparameters(config), compute.precision, runner, &compute.world)
+}
+
+/// A trainer that starts anew.
+pub fn new_trainer(config: &Config, compute: &Compute) -> Result<Trainer> {
+    let (net, runner) = (fresh_network(config, compute.device)?, compute.training_step_runner()?);
+    Trainer::new(net, hyperparameters(config), compute.precision, runner, &compute.world)
+}
+
+fn hyperparameters(config: &Config) -> Hyperparameters {
+    let training = &config.training;
+    Hyperparameters { learning_rate: training.learning_rate, weight_decay: training.weight_decay, seed: training.seed }
+}
+
+/// Read by rank 0; the other ranks learn what it holds, and get the tensors when training begins.
+fn newest_checkpoint(
+    config: &Config,
+    compute: &Compute,
+    journal: &Journal,
+    settings: &Map<String, Value>,
+) -> Result<Checkpoint> {
+    let mut read = None;
+    let state = compute.world.on_main("checkpoint", || {
+        let folder = journal.model_dir.checkpoints();
+        let warn = |text: &str| journal.logger.warn(text);
+        let checkpoint = checkpoint::load_newest(&folder, config.base_filters, compute.device, warn)?;
+        checkpoint.state.require_settings(settings)?;
+        Ok(read.insert(checkpoint).state.clone())
+    })?;
+    read.map_or_else(|| Checkpoint::empty(state, compute.device), Ok)
+}
+
+/// The last step of the run. `--max_steps` counts batches of all ranks together, as the reference does.
+fn last_step(config: &Config, world_size: usize, progress: Progress) -> Result<u64> {
+    let (done, asked, ranks) = (progress.batches, config.training.max_steps, world_size as u64);
+    if done >= asked {
+        bail!(
+            "--resume_training: the newest checkpoint has made {done} steps already, --max_steps says {asked}; raise it"
+        );
+    }
+    let left = asked - done;
+    if left < ranks {
+        bail!("--max_steps leaves {left} batches, less than one for each of {ranks} processes; raise it");
+    }
+    Ok(progress.step + left / ranks)
+}

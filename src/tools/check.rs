@@ -1,0 +1,287 @@
+//! `unet check`: whether this machine computes what it should, before days are spent on it. Logits and gradients of the
+//! device in each precision against the same network in f64 by libtorch's own operations on the CPU; loss scaling after an
+//! overflow that is provoked; captured or planned steps (`--xla`) against ordinary ones. The image is the phantom's.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::Map;
+use tch::{Device, Kind, Tensor};
+
+use super::phantom;
+use crate::checkpoint::{Checkpoint, Progress, TrainingState};
+use crate::cli::CheckArgs;
+use crate::data::values::GreyRange;
+use crate::distributed::world::World;
+use crate::engine::device::{self, GpuOptions};
+use crate::engine::grad_scaler::GradScaler;
+use crate::engine::loss;
+use crate::engine::precision::Precision;
+use crate::engine::step_runner::StepRunner;
+use crate::engine::trainer::{Hyperparameters, Trainer};
+use crate::model::architecture::Architecture;
+use crate::model::unet::UNet;
+use crate::native::cuda;
+use crate::recipe::batches::Batch;
+use crate::recipe::preprocessing;
+
+const SEED: u64 = 0;
+
+/// A way to compute, and how far it may be from f64.
+struct Arithmetic {
+    name: &'static str,
+    kind: Kind,
+    tf32: bool,
+    /// Largest relative error of logits and of gradients, about ten times the CPU's for numbers with as many digits.
+    limits: [f64; 2],
+}
+
+const FLOAT32: Arithmetic = Arithmetic { name: "float32", kind: Kind::Float, tf32: false, limits: [1e-4, 1e-3] };
+const TF32: Arithmetic = Arithmetic { name: "TF32", kind: Kind::Float, tf32: true, limits: [5e-3, 5e-3] };
+const FLOAT16: Arithmetic = Arithmetic { name: "float16", kind: Kind::Half, tf32: true, limits: [5e-3, 5e-3] };
+const BFLOAT16: Arithmetic = Arithmetic { name: "bfloat16", kind: Kind::BFloat16, tf32: true, limits: [3e-2, 3e-2] };
+
+/// Where the loss scale starts in the check of loss scaling: gradients of float16 overflow with it.
+const OVERFLOWING_SCALE: f64 = (1u64 << 40) as f64;
+/// Steps compared with and without `--xla`; on a GPU the fourth is the first that is replayed.
+const STEPS: usize = 6;
+
+/// What was measured; it has passed if `value` is at most `limit`.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    value: f64,
+    limit: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    device: String,
+    libtorch: &'static str,
+    base_filters: u64,
+    rows: Vec<Row>,
+    passed: bool,
+}
+
+/// Prints a table, or JSON.
+///
+/// Errors: a check that has not passed.
+pub fn run(args: &CheckArgs) -> Result<()> {
+    let device = device::select(args.device, None)?;
+    // The same kernels in each step, and a stream that can be captured.
+    device::prepare(device, GpuOptions { deterministic: true, tf32: true, captures: true })?;
+    let checker = Checker::new(Architecture::for_slices(args.base_filters as i64), device);
+    let rows = checker.all()?;
+    let failed = rows.iter().filter(|row| !row.passed()).count();
+    let report = Report {
+        device: device::describe(device),
+        libtorch: env!("LIBTORCH_VERSION"),
+        base_filters: args.base_filters,
+        passed: failed == 0,
+        rows,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    if failed > 0 {
+        bail!(
+            "{failed} of {} checks on {} have not passed; do not trust its results",
+            report.rows.len(),
+            report.device
+        );
+    }
+    Ok(())
+}
+
+/// A network and a batch to compute with.
+struct Checker {
+    architecture: Architecture,
+    device: Device,
+    batch: Batch,
+}
+
+impl Checker {
+    fn new(architecture: Architecture, device: Device) -> Self {
+        let phantom = phantom::generate(1, 512, SEED);
+        let stack = |array: &ndarray::Array3<u8>| {
+            let values: Vec<u8> = array.iter().copied().collect();
+            Tensor::from_slice(&values).view([1, 512, 512]).to_device(device)
+        };
+        let images = preprocessing::images(&stack(&phantom.train_volume), GreyRange { black: 0.0, white: 255.0 });
+        let labels = preprocessing::labels(&stack(&phantom.train_labels).clamp_max(1));
+        Self { architecture, device, batch: Batch::new(images, &labels) }
+    }
+
+    fn all(&self) -> Result<Vec<Row>> {
+        let on_gpu = self.device.is_cuda();
+        let arithmetics: &[Arithmetic] =
+            if on_gpu { &[FLOAT32, TF32, FLOAT16, BFLOAT16] } else { &[FLOAT32, BFLOAT16] };
+        let reference = self.gradients(Device::Cpu, Kind::Double)?;
+        let mut rows = Vec::new();
+        for arithmetic in arithmetics {
+            if on_gpu {
+                cuda::allow_tf32(arithmetic.tf32)?;
+            }
+            let (logits, gradients) = self.gradients(self.device, arithmetic.kind)?;
+            let pairs = [
+                ("logits", distance(&[logits], std::slice::from_ref(&reference.0))),
+                ("gradients", distance(&gradients, &reference.1)),
+            ];
+            for ((what, value), limit) in pairs.into_iter().zip(arithmetic.limits) {
+                rows.push(Row { name: format!("{what} in {}, distance from float64", arithmetic.name), value, limit });
+            }
+        }
+        if on_gpu {
+            rows.extend(self.loss_scaling()?);
+        }
+        for arithmetic in arithmetics {
+            if on_gpu {
+                cuda::allow_tf32(arithmetic.tf32)?;
+            }
+            let value = self.replayed_steps(Precision(arithmetic.kind))?;
+            rows.push(Row {
+                name: format!("weights after {STEPS} steps in {}, with and without --xla", arithmetic.name),
+                value,
+                limit: 0.0,
+            });
+        }
+        Ok(rows)
+    }
+
+    /// Logits without dropout, and the gradients of the loss, scaled on the way where `kind` needs it.
+    fn gradients(&self, device: Device, kind: Kind) -> Result<(Tensor, Vec<Tensor>)> {
+        let net = UNet::with_fresh_weights(self.architecture, SEED, device)?;
+        let parameters: Vec<&Tensor> = net.parameters().into_iter().map(|(_, tensor)| tensor).collect();
+        let (images, labels) = (self.batch.images.to_device(device), self.batch.labels.to_device(device));
+        let mut scaler = GradScaler::new(Precision(kind), device);
+        let logits = net.forward(&images.to_kind(kind), false)?;
+        let loss = scaler.scale(&loss::losses(&logits, &labels)?.total());
+        let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
+        let _ = scaler.unscale(&gradients)?;
+        Ok((logits.detach(), gradients))
+    }
+
+    /// Starts with a scale that float16's gradients overflow with: steps are skipped and halve it until one is made.
+    fn loss_scaling(&self) -> Result<[Row; 2]> {
+        let state = TrainingState::new(self.architecture, Progress::default(), 0.0, (OVERFLOWING_SCALE, 0), Map::new());
+        let checkpoint = Checkpoint::empty(state, self.device)?;
+        let (world, runner) = (World::alone(self.device), StepRunner::new(false, self.device)?);
+        let mut trainer = Trainer::resume(checkpoint, hyperparameters(), Precision(Kind::Half), runner, &world)?;
+        let weights = |trainer: &Trainer| -> Vec<Tensor> {
+            trainer.net.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect()
+        };
+        let before = weights(&trainer);
+        trainer.step(&self.batch)?;
+        let moved = distance(&weights(&trainer), &before);
+        let halved = trainer.skipped_steps() == 1 && trainer.loss_scale() == OVERFLOWING_SCALE / 2.0;
+        for _ in 0..63 {
+            if trainer.skipped_in_row() == 0 {
+                break;
+            }
+            trainer.step(&self.batch)?;
+        }
+        let after = weights(&trainer);
+        let made = trainer.skipped_in_row() == 0 && distance(&after, &before) > 0.0 && after.iter().all(is_finite);
+        Ok([
+            Row {
+                name: "an overflow of float16 moves no weight and halves the loss scale".to_owned(),
+                value: if halved { moved } else { f64::INFINITY },
+                limit: 0.0,
+            },
+            Row {
+                name: "steps skipped until a loss scale is found".to_owned(),
+                value: if made { trainer.skipped_steps() as f64 } else { f64::INFINITY },
+                limit: 40.0,
+            },
+        ])
+    }
+
+    /// How far apart the weights are after the same steps, dropout included, with and without `--xla`.
+    fn replayed_steps(&self, precision: Precision) -> Result<f64> {
+        let train = |xla: bool| -> Result<Vec<Tensor>> {
+            let net = UNet::with_fresh_weights(self.architecture, SEED, self.device)?;
+            let (world, runner) = (World::alone(self.device), StepRunner::new(xla, self.device)?);
+            let mut trainer = Trainer::new(net, hyperparameters(), precision, runner, &world)?;
+            for _ in 0..STEPS {
+                trainer.step(&self.batch)?;
+            }
+            Ok(trainer.net.parameters().iter().map(|(_, tensor)| tensor.detach().copy()).collect())
+        };
+        Ok(distance(&train(true)?, &train(false)?))
+    }
+}
+
+fn hyperparameters() -> Hyperparameters {
+    Hyperparameters { learning_rate: 1e-4, weight_decay: 5e-4, seed: SEED }
+}
+
+/// The norm of the difference of `a` from `b`, as a part of the norm of `b`; infinite where a value is not finite.
+fn distance(a: &[Tensor], b: &[Tensor]) -> f64 {
+    let square = |tensor: Tensor| tensor.square().sum(Kind::Double).double_value(&[]);
+    let exact = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+    let (mut difference, mut norm) = (0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        difference += square(exact(a) - exact(b));
+        norm += square(exact(b));
+    }
+    let distance = (difference / norm).sqrt();
+    if distance.is_finite() { distance } else { f64::INFINITY }
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
+}
+
+impl Row {
+    fn passed(&self) -> bool {
+        self.value <= self.limit
+    }
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        let mut text = format!("{}, libtorch {}, {} filters\n", self.device, self.libtorch, self.base_filters);
+        for row in &self.rows {
+            let verdict = if row.passed() { "ok" } else { "NOT PASSED" };
+            text +=
+                &format!("{:width$}  {:>9}  at most {:>6}  {verdict}\n", row.name, short(row.value), short(row.limit));
+        }
+        text
+    }
+}
+
+/// Whole numbers as they are, others with two digits.
+fn short(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.1e}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_those_of_the_norms_and_nothing_hides_in_them() {
+        let tensors = |values: [[f32; 2]; 2]| values.map(|values| Tensor::from_slice(&values));
+        let b = tensors([[3.0, 0.0], [0.0, 4.0]]);
+        assert_eq!(distance(&tensors([[3.0, 0.5], [0.0, 4.0]]), &b), 0.1);
+        assert_eq!(distance(&b, &b), 0.0);
+        assert_eq!(distance(&tensors([[f32::NAN, 0.0], [0.0, 4.0]]), &b), f64::INFINITY);
+        let row = |value| Row { name: String::new(), value, limit: 1e-3 };
+        assert!(row(1e-3).passed() && !row(1.1e-3).passed() && !row(f64::NAN).passed());
+    }
+
+    /// What is compared must not be near by itself: another network is far aarithmetic.
+    #[test]
+    fn another_network_does_not_pass() {
+        let checker = Checker::new(Architecture::for_slices(1), Device::Cpu);
+        let (logits, gradients) = checker.gradients(Device::Cpu, Kind::Double).unwrap();
+        let other = UNet::with_fresh_weights(Architecture::for_slices(1), SEED + 1, Device::Cpu).unwrap();
+        let others = other.forward(&checker.batch.images, false).unwrap();
+        assert!(distance(&[others], &[logits]) > 0.1);
+        let (_, coarse) = checker.gradients(Device::Cpu, Kind::BFloat16).unwrap();
+        let distance = distance(&coarse, &gradients);
+        assert!(distance > FLOAT32.limits[1] && distance < BFLOAT16.limits[1], "{distance}");
+    }
+}

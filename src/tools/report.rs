@@ -1,0 +1,134 @@
+//! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// The figures that are averaged, with the words for the table.
+const FIGURES: [(&str, &str); 4] = [
+    ("eval_dice_score", "Dice"),
+    ("eval_ce_loss", "cross entropy"),
+    ("v_rand_thin", "V_Rand"),
+    ("v_info_thin", "V_Info"),
+];
+/// The first of them are in every evaluation; the others are not in those of the reference and of PyTorch.
+const REQUIRED: usize = 2;
+
+type Row = [Option<f64>; FIGURES.len()];
+
+/// Prints one line per file and the mean and deviation over all, of the figures that all files have.
+///
+/// Errors: a file that cannot be read or holds no evaluation.
+pub fn report(logs: &[PathBuf]) -> Result<()> {
+    let rows = logs.iter().map(|path| read(path)).collect::<Result<Vec<Row>>>()?;
+    for (row, path) in rows.iter().zip(logs) {
+        println!("{}  {}", words(row), path.display());
+    }
+    let columns: [Vec<f64>; FIGURES.len()] =
+        std::array::from_fn(|figure| rows.iter().filter_map(|row| row[figure]).collect());
+    for (column, (key, _)) in columns.iter().zip(FIGURES) {
+        if !column.is_empty() && column.len() < logs.len() {
+            eprintln!("warning: {key} is in {} of {} files, and not averaged", column.len(), logs.len());
+        }
+    }
+    let over_all = |statistic: fn(&[f64]) -> f64| {
+        columns.each_ref().map(|column| (column.len() == logs.len()).then(|| statistic(column)))
+    };
+    println!("mean of {}: {}", logs.len(), words(&over_all(mean)));
+    if logs.len() > 1 {
+        println!("standard deviation: {}", words(&over_all(deviation)));
+    }
+    Ok(())
+}
+
+fn words(row: &Row) -> String {
+    let cells =
+        FIGURES.iter().zip(row).filter_map(|((_, words), value)| value.map(|value| format!("{words} {value:.4}")));
+    cells.collect::<Vec<_>>().join("  ")
+}
+
+fn read(path: &Path) -> Result<Row> {
+    let text = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let records = records(&text);
+    let row = FIGURES.map(|(key, _)| match &records[..] {
+        [] => last_in_text(&text, key),
+        records => last_in_records(records, key),
+    });
+    match FIGURES.iter().zip(row).take(REQUIRED).find(|(_, value)| value.is_none()) {
+        None => Ok(row),
+        Some(((key, _), _)) => {
+            bail!("no {key} in '{}'; give the output, log.json or eval.json of a run that evaluated", path.display())
+        }
+    }
+}
+
+/// What a file records as JSON: eval.json one object, log.json the `data` of each DLLogger line. Captured output records
+/// nothing. A last line that was cut short is left out.
+fn records(text: &str) -> Vec<Value> {
+    if let Ok(scores @ Value::Object(_)) = serde_json::from_str(text) {
+        return vec![scores];
+    }
+    let lines = text.lines().filter_map(|line| line.trim_start().strip_prefix("DLLL "));
+    let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter_map(|mut record| record.get_mut("data").map(Value::take)).collect()
+}
+
+/// The number under `key` in the last record that has one.
+fn last_in_records(records: &[Value], key: &str) -> Option<f64> {
+    records.iter().rev().find_map(|record| record.get(key)?.as_f64())
+}
+
+/// The number behind the last `key` in captured output.
+fn last_in_text(text: &str, key: &str) -> Option<f64> {
+    text.rmatch_indices(key).find_map(|(start, _)| {
+        let rest = text[start + key.len()..].trim_start_matches(['"', ':', '=', ' ', '\t']);
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || ".+-eE".contains(c))).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Of the sample, with n - 1; the folds stand for more folds.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() as f64 - 1.0)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_in_captured_output_and_the_last_counts() {
+        let output =
+            "step 10  train_ce_loss 0.3\neval_ce_loss 0.1000  eval_dice_score 0.5000\neval_dice_score 0.9125\n";
+        assert!(records(output).is_empty());
+        assert_eq!(last_in_text(output, "eval_dice_score"), Some(0.9125));
+        assert_eq!(last_in_text(output, "eval_ce_loss"), Some(0.1));
+        assert_eq!(last_in_text("eval_dice_score: none", "eval_dice_score"), None);
+    }
+
+    #[test]
+    fn figures_are_read_from_the_records_of_log_and_scores() {
+        let log = "DLLL {\"step\": [], \"data\": {\"eval_ce_loss\": 1.5e-1, \"note\": \"eval_ce_loss 9\"}}\n\
+                   DLLL {\"step\": [], \"data\": {\"eval_ce_loss\": 0.125}}\n\
+                   DLLL {\"type\": \"METADATA\", \"metric\": \"eval_ce_loss\"}\nDLLL {\"data\": {\"eval_ce_l";
+        assert_eq!(last_in_records(&records(log), "eval_ce_loss"), Some(0.125));
+        let scores = records("{\n  \"v_rand_thin\": 0.5, \"v_rand_thin_threshold\": 0.2\n}");
+        assert_eq!(last_in_records(&scores, "v_rand_thin"), Some(0.5));
+        assert_eq!(last_in_records(&scores, "v_rand"), None);
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        // Deviations -1, 0, 1 from the mean 2: sqrt(2 / 2).
+        assert_eq!(deviation(&[1.0, 2.0, 3.0]), 1.0);
+    }
+}
