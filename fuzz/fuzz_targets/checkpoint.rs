@@ -4,8 +4,8 @@
 
 #[path = "../../src/model/architecture.rs"]
 mod architecture;
-#[path = "../../src/atomic.rs"]
-mod atomic;
+#[path = "../../src/files.rs"]
+mod files;
 #[path = "../../src/checkpoint/read.rs"]
 mod read;
 #[path = "../../src/checkpoint/state.rs"]

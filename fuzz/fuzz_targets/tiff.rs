@@ -2,8 +2,8 @@
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the modules are the program's own, and a part of them is used")]
 
-#[path = "../../src/atomic.rs"]
-mod atomic;
+#[path = "../../src/files.rs"]
+mod files;
 #[path = "../../src/data/tiff/mod.rs"]
 mod tiff;
 

@@ -33,12 +33,15 @@ pub struct UNet {
 pub struct Predictor {
     net: UNet,
     backend: Backend,
+    /// The dtype of activations.
+    kind: Kind,
 }
 
 impl Predictor {
-    /// Logits as those of `UNet::forward`, without dropout and without gradients, for `x` of the kind that this was made for.
+    /// Logits as those of `UNet::forward`, without dropout and without gradients. `x` of any float dtype is cast to that of
+    /// the activations, which the logits have too.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.net.forward_on(self.backend, x, false))
+        tch::no_grad(|| self.net.forward_on(self.backend, &x.to_kind(self.kind), false))
     }
 }
 
@@ -134,7 +137,7 @@ impl UNet {
         for block in &mut net.decoder {
             block.prepare(backend, &like)?;
         }
-        Ok(Predictor { net, backend })
+        Ok(Predictor { net, backend, kind })
     }
 
     /// All parameters with their paths, in the order of PyTorch's `named_parameters`.
