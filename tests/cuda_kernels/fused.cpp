@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <string>
 
-#include "../../src/native/gpu/fused_convolution.h"
+#include "gpu/fused_convolution.h"
 
 struct Gpu {
   const char* name;

@@ -1,6 +1,6 @@
-// The layers, losses and update of src/native/gpu with the CUDA kernels run on the CPU, against libtorch's operations: that each kernel gets the
-// right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is defined here takes the place of cuda/kernels.cpp and
-// cuda/fused_convolution.cpp.
+// The layers, losses and update of src/csrc/gpu with the CUDA kernels run on the CPU, against libtorch's operations: that each kernel gets the
+// right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is defined here takes the place of gpu/cuda/nvrtc.cpp and
+// gpu/cuda/fused_convolution.cpp.
 #include <ATen/ATen.h>
 #include <pthread.h>
 
@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "../../src/native/gpu/adam.h"
-#include "../../src/native/gpu/fused_convolution.h"
-#include "../../src/native/gpu/kernels.h"
-#include "../../src/native/gpu/layers.h"
-#include "../../src/native/gpu/loss.h"
+#include "gpu/adam.h"
+#include "gpu/fused_convolution.h"
+#include "gpu/kernel_launcher.h"
+#include "gpu/gpu_autograd.h"
+#include "gpu/loss.h"
 
 namespace emulated {
 #include "emulation.h"
@@ -86,7 +86,7 @@ static Tensor channels_last(const Tensor& x) { return x.contiguous(at::MemoryFor
 // Two levels of a U-Net down to the losses, as src/model/unet.rs joins them.
 static Tensors with_gpu_layers(const Tensor& x, const Tensors& p, const Tensor& labels) {
   namespace gpu = unet::gpu;
-  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(gpu::conv3x3_relu(x, p[0], p[1], {}, false), p[2], p[3], {}, true), 16, 20);
+  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(gpu::first_layer_relu(x, p[0], p[1]), p[2], p[3], {}, true), 16, 20);
   const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], {}, false), joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
   const Tensor logits = gpu::head_of_relu(gpu::conv3x3_relu(joined, p[8], p[9], {}, true), p[10], p[11]);
   const auto [cross_entropy, dice_loss] = gpu::losses(logits, labels, 1e-6);
