@@ -1,5 +1,5 @@
-// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions), and a way to run them:
-// block by block, with a thread for each of theirs.
+// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's
+// conversions), and a way to run them: block by block, with a thread for each of theirs.
 #pragma once
 #include <pthread.h>
 #include <cmath>

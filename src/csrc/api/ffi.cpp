@@ -15,10 +15,10 @@ thread_local std::string last_error;
 int32_t unet::store_error() noexcept {
   try {
     throw;
-  } catch (const c10::Error &error) {
+  } catch (const c10::Error& error) {
     // Without the C++ backtrace, which tells a user nothing.
     last_error = error.what_without_backtrace();
-  } catch (const std::exception &error) {
+  } catch (const std::exception& error) {
     last_error = error.what();
   } catch (...) {
     last_error = "unknown C++ exception";
@@ -26,7 +26,7 @@ int32_t unet::store_error() noexcept {
   return -1;
 }
 
-void unet_take_error(char *text, size_t size) {
+void unet_take_error(char* text, size_t size) {
   if (size == 0) return;
   const size_t length = std::min(size - 1, last_error.size());
   std::memcpy(text, last_error.data(), length);

@@ -10,10 +10,10 @@
 
 #include "gpu/adam.h"
 
-int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *grads, at::Tensor *const *exp_avgs,
-                  at::Tensor *const *exp_avg_sqs, at::Tensor *const *working, const at::Tensor *step, const at::Tensor *found_inf,
-                  const at::Tensor *inverse_scale, double learning_rate, double beta1, double beta2, double epsilon,
-                  double weight_decay) {
+int32_t unet_adam(size_t count, at::Tensor* const* params, at::Tensor* const* grads, at::Tensor* const* exp_avgs,
+                  at::Tensor* const* exp_avg_sqs, at::Tensor* const* working, const at::Tensor* step,
+                  const at::Tensor* found_inf, const at::Tensor* inverse_scale, double learning_rate, double beta1,
+                  double beta2, double epsilon, double weight_decay) {
   return unet::guard([&] {
     std::vector<at::Tensor> weights, gradients, first_moments, second_moments, copies, copied;
     std::vector<unet::gpu::Weight> masters;
@@ -34,24 +34,27 @@ int32_t unet_adam(size_t count, at::Tensor *const *params, at::Tensor *const *gr
     // One step number serves all parameters: the kernel only reads it.
     const std::vector<at::Tensor> steps(weights.size(), *step);
     if (!weights.empty())
-      at::_fused_adam_(weights, gradients, first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps, learning_rate, beta1, beta2,
-                       weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/std::nullopt, *found_inf);
+      at::_fused_adam_(weights, gradients, first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
+                       beta1, beta2, weight_decay, epsilon, /*amsgrad=*/false, /*maximize=*/false,
+                       /*grad_scale=*/std::nullopt, *found_inf);
     if (!copies.empty()) at::_foreach_copy_(copies, copied);
     if (!masters.empty())
       unet::gpu::adam(masters, *step, *found_inf, *inverse_scale, {learning_rate, beta1, beta2, epsilon, weight_decay});
   });
 }
 
-int32_t unet_unscale(size_t count, at::Tensor *const *grads, at::Tensor *found_inf, const at::Tensor *inverse_scale) {
+int32_t unet_unscale(size_t count, at::Tensor* const* grads, at::Tensor* found_inf, const at::Tensor* inverse_scale) {
   return unet::guard([&] {
     std::vector<at::Tensor> full, reduced;
-    for (size_t i = 0; i < count; i++) (at::isReducedFloatingType(grads[i]->scalar_type()) ? reduced : full).push_back(*grads[i]);
+    for (size_t i = 0; i < count; i++)
+      (at::isReducedFloatingType(grads[i]->scalar_type()) ? reduced : full).push_back(*grads[i]);
     if (!full.empty()) at::_amp_foreach_non_finite_check_and_unscale_(full, *found_inf, *inverse_scale);
     // Times 1: 16 bits could not hold what the scale was for.
-    if (!reduced.empty()) at::_amp_foreach_non_finite_check_and_unscale_(reduced, *found_inf, at::ones_like(*inverse_scale));
+    if (!reduced.empty())
+      at::_amp_foreach_non_finite_check_and_unscale_(reduced, *found_inf, at::ones_like(*inverse_scale));
   });
 }
 
-int32_t unet_clear_grad(at::Tensor *param) {
+int32_t unet_clear_grad(at::Tensor* param) {
   return unet::guard([&] { param->mutable_grad() = at::Tensor(); });
 }

@@ -22,12 +22,13 @@ int32_t unet_profiler_start(int32_t with_gpu) {
   });
 }
 
-int32_t unet_profiler_stop(const char *trace, void *list,
-                           void (*event)(void *list, const char *name, int32_t on_gpu, uint64_t place, uint64_t start, uint64_t end)) {
+int32_t unet_profiler_stop(const char* trace, void* list,
+                           void (*event)(void* list, const char* name, int32_t on_gpu, uint64_t place, uint64_t start,
+                                         uint64_t end)) {
   return unet::guard([&] {
     const auto result = profiler::disableProfiler();
     result->save(trace);
-    for (const profiler::KinetoEvent &found : result->events()) {
+    for (const profiler::KinetoEvent& found : result->events()) {
       if (found.isHiddenEvent()) continue;
       const bool on_gpu = found.deviceType() != at::kCPU;
       // Streams of a GPU, threads of the CPU.

@@ -9,7 +9,7 @@
 using torch::jit::Module;
 
 namespace {
-Module new_module(const char *name, const std::shared_ptr<torch::jit::CompilationUnit> &unit) {
+Module new_module(const char* name, const std::shared_ptr<torch::jit::CompilationUnit>& unit) {
   Module module(c10::QualifiedName(name), unit, /*shouldMangle=*/true);
   // Python's `eval` and `train` set it; the network has no use for it.
   module.register_attribute("training", c10::BoolType::get(), false);
@@ -17,8 +17,8 @@ Module new_module(const char *name, const std::shared_ptr<torch::jit::Compilatio
 }
 }  // namespace
 
-int32_t unet_save_script(const char *path, const char *program, size_t count, const char *const *names,
-                         at::Tensor *const *parameters, const char *extra_name, const char *extra_text) {
+int32_t unet_save_script(const char* path, const char* program, size_t count, const char* const* names,
+                         at::Tensor* const* parameters, const char* extra_name, const char* extra_text) {
   return unet::guard([&] {
     const auto unit = std::make_shared<torch::jit::CompilationUnit>();
     Module root = new_module("__torch__.UNet", unit);

@@ -10,7 +10,9 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-Tensor if_flag(const AutogradContext* ctx, const char* flag, const Tensor& t) { return ctx->saved_data.at(flag).toBool() ? t : Tensor(); }
+Tensor if_flag(const AutogradContext* ctx, const char* flag, const Tensor& t) {
+  return ctx->saved_data.at(flag).toBool() ? t : Tensor();
+}
 
 // Which inputs want a gradient; asked in forward, where undefined inputs are still in their places.
 void save_wants(AutogradContext* ctx, const Tensor& x, const Tensor& x2, const Tensor& weight, const Tensor& bias) {
@@ -19,8 +21,8 @@ void save_wants(AutogradContext* ctx, const Tensor& x, const Tensor& x2, const T
 }
 
 struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& second, const Tensor& weight,
-                        const Tensor& bias, bool input_is_relu, bool output_gradient_is_masked) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const std::optional<Tensor>& second,
+                        const Tensor& weight, const Tensor& bias, bool input_is_relu, bool output_gradient_is_masked) {
     const Tensor x2 = second.value_or(Tensor());
     Tensor y = conv3x3(x, x2, weight, bias, true);
     save_wants(ctx, x, x2, weight, bias);
@@ -42,7 +44,8 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
 };
 
 struct UpConvRelu : torch::autograd::Function<UpConvRelu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, bool input_is_relu, bool output_gradient_is_masked) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                        bool input_is_relu, bool output_gradient_is_masked) {
     Tensor y = upconv(x, weight, bias, true);
     save_wants(ctx, x, {}, weight, bias);
     ctx->saved_data["input_is_relu"] = input_is_relu;
@@ -53,8 +56,9 @@ struct UpConvRelu : torch::autograd::Function<UpConvRelu> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const auto [dx, dw, db] = upconv_grad(grads[0], if_flag(ctx, "mask_own", saved[2]), saved[0], saved[1], if_flag(ctx, "input_is_relu", saved[0]),
-                                          ctx->saved_data["input"].toBool(), ctx->saved_data["parameters"].toBool());
+    const auto [dx, dw, db] = upconv_grad(grads[0], if_flag(ctx, "mask_own", saved[2]), saved[0], saved[1],
+                                          if_flag(ctx, "input_is_relu", saved[0]), ctx->saved_data["input"].toBool(),
+                                          ctx->saved_data["parameters"].toBool());
     return {dx, dw, db, {}, {}};
   }
 };
@@ -72,11 +76,14 @@ struct PoolAndCrop : torch::autograd::Function<PoolAndCrop> {
 
 }  // namespace
 
-Tensor conv3x3_relu(const Tensor& x, const Tensor& x2, const Tensor& weight, const Tensor& bias, bool input_is_relu, bool output_gradient_is_masked) {
-  return Conv3x3Relu::apply(x, x2.defined() ? std::optional<Tensor>(x2) : std::nullopt, weight, bias, input_is_relu, output_gradient_is_masked);
+Tensor conv3x3_relu(const Tensor& x, const Tensor& x2, const Tensor& weight, const Tensor& bias, bool input_is_relu,
+                    bool output_gradient_is_masked) {
+  return Conv3x3Relu::apply(x, x2.defined() ? std::optional<Tensor>(x2) : std::nullopt, weight, bias, input_is_relu,
+                            output_gradient_is_masked);
 }
 
-Tensor upconv_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool input_is_relu, bool output_gradient_is_masked) {
+Tensor upconv_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, bool input_is_relu,
+                   bool output_gradient_is_masked) {
   return UpConvRelu::apply(x, weight, bias, input_is_relu, output_gradient_is_masked);
 }
 

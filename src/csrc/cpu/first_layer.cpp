@@ -8,8 +8,8 @@ namespace {
 constexpr int64_t pixels_per_product = 96;  // a multiple of every kernel's register block, in level 1 with its products
 constexpr int64_t rows_per_job = 8;         // image rows; also fixes the order of sums, whatever the number of threads
 
-// Row i of `rows`: the 9 C neighbours of output pixel (y, x + i), tap by tap. fp32 kernels serve both dtypes: nothing here is bound
-// by arithmetic.
+// Row i of `rows`: the 9 C neighbours of output pixel (y, x + i), tap by tap. fp32 kernels serve both dtypes: nothing
+// here is bound by arithmetic.
 template <class T>
 void neighbours(const Image& x, int64_t n, int64_t y, int64_t first, int64_t count, int64_t panel, float* rows) {
   const T* data = static_cast<const T*>(x.data) + n * x.stride_n + y * x.stride_h + first * x.stride_w;
@@ -20,7 +20,8 @@ void neighbours(const Image& x, int64_t n, int64_t y, int64_t first, int64_t cou
           rows[i * panel + (ky * 3 + kx) * x.c + c] = float(data[ky * x.stride_h + (i + kx) * x.stride_w + c]);
 }
 
-void neighbours(const Image& x, at::ScalarType dtype, int64_t n, int64_t y, int64_t first, int64_t count, int64_t panel, float* rows) {
+void neighbours(const Image& x, at::ScalarType dtype, int64_t n, int64_t y, int64_t first, int64_t count, int64_t panel,
+                float* rows) {
   if (dtype == at::kFloat)
     neighbours<float>(x, n, y, first, count, panel, rows);
   else
@@ -38,7 +39,10 @@ at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::
   // [panel of outputs][tap, channel][lane]
   const at::Tensor flat = weight.permute({2, 3, 1, 0}).reshape({taps, outputs}), b = bias.contiguous();
   const int64_t q_count = divide_up(outputs, f.panel);
-  const at::Tensor filters = at::constant_pad_nd(flat, {0, q_count * f.panel - outputs}).view({taps, q_count, f.panel}).transpose(0, 1).contiguous();
+  const at::Tensor filters = at::constant_pad_nd(flat, {0, q_count * f.panel - outputs})
+                                 .view({taps, q_count, f.panel})
+                                 .transpose(0, 1)
+                                 .contiguous();
   const float* u = filters.data_ptr<float>();
   parallel_jobs(n * h, [&](int64_t job) {
     float* rows = static_cast<float*>(buffer(Buffer::own_rows, 2 * pixels_per_product * f.panel * 4));
@@ -51,15 +55,16 @@ at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::
         const int64_t c = q * f.panel, width = std::min(f.panel, outputs - c);
         f.multiply(&run, 1, count, width, products, false);
         k.unpack(products, count, width, b.data_ptr<float>() + c, relu, nullptr, 0,
-                 element(k, out.data, job / h * out.stride_n + job % h * out.stride_h + first * out.stride_w + c), out.stride_w);
+                 element(k, out.data, job / h * out.stride_n + job % h * out.stride_h + first * out.stride_w + c),
+                 out.stride_w);
       }
     }
   });
   return y;
 }
 
-std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
-                                                    const at::Tensor& weight) {
+std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, const at::Tensor& output,
+                                                    const at::Tensor& x, const at::Tensor& weight) {
   const Kernels& f = kernels_f32();
   const at::Tensor g = grad;
   const int64_t outputs = weight.size(0), taps = 9 * x.size(1), n = grad.size(0), h = grad.size(2), w = grad.size(3);
@@ -82,10 +87,14 @@ std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, cons
         for (int64_t i = 0; i < count; ++i) rows[i * f.panel + taps] = 1;
         for (int64_t q = 0; q < q_count; ++q) {
           const int64_t c = q * f.panel, width = std::min(f.panel, outputs - c);
-          const auto at = [&](const Image& i) { return element(k, i.data, image_index * i.stride_n + y * i.stride_h + first * i.stride_w + c); };
-          k.pack(at(from), output.defined() ? at(mask) : nullptr, from.stride_w, mask.stride_w, count, width, packed, false);
+          const auto at = [&](const Image& i) {
+            return element(k, i.data, image_index * i.stride_n + y * i.stride_h + first * i.stride_w + c);
+          };
+          k.pack(at(from), output.defined() ? at(mask) : nullptr, from.stride_w, mask.stride_w, count, width, packed,
+                 false);
           if (half)
-            for (int64_t i = 0; i < count * f.panel; ++i) pixels[i] = float(static_cast<const at::BFloat16*>(packed)[i]);
+            for (int64_t i = 0; i < count * f.panel; ++i)
+              pixels[i] = float(static_cast<const at::BFloat16*>(packed)[i]);
           f.multiply_transposed(rows, pixels, count, taps + 1, width, sums + q * (taps + 1) * f.panel, true);
         }
       }

@@ -9,8 +9,8 @@
 
 namespace unet {
 
-// f(0) .. f(jobs - 1) on libtorch's threads, next job to the next free thread. Jobs write disjoint results, so that these do not
-// depend on which thread runs what.
+// f(0) .. f(jobs - 1) on libtorch's threads, next job to the next free thread. Jobs write disjoint results, so that
+// these do not depend on which thread runs what.
 template <class F>
 void parallel_jobs(int64_t jobs, const F& f) {
   const int threads = at::get_num_threads();
@@ -18,7 +18,8 @@ void parallel_jobs(int64_t jobs, const F& f) {
   for (int64_t job = 0; job < jobs; ++job) f(job);
 }
 
-// Work buffers, one of each kind per thread; they grow to the largest layer seen and stay, so that a steady state allocates nothing.
+// Work buffers, one of each kind per thread; they grow to the largest layer seen and stay, so that a steady state
+// allocates nothing.
 enum class Buffer { filter, shared_rows, own_rows, products, own_filter, pixels, count };
 void* buffer(Buffer which, int64_t bytes);
 

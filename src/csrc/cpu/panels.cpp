@@ -37,7 +37,8 @@ std::vector<Panel> panels(const std::vector<Image>& images, int64_t width) {
 
 Filter filter_of(const at::Tensor& weight, bool transposed, bool flip) {
   const int64_t vector = transposed ? 1 : 0;
-  return {weight.data_ptr<float>(), weight.stride(vector), weight.stride(1 - vector), weight.stride(2), weight.stride(3), flip};
+  return {weight.data_ptr<float>(), weight.stride(vector), weight.stride(1 - vector),
+          weight.stride(2),         weight.stride(3),      flip};
 }
 
 void pack_taps(const Kernels& k, const Filter& filter, const std::vector<Panel>& vectors, int64_t sums, void* to) {

@@ -26,7 +26,9 @@ struct Panel {
 std::vector<Panel> panels(const std::vector<Image>& images, int64_t width);
 
 // Element `index` of an array of a kernel's elements.
-inline void* element(const Kernels& k, void* base, int64_t index) { return static_cast<char*>(base) + index * k.element_bytes; }
+inline void* element(const Kernels& k, void* base, int64_t index) {
+  return static_cast<char*>(base) + index * k.element_bytes;
+}
 inline const void* element(const Kernels& k, const void* base, int64_t index) {
   return static_cast<const char*>(base) + index * k.element_bytes;
 }

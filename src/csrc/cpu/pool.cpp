@@ -52,9 +52,11 @@ at::Tensor pool_crop_grad(const at::Tensor& pooled, const at::Tensor& crop, cons
     return at::threshold_backward(dx, x, 0);
   }
   const Kernels& k = *kernels_for(x.scalar_type());
-  const at::Tensor from_pool = pooled.defined() ? channels_adjacent(pooled) : pooled, from_crop = crop.defined() ? channels_adjacent(crop) : crop;
+  const at::Tensor from_pool = pooled.defined() ? channels_adjacent(pooled) : pooled,
+                   from_crop = crop.defined() ? channels_adjacent(crop) : crop;
   at::Tensor dx = empty_image(x.size(0), x.size(1), x.size(2), x.size(3), x.scalar_type());
-  const Image xi = image(x), di = image(dx), none{}, pi = pooled.defined() ? image(from_pool) : none, ci = crop.defined() ? image(from_crop) : none;
+  const Image xi = image(x), di = image(dx), none{}, pi = pooled.defined() ? image(from_pool) : none,
+              ci = crop.defined() ? image(from_crop) : none;
   const Pixels values{k, xi}, result{k, di}, pool{k, pi}, skip{k, ci};
   const int64_t top = (xi.h - ci.h) / 2, left = (xi.w - ci.w) / 2, lines = divide_up(xi.h, 2);
   parallel_jobs(xi.n * lines, [&](int64_t job) {

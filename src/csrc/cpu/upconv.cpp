@@ -7,7 +7,8 @@ namespace {
 constexpr int64_t rows_per_job = 128;      // pixels of a matrix product, about
 constexpr int64_t rows_per_product = 128;  // pixels summed at a time for weight gradients
 
-// Tap k of an odd or even coordinate: the pixel it reads lies `shift` further. Forward: of x; gradient of x: of the parity's plane.
+// Tap k of an odd or even coordinate: the pixel it reads lies `shift` further. Forward: of x; gradient of x: of the
+// parity's plane.
 struct Tap {
   int64_t k, shift;
 };
@@ -24,18 +25,20 @@ Image pixels_of(const Image& x, const Kernels& k, int64_t n, int64_t step = 1, i
 }
 
 // products[row] (+)= rows first + offset .. of a plane times one tap.
-void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t first, int64_t rows, const void* tap, int64_t lanes,
-                  float* products, bool accumulate) {
+void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t first, int64_t rows, const void* tap,
+                  int64_t lanes, float* products, bool accumulate) {
   const Kernels& k = plane.k;
   std::vector<Run> runs(in.size());
   for (size_t p = 0; p < in.size(); ++p)
-    runs[p] = {plane.at(p, first), element(k, tap, in[p].all.first * k.panel), in[p].channels.count * k.element_bytes / 4};
+    runs[p] = {plane.at(p, first), element(k, tap, in[p].all.first * k.panel),
+               in[p].channels.count * k.element_bytes / 4};
   k.multiply(runs.data(), int64_t(runs.size()), rows, lanes, products, accumulate);
 }
 
 bool own_kernels(at::ScalarType dtype, const at::Tensor& weight) {
   const Kernels* k = kernels_for(dtype);
-  return k && weight.size(0) >= 16 && weight.size(1) >= 16 && (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
+  return k && weight.size(0) >= 16 && weight.size(1) >= 16 &&
+         (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
 }
 
 at::Tensor as_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? t : t.to(at::kFloat); }
@@ -59,18 +62,21 @@ void forward(const Kernels& k, const Image& x, const void* taps, const float* bi
           for (int64_t j = 0; j < tap_count(px); ++j) {
             const Tap &ty = tap_of(py, i), &tx = tap_of(px, j);
             multiply_tap(plane, in, plane.row(first + ty.shift, tx.shift), rows,
-                         element(k, taps, (job / strips * 9 + ty.k * 3 + tx.k) * x.c * k.panel), q.channels.count, products, i + j > 0);
+                         element(k, taps, (job / strips * 9 + ty.k * 3 + tx.k) * x.c * k.panel), q.channels.count,
+                         products, i + j > 0);
           }
         const Image to = pixels_of(y, k, n, 2, py, px);
         for (int64_t line = 0; line < count; ++line)
-          k.unpack(products + line * plane.line() * k.panel, x.w, q.channels.count, bias + q.channels.first, relu, nullptr, 0,
-                   element(k, to.data, (first + line) * to.stride_h + q.channels.first), to.stride_w);
+          k.unpack(products + line * plane.line() * k.panel, x.w, q.channels.count, bias + q.channels.first, relu,
+                   nullptr, 0, element(k, to.data, (first + line) * to.stride_h + q.channels.first), to.stride_w);
       }
     });
   }
 }
 
-std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) { return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel); }
+std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) {
+  return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel);
+}
 
 at::Tensor forward(const at::Tensor& from, const void* taps, const at::Tensor& bias, bool relu) {
   const Kernels& k = *kernels_for(from.scalar_type());
@@ -95,7 +101,8 @@ struct Parities {
     parallel_jobs(4 * planes[0].h, [&](int64_t job) {
       const int64_t parity = job % 4;
       const Kernels& k = planes[0].k;
-      const Image from = pixels_of(g, k, n, 2, parity / 2, parity % 2), own = mask ? pixels_of(*mask, k, n, 2, parity / 2, parity % 2) : g;
+      const Image from = pixels_of(g, k, n, 2, parity / 2, parity % 2),
+                  own = mask ? pixels_of(*mask, k, n, 2, parity / 2, parity % 2) : g;
       planes[parity].fill_line(from, mask ? &own : nullptr, job / 4, in);
     });
   }
@@ -111,7 +118,8 @@ void grad_input(const Parities& g, const void* taps, int64_t outputs, const Imag
   const int64_t lines = std::max<int64_t>(1, rows_per_job / any.line()), strips = divide_up(any.h, lines);
   const Image to = pixels_of(dx, k, n), gate = mask ? pixels_of(*mask, k, n) : Image{};
   parallel_jobs(strips * int64_t(out.size()), [&](int64_t job) {
-    const int64_t q = job / strips, c = out[q].channels.first, first = job % strips * lines, count = std::min(lines, any.h - first);
+    const int64_t q = job / strips, c = out[q].channels.first, first = job % strips * lines,
+                  count = std::min(lines, any.h - first);
     const int64_t rows = count * any.line();
     float* products = static_cast<float*>(buffer(Buffer::products, rows * k.panel * 4));
     for (int64_t tap = 0; tap < 9; ++tap)
@@ -124,10 +132,10 @@ void grad_input(const Parities& g, const void* taps, int64_t outputs, const Imag
   });
 }
 
-// sums[pair of panels][slab][tap][channel of x][channel of g] += over the pixels of one image. bf16 products read pairs of
-// neighbouring rows: of the gradient in even position, of x in even or odd position as the tap's offset asks.
-void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void* const g_rows[4], const std::vector<Panel>& in, int64_t slabs,
-                 float* sums) {
+// sums[pair of panels][slab][tap][channel of x][channel of g] += over the pixels of one image. bf16 products read pairs
+// of neighbouring rows: of the gradient in even position, of x in even or odd position as the tap's offset asks.
+void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void* const g_rows[4],
+                 const std::vector<Panel>& in, int64_t slabs, float* sums) {
   const Kernels& k = x.k;
   const int64_t per_word = 4 / k.element_bytes, pairs = int64_t(in.size() * g.in.size()), square = k.panel * k.panel;
   const int64_t end = x.rows() - Plane::slack, per_slab = up_to_multiple(divide_up(end, slabs), 2);
@@ -137,11 +145,13 @@ void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void*
     for (int64_t row = slab * per_slab; row < stop; row += rows_per_product)
       for (int64_t tap = 0; tap < 9; ++tap) {
         const int64_t shift = g.offset(tap), odd = per_word == 2 ? shift % 2 : 0;
-        const int64_t count = std::min(std::min(rows_per_product, stop - row), x.rows() - (row + shift));  // x is 0 beyond
+        const int64_t count =
+            std::min(std::min(rows_per_product, stop - row), x.rows() - (row + shift));  // x is 0 beyond
         if (count <= 0) continue;
         k.multiply_transposed(element(k, x_rows[odd], (p * x.rows() + row + shift - odd) * k.panel),
-                              element(k, g_rows[g.parity_of(tap)], (q * x.rows() + row) * k.panel), divide_up(count, per_word),
-                              in[p].channels.count, g.in[q].channels.count, sums + (job * 9 + tap) * square, true);
+                              element(k, g_rows[g.parity_of(tap)], (q * x.rows() + row) * k.panel),
+                              divide_up(count, per_word), in[p].channels.count, g.in[q].channels.count,
+                              sums + (job * 9 + tap) * square, true);
       }
   });
 }
@@ -150,8 +160,8 @@ void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void*
 
 at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
   UNET_PROFILED("upconv");
-  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(0) == x.size(1), "cannot convolve ", x.sizes(), " with ", weight.sizes(),
-              "; channels must agree");
+  TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(0) == x.size(1), "cannot convolve ", x.sizes(), " with ",
+              weight.sizes(), "; channels must agree");
   if (!own_kernels(x.scalar_type(), weight)) {
     const auto dtype = x.scalar_type();
     const at::Tensor y = at::convolution(x, weight.to(dtype), bias.to(dtype), {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1);
@@ -178,25 +188,29 @@ std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType d
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
   UNET_PROFILED("upconv");
   const Kernels* k = kernels_for(x.scalar_type());
-  TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() && packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
+  TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() &&
+                  packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
               "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
   return forward(channels_adjacent(x), packed.data_ptr(), bias, relu);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output, const at::Tensor& x,
-                                                           const at::Tensor& weight, const at::Tensor& mask, bool input, bool parameters) {
+std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output,
+                                                           const at::Tensor& x, const at::Tensor& weight,
+                                                           const at::Tensor& mask, bool input, bool parameters) {
   UNET_PROFILED("upconv gradients");
   const auto dtype = x.scalar_type();
   const int64_t outputs = weight.size(1), inputs = weight.size(0);
   if (!own_kernels(x.scalar_type(), weight)) {
     const at::Tensor g = output.defined() ? at::threshold_backward(grad, output, 0) : grad;
-    auto [dx, dw, db] = at::convolution_backward(g, x, weight.to(dtype), at::OptionalIntArrayRef(at::IntArrayRef{outputs}), {2, 2}, {1, 1},
-                                                 {1, 1}, true, {1, 1}, 1, {input, parameters, parameters});
+    auto [dx, dw, db] =
+        at::convolution_backward(g, x, weight.to(dtype), at::OptionalIntArrayRef(at::IntArrayRef{outputs}), {2, 2},
+                                 {1, 1}, {1, 1}, true, {1, 1}, 1, {input, parameters, parameters});
     if (input && mask.defined()) dx = at::threshold_backward(dx, mask, 0);
     return {dx, parameters ? as_float(dw) : dw, parameters ? as_float(db) : db};
   }
   const Kernels& k = *kernels_for(dtype);
-  const at::Tensor gt = channels_adjacent(grad), xt = channels_adjacent(x), yt = output.defined() ? channels_adjacent(output) : output;
+  const at::Tensor gt = channels_adjacent(grad), xt = channels_adjacent(x),
+                   yt = output.defined() ? channels_adjacent(output) : output;
   const at::Tensor mt = mask.defined() ? channels_adjacent(mask) : mask, w = as_float(weight);
   const Image gi = image(gt), xi = image(xt);
   Image own, gate;
@@ -207,7 +221,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
   const bool pairs = k.element_bytes == 2;
   Plane plane{k, xi.h, xi.w, int64_t(in.size()), true, nullptr};
   const int64_t g_bytes = Plane{k, xi.h, xi.w, divide_up(outputs, k.panel), true, nullptr}.bytes();
-  char* data = static_cast<char*>(buffer(Buffer::shared_rows, (4 * g_bytes + plane.bytes()) * (pairs && parameters ? 2 : 1) + plane.bytes()));
+  char* data = static_cast<char*>(
+      buffer(Buffer::shared_rows, (4 * g_bytes + plane.bytes()) * (pairs && parameters ? 2 : 1) + plane.bytes()));
   const Parities parities(k, gi, data);
   plane.data = data + 4 * g_bytes;
   char* more = data + 4 * g_bytes + plane.bytes();
@@ -224,7 +239,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
   }
   const int64_t pair_count = int64_t(in.size() * parities.in.size()), slabs = divide_up(16, pair_count);
   at::Tensor sums;
-  if (parameters) sums = at::zeros({pair_count, slabs, 9, k.panel, k.panel}, at::kFloat), db = at::zeros({outputs}, at::kFloat);
+  if (parameters)
+    sums = at::zeros({pair_count, slabs, 9, k.panel, k.panel}, at::kFloat), db = at::zeros({outputs}, at::kFloat);
   for (int64_t n = 0; n < xi.n; ++n) {
     parities.fill(gi, yt.defined() ? &own : nullptr, n);
     if (input) grad_input(parities, taps, outputs, image(dx), mt.defined() ? &gate : nullptr, n);
@@ -234,11 +250,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
     if (pairs) {
       parallel_jobs(4 * int64_t(parities.in.size()), [&](int64_t job) {
         const int64_t i = job % 4, q = job / 4, rows = plane.rows();
-        k.pack(parities.planes[i].at(q, 0), nullptr, k.panel, 0, rows, k.panel, element(k, g_rows[i], q * rows * k.panel), true);
+        k.pack(parities.planes[i].at(q, 0), nullptr, k.panel, 0, rows, k.panel,
+               element(k, g_rows[i], q * rows * k.panel), true);
       });
       parallel_jobs(2 * int64_t(in.size()), [&](int64_t job) {
         const int64_t odd = job % 2, p = job / 2, rows = plane.rows();
-        k.pack(plane.at(p, odd), nullptr, k.panel, 0, rows - odd, k.panel, element(k, x_rows[odd], p * rows * k.panel), true);
+        k.pack(plane.at(p, odd), nullptr, k.panel, 0, rows - odd, k.panel, element(k, x_rows[odd], p * rows * k.panel),
+               true);
       });
     }
     grad_weight(plane, parities, x_rows, g_rows, in, slabs, sums.data_ptr<float>());

@@ -4,12 +4,13 @@ namespace unet {
 namespace {
 
 // Work is cut so that what one thread touches between two passes stays in its level 2 cache (assumed 1 MiB).
-constexpr int64_t rows_per_job = 48;                     // tiles: a multiple of every kernel's register block
-constexpr int64_t rows_per_pass = 96;                    // tiles: more where each pass reads filters from memory
-constexpr int64_t small_filters = int64_t(12) << 20;     // bytes of packed filters that stay in level 3 while tiles stream past
+constexpr int64_t rows_per_job = 48;   // tiles: a multiple of every kernel's register block
+constexpr int64_t rows_per_pass = 96;  // tiles: more where each pass reads filters from memory
+constexpr int64_t small_filters = int64_t(12)
+                                  << 20;  // bytes of packed filters that stay in level 3 while tiles stream past
 constexpr int64_t shared_rows_limit = int64_t(48) << 20;  // bytes of shared tiles
 constexpr int64_t raw_bytes = int64_t(600) << 10;         // bytes of filters transformed at a time
-constexpr int64_t set_skew = 16;                         // words between points, against cache-set conflicts at powers of two
+constexpr int64_t set_skew = 16;  // words between points, against cache-set conflicts at powers of two
 
 // The filters of one panel of vectors, and which of them those are.
 std::pair<Filter, Channels> panel_of(Filter filter, const std::vector<Panel>& vectors, int64_t q) {
@@ -31,7 +32,9 @@ struct Plan {
     tiles = {y.n, divide_up(y.h, k.tile), divide_up(y.w, k.tile), c.pad};
     for (const Image& x : c.inputs) sums += x.c;
   }
-  int64_t row_stride(int64_t rows) const { return int64_t(in.size()) * rows * k.panel + set_skew * 4 / k.element_bytes; }
+  int64_t row_stride(int64_t rows) const {
+    return int64_t(in.size()) * rows * k.panel + set_skew * 4 / k.element_bytes;
+  }
   int64_t slab() const { return k.points * sums * k.panel; }  // packed filters of one panel of outputs
 
   // Tiles first .. first + count of all input panels, to rows `row` onward of `rows` in v.
@@ -41,10 +44,10 @@ struct Plan {
               element(k, v, (int64_t(p) * rows + row) * k.panel), row_stride(rows), false);
   }
 
-  // products[point][row][lane] (+)= tiles in rows `row` onward of `rows` in v, input panels p0 .. p1, times filters u, whose points
-  // lie u_stride apart.
-  void multiply(const Panel& q, size_t p0, size_t p1, const void* u, int64_t u_stride, int64_t count, const void* v, int64_t row, int64_t rows,
-                float* products, int64_t stride) const {
+  // products[point][row][lane] (+)= tiles in rows `row` onward of `rows` in v, input panels p0 .. p1, times filters u,
+  // whose points lie u_stride apart.
+  void multiply(const Panel& q, size_t p0, size_t p1, const void* u, int64_t u_stride, int64_t count, const void* v,
+                int64_t row, int64_t rows, float* products, int64_t stride) const {
     std::vector<Run> runs(p1 - p0);
     for (int64_t point = 0; point < k.points; ++point) {
       for (size_t p = p0; p < p1; ++p)
@@ -56,15 +59,19 @@ struct Plan {
   }
 
   int64_t products_stride(int64_t count) const { return count * k.panel + set_skew; }
-  float* products(int64_t count) const { return static_cast<float*>(buffer(Buffer::products, k.points * products_stride(count) * 4)); }
+  float* products(int64_t count) const {
+    return static_cast<float*>(buffer(Buffer::products, k.points * products_stride(count) * 4));
+  }
 
   void output(const Panel& q, int64_t first, int64_t count, const float* products) const {
     k.output(products, products_stride(count), tiles, first, count, q.channels, c.bias, c.relu,
              c.output_masks.empty() ? nullptr : c.output_masks[q.image], c.outputs[q.image]);
   }
 
-  // One panel of outputs of tiles first .. first + count, which are rows `row` onward of `rows` in v, with packed filters.
-  void produce(const Panel& q, const void* u, int64_t first, int64_t count, const void* v, int64_t row, int64_t rows) const {
+  // One panel of outputs of tiles first .. first + count, which are rows `row` onward of `rows` in v, with packed
+  // filters.
+  void produce(const Panel& q, const void* u, int64_t first, int64_t count, const void* v, int64_t row,
+               int64_t rows) const {
     float* to = products(count);
     multiply(q, 0, in.size(), u, sums * k.panel, count, v, row, rows, to, products_stride(count));
     output(q, first, count, to);
@@ -100,8 +107,9 @@ void convolve_by_tiles(const Plan& plan, const void* packed) {
   });
 }
 
-// Many channels, few tiles: all tiles are transformed first, then each job owns a panel of outputs, and with it the part of the
-// filters that no other job reads. Raw filters are transformed inside the job: they never travel to memory and back.
+// Many channels, few tiles: all tiles are transformed first, then each job owns a panel of outputs, and with it the
+// part of the filters that no other job reads. Raw filters are transformed inside the job: they never travel to memory
+// and back.
 void convolve_by_filters(const Plan& plan, const void* packed, const Filter* raw) {
   const Kernels& k = plan.k;
   const int64_t count = plan.tiles.count();
@@ -110,8 +118,9 @@ void convolve_by_filters(const Plan& plan, const void* packed, const Filter* raw
   void* v = buffer(Buffer::shared_rows, k.points * plan.row_stride(rows) * k.element_bytes);
   for (int64_t first = 0; first < count; first += rows) {
     const int64_t now = std::min(rows, count - first), step = 12;
-    parallel_jobs(divide_up(now, step),
-                  [&](int64_t job) { plan.transform(first + job * step, std::min(step, now - job * step), v, job * step, rows); });
+    parallel_jobs(divide_up(now, step), [&](int64_t job) {
+      plan.transform(first + job * step, std::min(step, now - job * step), v, job * step, rows);
+    });
     // even chunks: a small last one would stream all filters for a few tiles
     const int64_t chunk_count = divide_up(now, rows_per_pass), pass = up_to_multiple(divide_up(now, chunk_count), 6);
     if (!packed) {
@@ -121,7 +130,8 @@ void convolve_by_filters(const Plan& plan, const void* packed, const Filter* raw
     const int64_t chunks = divide_up(now, pass);
     parallel_jobs(int64_t(plan.out.size()) * chunks, [&](int64_t job) {
       const int64_t q = job / chunks, row = job % chunks * pass;
-      plan.produce(plan.out[q], element(k, packed, q * plan.slab()), first + row, std::min(pass, now - row), v, row, rows);
+      plan.produce(plan.out[q], element(k, packed, q * plan.slab()), first + row, std::min(pass, now - row), v, row,
+                   rows);
     });
   }
 }

@@ -26,9 +26,9 @@ struct Convolution {
 // With filters packed before, or with raw filters (with or without `stride_panel`), transformed on the way.
 void convolve(const Convolution&, const PackedFilters*, const Filter* raw);
 
-// dw (float, as a filter bank [output][input]) and, if not null, db[output], of the valid convolution of `inputs` from the gradient
-// of its output, which counts as 0 where `mask` is not positive.
-void filter_gradients(const Kernels&, const std::vector<Image>& inputs, const Image& gradient, const Image* mask, const Filter& dw,
-                      float* db);
+// dw (float, as a filter bank [output][input]) and, if not null, db[output], of the valid convolution of `inputs` from
+// the gradient of its output, which counts as 0 where `mask` is not positive.
+void filter_gradients(const Kernels&, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
+                      const Filter& dw, float* db);
 
 }  // namespace unet

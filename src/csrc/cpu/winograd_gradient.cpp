@@ -1,4 +1,5 @@
-// Filter gradients: dU = sum over tiles of (input tile at the point) x (gradient tile at the point), then dw = G^T dU G.
+// Filter gradients: dU = sum over tiles of (input tile at the point) x (gradient tile at the point), then dw = G^T dU
+// G.
 #include <cstring>
 #include "cpu/winograd.h"
 
@@ -26,11 +27,11 @@ struct Gradients {
 
   void transform(int64_t first, int64_t count, int64_t row) const {
     for (size_t p = 0; p < in.size(); ++p)
-      k.input(inputs[in[p].image], nullptr, tiles, first, count, in[p].channels, element(k, x_rows, (int64_t(p) * rows + row) * k.panel),
-              x_stride, true);
+      k.input(inputs[in[p].image], nullptr, tiles, first, count, in[p].channels,
+              element(k, x_rows, (int64_t(p) * rows + row) * k.panel), x_stride, true);
     for (size_t q = 0; q < out.size(); ++q)
-      k.gradient(gradient, mask, tiles, first, count, out[q].channels, element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride,
-                 true);
+      k.gradient(gradient, mask, tiles, first, count, out[q].channels,
+                 element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride, true);
   }
 
   // c[input channel][output channel] (+)= sum over `count` tiles at one point.
@@ -39,8 +40,8 @@ struct Gradients {
     for (int64_t row = 0; row < count; row += rows_per_product)
       k.multiply_transposed(element(k, x_rows, point * x_stride + (p * rows + row) * k.panel),
                             element(k, g_rows, point * g_stride + (q * rows + row) * k.panel),
-                            divide_up(std::min(rows_per_product, count - row), per_word), in[p].channels.count, out[q].channels.count, c,
-                            accumulate || row > 0);
+                            divide_up(std::min(rows_per_product, count - row), per_word), in[p].channels.count,
+                            out[q].channels.count, c, accumulate || row > 0);
   }
 
   void finish(int64_t pair, const float* du) const {
@@ -50,11 +51,13 @@ struct Gradients {
 
 }  // namespace
 
-void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask, const Filter& dw,
-                      float* db) {
-  Gradients g{k, inputs, gradient, mask, dw, panels(inputs, k.panel), panels({gradient}, k.panel), {}, 0, 0, 0, nullptr, nullptr};
+void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
+                      const Filter& dw, float* db) {
+  Gradients g{k, inputs, gradient, mask,    dw,     panels(inputs, k.panel), panels({gradient}, k.panel), {},
+              0, 0,      0,        nullptr, nullptr};
   g.tiles = {gradient.n, divide_up(gradient.h, k.tile), divide_up(gradient.w, k.tile), 0};
-  const int64_t count = g.tiles.count(), per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
+  const int64_t count = g.tiles.count(),
+                per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
   const int64_t batches = divide_up(count, std::max(rows_per_job, rows_limit / per_row));
   g.rows = up_to_multiple(divide_up(count, batches), rows_per_job);
   g.x_stride = g.stride(g.in.size()), g.g_stride = g.stride(g.out.size());
@@ -62,7 +65,8 @@ void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const 
   g.g_rows = element(k, g.x_rows, k.points * g.x_stride);
 
   const int64_t square = k.panel * k.panel;
-  const bool whole = count <= g.rows && g.pairs() >= 2 * at::get_num_threads();  // dU of a pair of panels is made and used by one job
+  const bool whole =
+      count <= g.rows && g.pairs() >= 2 * at::get_num_threads();  // dU of a pair of panels is made and used by one job
   float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, g.pairs() * k.points * square * 4));
   if (db) std::memset(db, 0, gradient.c * 4);
   for (int64_t first = 0; first < count; first += g.rows) {
@@ -83,8 +87,9 @@ void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const 
         g.finish(pair, own);
       });
     else
-      parallel_jobs(g.pairs() * k.points,
-                    [&](int64_t job) { g.multiply(job / k.points, job % k.points, now, du + job * square, first > 0); });
+      parallel_jobs(g.pairs() * k.points, [&](int64_t job) {
+        g.multiply(job / k.points, job % k.points, now, du + job * square, first > 0);
+      });
   }
   if (!whole) parallel_jobs(g.pairs(), [&](int64_t pair) { g.finish(pair, du + pair * k.points * square); });
 }

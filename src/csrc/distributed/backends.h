@@ -15,7 +15,7 @@ struct Rendezvous {
   std::chrono::milliseconds timeout;
 };
 
-c10::intrusive_ptr<c10d::Backend> gloo(const Rendezvous &);
+c10::intrusive_ptr<c10d::Backend> gloo(const Rendezvous&);
 // In gpu/cuda/nccl.cpp; fails where libtorch has no CUDA.
-c10::intrusive_ptr<c10d::Backend> nccl(const Rendezvous &);
+c10::intrusive_ptr<c10d::Backend> nccl(const Rendezvous&);
 }  // namespace unet

@@ -13,19 +13,20 @@
 
 namespace {
 // The address of this machine that packets to `host` leave from; empty where there is no way to it. Nothing is sent.
-std::string own_address_towards(const std::string &host) {
+std::string own_address_towards(const std::string& host) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_socktype = SOCK_DGRAM;
   if (getaddrinfo(host.c_str(), "9", &hints, &found) != 0) return "";
   std::string address;
-  for (const addrinfo *to = found; to && address.empty(); to = to->ai_next) {
+  for (const addrinfo* to = found; to && address.empty(); to = to->ai_next) {
     const int socket = ::socket(to->ai_family, to->ai_socktype, to->ai_protocol);
     if (socket < 0) continue;
     sockaddr_storage own{};
     socklen_t length = sizeof own;
     char text[NI_MAXHOST];
-    if (connect(socket, to->ai_addr, to->ai_addrlen) == 0 && getsockname(socket, reinterpret_cast<sockaddr *>(&own), &length) == 0 &&
-        getnameinfo(reinterpret_cast<sockaddr *>(&own), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
+    if (connect(socket, to->ai_addr, to->ai_addrlen) == 0 &&
+        getsockname(socket, reinterpret_cast<sockaddr*>(&own), &length) == 0 &&
+        getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
       address = text;
     close(socket);
   }
@@ -34,10 +35,10 @@ std::string own_address_towards(const std::string &host) {
 }
 }  // namespace
 
-c10::intrusive_ptr<c10d::Backend> unet::gloo(const Rendezvous &rendezvous) {
+c10::intrusive_ptr<c10d::Backend> unet::gloo(const Rendezvous& rendezvous) {
   using c10d::ProcessGroupGloo;
   auto options = ProcessGroupGloo::Options::create(rendezvous.timeout);
-  const char *interface = std::getenv("GLOO_SOCKET_IFNAME");
+  const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
   if (interface && *interface) {
     options->devices.push_back(ProcessGroupGloo::createDeviceForInterface(interface));
   } else {

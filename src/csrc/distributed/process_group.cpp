@@ -12,7 +12,7 @@ namespace unet {
 
 using c10d::ProcessGroup;
 
-RankStore open_store(const std::string &host, uint16_t port, bool is_server, const std::string &prefix, int size,
+RankStore open_store(const std::string& host, uint16_t port, bool is_server, const std::string& prefix, int size,
                      std::chrono::milliseconds timeout) {
   // A lost connection is told with a C++ stack, before the error that says it for people.
   if (std::getenv("TORCH_CPP_LOG_LEVEL")) {
@@ -31,7 +31,7 @@ RankStore open_store(const std::string &host, uint16_t port, bool is_server, con
   return {keys, host, timeout};
 }
 
-c10::intrusive_ptr<ProcessGroup> join_group(const RankStore &store, int rank, int size, bool on_cuda) {
+c10::intrusive_ptr<ProcessGroup> join_group(const RankStore& store, int rank, int size, bool on_cuda) {
   const Rendezvous rendezvous{store.keys, store.host, rank, size, store.timeout};
   auto group = c10::make_intrusive<ProcessGroup>(store.keys, rank, size);
   const auto type = on_cuda ? ProcessGroup::BackendType::NCCL : ProcessGroup::BackendType::GLOO;
@@ -40,8 +40,8 @@ c10::intrusive_ptr<ProcessGroup> join_group(const RankStore &store, int rank, in
   return group;
 }
 
-void broadcast(ProcessGroup &group, const std::vector<at::Tensor> &tensors) {
-  for (const at::Tensor &each : tensors) {
+void broadcast(ProcessGroup& group, const std::vector<at::Tensor>& tensors) {
+  for (const at::Tensor& each : tensors) {
     const at::Tensor tensor = each.detach();
     // Backends take contiguous tensors only, and not all weights are.
     std::vector<at::Tensor> sent{tensor.contiguous()};
@@ -50,12 +50,12 @@ void broadcast(ProcessGroup &group, const std::vector<at::Tensor> &tensors) {
   }
 }
 
-void all_reduce_sum(ProcessGroup &group, const at::Tensor &tensor) {
+void all_reduce_sum(ProcessGroup& group, const at::Tensor& tensor) {
   std::vector<at::Tensor> all{tensor.detach()};
   group.allreduce(all)->wait();
 }
 
-void gather(ProcessGroup &group, const at::Tensor &tensor, const std::vector<at::Tensor> &out) {
+void gather(ProcessGroup& group, const at::Tensor& tensor, const std::vector<at::Tensor>& out) {
   std::vector<at::Tensor> input{tensor.detach().contiguous()};
   std::vector<std::vector<at::Tensor>> outputs;
   if (!out.empty()) outputs.push_back(out);

@@ -5,7 +5,8 @@
 
 namespace unet {
 
-c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup> &group, const std::vector<at::Tensor> &parameters) {
+c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup>& group,
+                           const std::vector<at::Tensor>& parameters) {
   // Sizes as in PyTorch: the gradients that are ready first start to travel early.
   constexpr int64_t first_bytes = c10d::kDefaultFirstBucketBytes, bytes = c10d::kDefaultBucketBytesCap;
   c10d::verify_params_across_processes(group, parameters, std::nullopt);
@@ -14,12 +15,13 @@ c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup> &group, 
   // Gradients become ready from the last parameter to the first.
   std::reverse(buckets.begin(), buckets.end());
   std::reverse(caps.begin(), caps.end());
-  return c10d::Reducer(parameters, buckets, group, /*expect_sparse_gradients=*/std::vector<bool>(parameters.size(), false), bytes,
-                       /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/true, /*param_names=*/{}, first_bytes,
-                       /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, caps);
+  return c10d::Reducer(
+      parameters, buckets, group, /*expect_sparse_gradients=*/std::vector<bool>(parameters.size(), false), bytes,
+      /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/true, /*param_names=*/{}, first_bytes,
+      /*skip_all_reduce_unused_params=*/false, /*use_python_reducer=*/false, caps);
 }
 
-void before_forward(c10d::Reducer &reducer) {
+void before_forward(c10d::Reducer& reducer) {
   reducer.prepare_for_forward();
   // After the first step: buckets in the order in which gradients did become ready.
   reducer.rebuild_buckets();

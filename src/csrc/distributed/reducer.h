@@ -7,9 +7,9 @@
 
 namespace unet {
 
-c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup> &, const std::vector<at::Tensor> &parameters);
+c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup>&, const std::vector<at::Tensor>& parameters);
 
 // Prepares the reducer for the next forward pass.
-void before_forward(c10d::Reducer &);
+void before_forward(c10d::Reducer&);
 
 }  // namespace unet

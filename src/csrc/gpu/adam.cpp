@@ -36,13 +36,13 @@ bool suits_kernel(const Weight& weight) {
     return same_order(x, gradient) && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
   };
   const auto is_fp32 = [](const Tensor& x) { return x.scalar_type() == at::kFloat; };
-  return suits(gradient) && suits(weight.master) && suits(weight.exp_avg) && suits(weight.exp_avg_sq) && suits(weight.working) &&
-         is_fp32(weight.master) && is_fp32(weight.exp_avg) && is_fp32(weight.exp_avg_sq) &&
+  return suits(gradient) && suits(weight.master) && suits(weight.exp_avg) && suits(weight.exp_avg_sq) &&
+         suits(weight.working) && is_fp32(weight.master) && is_fp32(weight.exp_avg) && is_fp32(weight.exp_avg_sq) &&
          weight.working.scalar_type() == gradient.scalar_type();
 }
 
-void by_kernel(const Weight* weights, size_t count, const Tensor& step, const Tensor& found_inf, const Tensor& inverse_scale,
-               AdamOptions options) {
+void by_kernel(const Weight* weights, size_t count, const Tensor& step, const Tensor& found_inf,
+               const Tensor& inverse_scale, AdamOptions options) {
   Table table{};
   uint32_t lanes = 0;
   for (size_t i = 0; i < count; i++) {
@@ -83,7 +83,8 @@ void adam(const std::vector<Weight>& weights, const Tensor& step, const Tensor& 
           const AdamOptions& options) {
   if (std::all_of(weights.begin(), weights.end(), suits_kernel)) {
     for (size_t first = 0; first < weights.size(); first += Table::MOST)
-      by_kernel(&weights[first], std::min(Table::MOST, weights.size() - first), step, found_inf, inverse_scale, options);
+      by_kernel(&weights[first], std::min(Table::MOST, weights.size() - first), step, found_inf, inverse_scale,
+                options);
     return;
   }
   for (const Weight& weight : weights) by_operations(weight, step, found_inf, inverse_scale, options);

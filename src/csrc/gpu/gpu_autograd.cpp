@@ -27,13 +27,14 @@ Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const
   if (!x.is_cuda() || choice == KernelChoice::aten || choice == KernelChoice::separate) return in_two_steps();
   // Asked for what it loads: cuDNN, too, compiles with NVRTC.
   kernels_are_ready(x);
-  const Tensor y = fused_convolution(x, weight, cast_bias.defined() ? cast_bias : bias, choice == KernelChoice::own ? in_two_steps : std::function<Tensor()>());
+  const Tensor y = fused_convolution(x, weight, cast_bias.defined() ? cast_bias : bias,
+                                     choice == KernelChoice::own ? in_two_steps : std::function<Tensor()>());
   return y.defined() ? y : in_two_steps();
 }
 
 struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias, const std::optional<Tensor>& cast_bias,
-                        bool output_gradient_is_masked) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                        const std::optional<Tensor>& cast_bias, bool output_gradient_is_masked) {
     const Tensor input = x.contiguous(CHANNELS_LAST), cast = weight.to(x.scalar_type());
     Tensor y = convolve(input, cast, bias, cast_bias.value_or(Tensor()));
     ctx->saved_data["input"] = x.requires_grad();
@@ -45,8 +46,9 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
     const auto [masked, bias] = mask_and_sum(grads[0], saved[2]);
-    const auto [x, weight, unused] = at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0},
-                                                              1, {ctx->saved_data["input"].toBool(), true, false});
+    const auto [x, weight, unused] =
+        at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {1, 1}, {0, 0}, {1, 1}, false, {0, 0}, 1,
+                                 {ctx->saved_data["input"].toBool(), true, false});
     return {x, weight.to(ctx->saved_data["type"].toScalarType()), bias, {}, {}};
   }
 };
@@ -66,9 +68,11 @@ struct FirstLayer : torch::autograd::Function<FirstLayer> {
 };
 
 struct UpConvReluJoin : torch::autograd::Function<UpConvReluJoin> {
-  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& skip, const Tensor& weight,
+                        const Tensor& bias) {
     const Tensor input = x.contiguous(CHANNELS_LAST), cast = weight.to(x.scalar_type());
-    const Tensor up = at::convolution(input, cast, {}, {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1).contiguous(CHANNELS_LAST);
+    const Tensor up =
+        at::convolution(input, cast, {}, {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1).contiguous(CHANNELS_LAST);
     Tensor joined = bias_relu_join(up, bias, skip);
     ctx->saved_data["type"] = weight.scalar_type();
     ctx->save_for_backward({input, cast, joined});
@@ -80,8 +84,8 @@ struct UpConvReluJoin : torch::autograd::Function<UpConvReluJoin> {
     const Tensor gradient = grads[0].contiguous(CHANNELS_LAST), &joined = saved[2];
     const int64_t half = joined.size(1) / 2;
     const auto [masked, bias] = mask_and_sum(gradient.narrow(1, 0, half), joined.narrow(1, 0, half));
-    const auto [x, weight, unused] =
-        at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1, {true, true, false});
+    const auto [x, weight, unused] = at::convolution_backward(masked, saved[0], saved[1], c10::nullopt, {2, 2}, {1, 1},
+                                                              {1, 1}, true, {1, 1}, 1, {true, true, false});
     return {x, gradient.narrow(1, half, half), weight.to(ctx->saved_data["type"].toScalarType()), bias};
   }
 };
@@ -98,7 +102,9 @@ struct PoolAndCrop : torch::autograd::Function<PoolAndCrop> {
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const Tensor x = ctx->get_saved_variables()[0];
-    return {pool_crop_gradient(x, grads[0], grads[1], ctx->saved_data["top"].toInt(), ctx->saved_data["left"].toInt()), {}, {}};
+    return {pool_crop_gradient(x, grads[0], grads[1], ctx->saved_data["top"].toInt(), ctx->saved_data["left"].toInt()),
+            {},
+            {}};
   }
 };
 
@@ -120,11 +126,13 @@ struct Head : torch::autograd::Function<Head> {
 }  // namespace
 
 Tensor first_layer_relu(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  TORCH_CHECK(x.size(1) == 1 && !x.requires_grad(), "the first layer takes one channel and gives its input no gradient");
+  TORCH_CHECK(x.size(1) == 1 && !x.requires_grad(),
+              "the first layer takes one channel and gives its input no gradient");
   return FirstLayer::apply(x, weight, bias);
 }
 
-Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& cast_bias, bool output_gradient_is_masked) {
+Tensor conv3x3_relu(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& cast_bias,
+                    bool output_gradient_is_masked) {
   const std::optional<Tensor> given = cast_bias.defined() ? std::optional(cast_bias) : std::nullopt;
   return Conv3x3Relu::apply(x, weight, bias, given, output_gradient_is_masked);
 }

@@ -15,12 +15,14 @@ constexpr auto CHANNELS_LAST = at::MemoryFormat::ChannelsLast;
 // Elements that a thread moves at a time: 16 bytes.
 inline int64_t lane_width(const at::Tensor& x) { return 16 / x.element_size(); }
 
-// Whether threads can move x in lanes: whole lanes per pixel, each on a multiple of 16 bytes. Kernels count lanes in 32 bits.
+// Whether threads can move x in lanes: whole lanes per pixel, each on a multiple of 16 bytes. Kernels count lanes in 32
+// bits.
 inline bool in_lanes(const at::Tensor& x) {
   const int64_t width = lane_width(x);
   const auto whole = [&](int64_t n) { return n % width == 0; };
   return x.stride(1) == 1 && whole(x.size(1)) && whole(x.stride(0)) && whole(x.stride(2)) && whole(x.stride(3)) &&
-         reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 && x.storage().nbytes() / 16 < std::numeric_limits<int32_t>::max();
+         reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 &&
+         x.storage().nbytes() / 16 < std::numeric_limits<int32_t>::max();
 }
 
 inline bool dense(const at::Tensor& x) { return x.is_contiguous(CHANNELS_LAST); }
@@ -36,7 +38,8 @@ inline at::Tensor floats(const at::Tensor& x) {
   return reinterpret_cast<uintptr_t>(values.const_data_ptr()) % 16 == 0 ? values : values.clone();
 }
 
-// A kernel's arguments, kept where it can read them. Tensors become pointers, undefined ones null; counts and strides 32 bits.
+// A kernel's arguments, kept where it can read them. Tensors become pointers, undefined ones null; counts and strides
+// 32 bits.
 class Arguments {
  public:
   Arguments& tensor(const at::Tensor& x) {
@@ -71,14 +74,17 @@ class Arguments {
   int count_ = 0;
 };
 
-// How the threads of a block stand side by side: `columns` lanes of a pixel, `rows` pixels. A stripe is one warp's 512 bytes of a pixel, or
-// all of a pixel that has less.
+// How the threads of a block stand side by side: `columns` lanes of a pixel, `rows` pixels. A stripe is one warp's 512
+// bytes of a pixel, or all of a pixel that has less.
 struct Stripes {
-  explicit Stripes(int64_t lanes) : columns(std::min<int64_t>(lanes, 32)), rows(THREADS / columns), count((lanes + columns - 1) / columns) {}
+  explicit Stripes(int64_t lanes)
+      : columns(std::min<int64_t>(lanes, 32)), rows(THREADS / columns), count((lanes + columns - 1) / columns) {}
   int64_t columns, rows, count;
 
   // Blocks that add up `pixels` pixels. Four a thread at least: each block's sums are written and read again.
-  int64_t slabs(const at::Tensor& x, int64_t pixels) const { return blocks(x, std::max<int64_t>(1, pixels / (4 * rows))); }
+  int64_t slabs(const at::Tensor& x, int64_t pixels) const {
+    return blocks(x, std::max<int64_t>(1, pixels / (4 * rows)));
+  }
 };
 
 inline int64_t pixels_of(const at::Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }

@@ -25,7 +25,15 @@ struct BothLosses : torch::autograd::Function<BothLosses> {
     Arguments of_sums;
     launch("loss_sums", z, slabs, images, of_sums.tensor(z).tensor(classes).tensor(sums).number(pixels).pointers());
     Arguments of_finish;
-    of_finish.tensor(sums).tensor(totals).tensor(cross_entropy).tensor(dice).tensor(slopes).number(images).number(slabs).number(pixels).real(epsilon);
+    of_finish.tensor(sums)
+        .tensor(totals)
+        .tensor(cross_entropy)
+        .tensor(dice)
+        .tensor(slopes)
+        .number(images)
+        .number(slabs)
+        .number(pixels)
+        .real(epsilon);
     launch("loss_finish", z, 1, 1, of_finish.pointers());
     ctx->save_for_backward({z, classes, slopes});
     return {cross_entropy, dice};
@@ -37,7 +45,14 @@ struct BothLosses : torch::autograd::Function<BothLosses> {
     Tensor out = at::empty(z.sizes(), z.options(), CHANNELS_LAST);
     const int64_t pixels = z.size(2) * z.size(3), count = z.size(0) * pixels;
     Arguments arguments;
-    arguments.tensor(z).tensor(saved[1]).tensor(saved[2]).tensor(cross_entropy).tensor(dice).tensor(out).number(count).number(pixels);
+    arguments.tensor(z)
+        .tensor(saved[1])
+        .tensor(saved[2])
+        .tensor(cross_entropy)
+        .tensor(dice)
+        .tensor(out)
+        .number(count)
+        .number(pixels);
     launch_for_each("loss_gradient", z, count, arguments);
     return {out, {}, {}};
   }
@@ -46,7 +61,8 @@ struct BothLosses : torch::autograd::Function<BothLosses> {
 }  // namespace
 
 std::tuple<Tensor, Tensor> losses(const Tensor& logits, const Tensor& labels, double epsilon) {
-  TORCH_CHECK(own_kernels_run_on(logits) && logits.size(1) == 2 && labels.scalar_type() == at::kLong, "the own kernels do not suit these logits");
+  TORCH_CHECK(own_kernels_run_on(logits) && logits.size(1) == 2 && labels.scalar_type() == at::kLong,
+              "the own kernels do not suit these logits");
   const variable_list both = BothLosses::apply(logits, labels, epsilon);
   return {both[0], both[1]};
 }

@@ -25,8 +25,8 @@ void bias_relu_(Tensor& x, const Tensor& bias) {
 }
 
 Tensor bias_relu_join(const Tensor& x, const Tensor& bias, const Tensor& skip) {
-  TORCH_CHECK(x.sizes() == skip.sizes() && x.scalar_type() == skip.scalar_type(), "cannot join ", x.sizes(), " ", x.scalar_type(),
-              " and ", skip.sizes(), " ", skip.scalar_type());
+  TORCH_CHECK(x.sizes() == skip.sizes() && x.scalar_type() == skip.scalar_type(), "cannot join ", x.sizes(), " ",
+              x.scalar_type(), " and ", skip.sizes(), " ", skip.scalar_type());
   if (!own_kernels_run_on(x) || !dense(x) || !in_lanes(x) || !in_lanes(skip)) {
     Tensor y = x.clone(CHANNELS_LAST);
     y.add_(bias.view({1, -1, 1, 1})).relu_();
@@ -67,7 +67,8 @@ Tensor max_pool(const Tensor& x) {
   Tensor pooled = at::empty({x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2}, x.options(), CHANNELS_LAST);
   const int64_t count = pooled.numel() / lane_width(x), lanes = x.size(1) / lane_width(x);
   Arguments arguments;
-  launch_for_each("max_pool", x, count, arguments.tensor(x).tensor(pooled).number(count).number(lanes).number(x.size(2)).number(x.size(3)));
+  launch_for_each("max_pool", x, count,
+                  arguments.tensor(x).tensor(pooled).number(count).number(lanes).number(x.size(2)).number(x.size(3)));
   return pooled;
 }
 

@@ -5,12 +5,13 @@
 
 namespace unet {
 
-Layout lay_out(const std::vector<Lifetime> &lifetimes) {
+Layout lay_out(const std::vector<Lifetime>& lifetimes) {
   constexpr size_t ALIGNMENT = 64;
   const auto bytes = [&](size_t i) { return (lifetimes[i].bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; };
   std::vector<size_t> order(lifetimes.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
 
   Layout layout;
   layout.offsets.resize(lifetimes.size());

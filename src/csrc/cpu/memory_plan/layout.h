@@ -1,5 +1,6 @@
-// Where the tensors of a step lie on the CPU when the step is planned: sizes and lifetimes of one step fix a place in one piece
-// of memory for each, so that those that live at the same time never share bytes. No tensors here, no threads.
+// Where the tensors of a step lie on the CPU when the step is planned: sizes and lifetimes of one step fix a place in
+// one piece of memory for each, so that those that live at the same time never share bytes. No tensors here, no
+// threads.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +19,8 @@ struct Layout {
   size_t bytes = 0;
 };
 
-// Best fit, the largest first: each goes into the smallest gap that those placed before it leave during its life, or on top of
-// them. Offsets are multiples of 64, as libtorch's kernels expect.
-Layout lay_out(const std::vector<Lifetime> &lifetimes);
+// Best fit, the largest first: each goes into the smallest gap that those placed before it leave during its life, or on
+// top of them. Offsets are multiples of 64, as libtorch's kernels expect.
+Layout lay_out(const std::vector<Lifetime>& lifetimes);
 
 }  // namespace unet

@@ -15,12 +15,14 @@
 
 namespace unet {
 
-// Memory straight from the system, and straight back to it; in huge pages as far as it fills them and the system grants the wish.
+// Memory straight from the system, and straight back to it; in huge pages as far as it fills them and the system grants
+// the wish.
 class Mapping {
  public:
   explicit Mapping(size_t bytes) : bytes_(bytes < HUGE_PAGE ? bytes : bytes + HUGE_PAGE) {
     base_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    TORCH_CHECK(base_ != MAP_FAILED, "cannot map ", bytes, " bytes for the tensors of a step; use a smaller batch, or run without --xla");
+    TORCH_CHECK(base_ != MAP_FAILED, "cannot map ", bytes,
+                " bytes for the tensors of a step; use a smaller batch, or run without --xla");
     if (bytes < HUGE_PAGE) return;
     align_ = (HUGE_PAGE - reinterpret_cast<uintptr_t>(base_) % HUGE_PAGE) % HUGE_PAGE;
 #if defined(MADV_HUGEPAGE)
@@ -28,10 +30,10 @@ class Mapping {
 #endif
   }
   ~Mapping() { munmap(base_, bytes_); }
-  Mapping(const Mapping &) = delete;
-  Mapping &operator=(const Mapping &) = delete;
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
 
-  char *data() const { return static_cast<char *>(base_) + align_; }
+  char* data() const { return static_cast<char*>(base_) + align_; }
   // What was asked for and may be used.
   size_t bytes() const { return bytes_ < HUGE_PAGE ? bytes_ : bytes_ - HUGE_PAGE; }
 
@@ -40,11 +42,12 @@ class Mapping {
 
   size_t bytes_;
   size_t align_ = 0;
-  void *base_;
+  void* base_;
 };
 
-// Memory for large tensors while a step is recorded. Freed pieces serve again, as pages fresh from the system are dear; but only as
-// many are kept as the most that was in use at a time leaves room for, so that a recording takes no more memory than its step.
+// Memory for large tensors while a step is recorded. Freed pieces serve again, as pages fresh from the system are dear;
+// but only as many are kept as the most that was in use at a time leaves room for, so that a recording takes no more
+// memory than its step.
 class Pool {
  public:
   std::unique_ptr<Mapping> take(size_t bytes) {

@@ -49,7 +49,7 @@ class Arena {
   explicit Arena(size_t bytes) : memory_(bytes) {}
 
   // The memory at `offset`, or null where a tensor holds a part of it.
-  char *take(size_t offset, size_t bytes) {
+  char* take(size_t offset, size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto above = taken_.lower_bound(offset);
     if (above != taken_.end() && above->first < offset + bytes) return nullptr;
@@ -89,7 +89,7 @@ struct RecordedBlock final : Block {
     recording->died(index);
     if (large) recording->pool.give_back(std::move(large));
   }
-  void *data() const { return large ? large->data() : small.get(); }
+  void* data() const { return large ? large->data() : small.get(); }
 
   // glibc's own threshold.
   static constexpr size_t LARGE = size_t{128} << 10;
@@ -110,13 +110,13 @@ struct PlannedBlock final : Block {
 // The blocks by address: oneDNN frees memory by its address alone (`raw_deallocate`), and not all of it is a plan's.
 class Registry {
  public:
-  void *add(void *data, std::unique_ptr<Block> block) {
+  void* add(void* data, std::unique_ptr<Block> block) {
     const std::lock_guard<std::mutex> lock(mutex_);
     blocks_[data] = std::move(block);
     return data;
   }
   // Null for memory that no plan has handed out.
-  std::unique_ptr<Block> remove(void *data) {
+  std::unique_ptr<Block> remove(void* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = blocks_.find(data);
     if (found == blocks_.end()) return nullptr;
@@ -127,30 +127,30 @@ class Registry {
 
  private:
   std::mutex mutex_;
-  std::unordered_map<void *, std::unique_ptr<Block>> blocks_;
+  std::unordered_map<void*, std::unique_ptr<Block>> blocks_;
 };
 
-Registry &registry() {
+Registry& registry() {
   // Never deleted: tensors are freed until the process ends.
-  static auto *const made = new Registry;
+  static auto* const made = new Registry;
   return *made;
 }
 
 // The plan that this thread works under.
-thread_local StepPlan *active = nullptr;
+thread_local StepPlan* active = nullptr;
 
 // Passes on to libtorch's own allocator what no plan serves.
 struct PlannedAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
-    void *data = active && bytes > 0 ? active->allocate(bytes) : nullptr;
+    void* data = active && bytes > 0 ? active->allocate(bytes) : nullptr;
     if (!data) data = c10::GetDefaultCPUAllocator()->raw_allocate(bytes);
     return {data, data, &release, c10::DeviceType::CPU};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
-  void copy_data(void *to, const void *from, size_t bytes) const override { default_copy_data(to, from, bytes); }
+  void copy_data(void* to, const void* from, size_t bytes) const override { default_copy_data(to, from, bytes); }
 
  private:
-  static void release(void *data) {
+  static void release(void* data) {
     if (data && !registry().remove(data)) c10::GetDefaultCPUAllocator()->raw_deallocate(data);
   }
 };
@@ -180,47 +180,50 @@ void StepPlan::end(bool completed) {
   if (recording && completed) make_places(recording->lifetimes());
 }
 
-void *StepPlan::allocate(size_t bytes) {
+void* StepPlan::allocate(size_t bytes) {
   const size_t request = next_++;
   return recording_ ? record(bytes) : place(request, bytes);
 }
 
-void *StepPlan::record(size_t bytes) {
+void* StepPlan::record(size_t bytes) {
   auto block = std::make_unique<RecordedBlock>(recording_, bytes);
-  void *data = block->data();
+  void* data = block->data();
   return registry().add(data, std::move(block));
 }
 
-void *StepPlan::place(size_t request, size_t bytes) {
+void* StepPlan::place(size_t request, size_t bytes) {
   const bool known = request < places_.size();
   const Place place = known ? places_[request] : Place{0, 0};
   // A smaller batch makes the same requests, only smaller.
   if (bytes <= place.bytes) {
-    if (void *data = arena_->take(place.offset, bytes)) return registry().add(data, std::make_unique<PlannedBlock>(arena_, place.offset));
+    if (void* data = arena_->take(place.offset, bytes))
+      return registry().add(data, std::make_unique<PlannedBlock>(arena_, place.offset));
   }
   misses_ += !known || place.bytes > 0;
   return nullptr;
 }
 
-void StepPlan::make_places(const std::vector<Lifetime> &lifetimes) {
-  const auto outlives = [](const Lifetime &lifetime) { return lifetime.died == Recording::ALIVE; };
+void StepPlan::make_places(const std::vector<Lifetime>& lifetimes) {
+  const auto outlives = [](const Lifetime& lifetime) { return lifetime.died == Recording::ALIVE; };
   std::vector<Lifetime> planned;
   std::remove_copy_if(lifetimes.begin(), lifetimes.end(), std::back_inserter(planned), outlives);
   const Layout layout = lay_out(planned);
   if (layout.bytes > 0) arena_ = std::make_shared<Arena>(layout.bytes);
   arena_bytes_ = layout.bytes;
   auto offset = layout.offsets.begin();
-  for (const auto &lifetime : lifetimes) places_.push_back(outlives(lifetime) ? Place{0, 0} : Place{*offset++, lifetime.bytes});
+  for (const auto& lifetime : lifetimes)
+    places_.push_back(outlives(lifetime) ? Place{0, 0} : Place{*offset++, lifetime.bytes});
 }
 
 void install_planned_allocator() {
   // Never deleted: tensors are made until the process ends. Where no plan is active it only passes requests on.
-  static c10::Allocator *const allocator = [] {
-    auto *made = new PlannedAllocator;
+  static c10::Allocator* const allocator = [] {
+    auto* made = new PlannedAllocator;
     c10::SetCPUAllocator(made, /*priority=*/1);
     return made;
   }();
-  TORCH_CHECK(c10::GetCPUAllocator() == allocator, "another part of the program has taken over libtorch's memory; run without --xla");
+  TORCH_CHECK(c10::GetCPUAllocator() == allocator,
+              "another part of the program has taken over libtorch's memory; run without --xla");
 }
 
 }  // namespace unet

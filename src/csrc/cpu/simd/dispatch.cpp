@@ -15,8 +15,8 @@ constexpr const char* names[] = {"generic", "avx2", "avx512"};
 Isa best() {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return generic;
-  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                    __builtin_cpu_supports("avx512vl");
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return wide ? avx512 : avx2;
 #else
   return generic;
@@ -35,7 +35,8 @@ Isa isa() { return chosen().load(std::memory_order_relaxed); }
 void use_isa(const char* name) {
   for (const Isa isa : {generic, avx2, avx512}) {
     if (std::strcmp(name, names[isa])) continue;
-    TORCH_CHECK(isa <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '", names[best()], "' or unset it");
+    TORCH_CHECK(isa <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '", names[best()],
+                "' or unset it");
     chosen().store(isa, std::memory_order_relaxed);
     return;
   }

@@ -77,7 +77,8 @@ inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum
     }
 }
 
-// Fetches what `gather` reads next: with strides of a power of two neither the caches nor the processor's own prefetching help.
+// Fetches what `gather` reads next: with strides of a power of two neither the caches nor the processor's own
+// prefetching help.
 UNET_INLINE void prefetch(const Filter& f, int64_t vector, int64_t sum) {
   const bool along_vectors = f.stride_vector == 1;
   for (int64_t i = 0; i < (along_vectors ? filter_rows : lanes); ++i) {
@@ -135,7 +136,8 @@ void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t st
     for (int64_t l = 0; l < vector.count; l += lanes) {
       gather(f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows, taps);
       const bool last = l + lanes >= vector.count;
-      if (!last || r + 2 * filter_rows <= sum.count) prefetch(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
+      if (!last || r + 2 * filter_rows <= sum.count)
+        prefetch(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
       for (int64_t i = 0; i < rows; i += T::elements_per_word) {
         Vector first[points], second[points];
         transform_filter<T::tile>(taps, i, first);
@@ -192,13 +194,16 @@ void tap(const Filter& f, int64_t ky, int64_t kx, Channels vector, Channels sum,
         for (int64_t j = 0; j < n; ++j) line[j] = from[(l + j) * f.stride_vector + (r + i) * f.stride_sum];
         rows[i] = load(line);
       }
-      if constexpr (T::elements_per_word == 2) store_pair(b + r * panel + 2 * l, rows[0], rows[1]);
-      else store(b + r * panel + l, rows[0]);
+      if constexpr (T::elements_per_word == 2)
+        store_pair(b + r * panel + 2 * l, rows[0], rows[1]);
+      else
+        store(b + r * panel + l, rows[0]);
     }
 }
 
 template <class T>
-void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, int64_t count, int64_t channels, void* to, bool paired) {
+void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, int64_t count, int64_t channels,
+          void* to, bool paired) {
   typedef typename T::Element Element;
   const Element* from = static_cast<const Element*>(x);
   const Element* gate = static_cast<const Element*>(mask);
@@ -211,14 +216,16 @@ void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, 
         values[i] = fetch(from + (row + i) * stride + c, n);
         if (gate) values[i] = where_positive(fetch(gate + (row + i) * mask_stride + c, n), values[i]);
       }
-      if (pairs) store_pair(rows + row * panel + 2 * c, values[0], values[1]);
-      else store(rows + row * panel + c, values[0]);
+      if (pairs)
+        store_pair(rows + row * panel + 2 * c, values[0], values[1]);
+      else
+        store(rows + row * panel + c, values[0]);
     });
 }
 
 template <class T>
-void unpack(const float* rows, int64_t count, int64_t channels, const float* bias, bool relu, const void* mask, int64_t mask_stride,
-            void* y, int64_t stride) {
+void unpack(const float* rows, int64_t count, int64_t channels, const float* bias, bool relu, const void* mask,
+            int64_t mask_stride, void* y, int64_t stride) {
   typedef typename T::Element Element;
   Element* to = static_cast<Element*>(y);
   const Element* gate = static_cast<const Element*>(mask);
@@ -228,8 +235,10 @@ void unpack(const float* rows, int64_t count, int64_t channels, const float* bia
       if (bias) value += fetch(bias + c, n);
       if (relu) value = positive(value);
       if (gate) value = where_positive(fetch(gate + row * mask_stride + c, n), value);
-      if (n == lanes) store(to + row * stride + c, value);
-      else store(to + row * stride + c, value, n);
+      if (n == lanes)
+        store(to + row * stride + c, value);
+      else
+        store(to + row * stride + c, value, n);
     });
 }
 
@@ -259,19 +268,23 @@ void pool(const void* const window[4], int64_t channels, void* y) {
       const Vector value = fetch(static_cast<const Element*>(window[i]) + c, n);
       most = most >= value ? most : value;  // passes a NaN on unless a later value replaces it
     }
-    if (n == lanes) store(static_cast<Element*>(y) + c, most);
-    else store(static_cast<Element*>(y) + c, most, n);
+    if (n == lanes)
+      store(static_cast<Element*>(y) + c, most);
+    else
+      store(static_cast<Element*>(y) + c, most, n);
   });
 }
 
 template <class T>
-void pool_gradient(const void* const x[4], const void* pooled, const void* const crop[4], int64_t channels, void* const dx[4]) {
+void pool_gradient(const void* const x[4], const void* pooled, const void* const crop[4], int64_t channels,
+                   void* const dx[4]) {
   typedef typename T::Element Element;
   each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vector values[4];
     for (int i = 0; i < 4; ++i) values[i] = x[i] ? fetch(static_cast<const Element*>(x[i]) + c, n) : Vector{};
     Vector left = pooled && x[3] ? fetch(static_cast<const Element*>(pooled) + c, n) : Vector{};
-    const Vector first = values[0] >= values[1] ? values[0] : values[1], second = values[2] >= values[3] ? values[2] : values[3];
+    const Vector first = values[0] >= values[1] ? values[0] : values[1],
+                 second = values[2] >= values[3] ? values[2] : values[3];
     const Vector most = first >= second ? first : second;
     for (int i = 0; i < 4; ++i) {
       if (!dx[i]) continue;
@@ -279,8 +292,10 @@ void pool_gradient(const void* const x[4], const void* pooled, const void* const
       left = values[i] == most ? Vector{} : left;
       if (crop[i]) gradient += fetch(static_cast<const Element*>(crop[i]) + c, n);
       gradient = where_positive(values[i], gradient);
-      if (n == lanes) store(static_cast<Element*>(dx[i]) + c, gradient);
-      else store(static_cast<Element*>(dx[i]) + c, gradient, n);
+      if (n == lanes)
+        store(static_cast<Element*>(dx[i]) + c, gradient);
+      else
+        store(static_cast<Element*>(dx[i]) + c, gradient, n);
     }
   });
 }
@@ -288,16 +303,46 @@ void pool_gradient(const void* const x[4], const void* pooled, const void* const
 // The convolution's kernels alone.
 template <class T>
 constexpr Kernels convolution_table(const char* name) {
-  return {name, sizeof(typename T::Element), panel, T::tile, (T::tile + 2) * (T::tile + 2), tiles_to_panel<T, false>,
-          tiles_to_panel<T, true>, output<T>, filter<T>, filter_gradient<T>, multiply<T>, multiply_transposed<T>,
-          nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+  return {name,
+          sizeof(typename T::Element),
+          panel,
+          T::tile,
+          (T::tile + 2) * (T::tile + 2),
+          tiles_to_panel<T, false>,
+          tiles_to_panel<T, true>,
+          output<T>,
+          filter<T>,
+          filter_gradient<T>,
+          multiply<T>,
+          multiply_transposed<T>,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr};
 }
 
 template <class T>
 constexpr Kernels table(const char* name) {
-  return {name, sizeof(typename T::Element), panel, T::tile, (T::tile + 2) * (T::tile + 2), tiles_to_panel<T, false>,
-          tiles_to_panel<T, true>, output<T>, filter<T>, filter_gradient<T>, multiply<T>, multiply_transposed<T>, pack<T>, unpack<T>,
-          tap<T>, column_sums<T>, pool<T>, pool_gradient<T>};
+  return {name,
+          sizeof(typename T::Element),
+          panel,
+          T::tile,
+          (T::tile + 2) * (T::tile + 2),
+          tiles_to_panel<T, false>,
+          tiles_to_panel<T, true>,
+          output<T>,
+          filter<T>,
+          filter_gradient<T>,
+          multiply<T>,
+          multiply_transposed<T>,
+          pack<T>,
+          unpack<T>,
+          tap<T>,
+          column_sums<T>,
+          pool<T>,
+          pool_gradient<T>};
 }
 
 }  // namespace

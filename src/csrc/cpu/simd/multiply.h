@@ -32,7 +32,8 @@ void block(const Run* runs, int64_t run_count, int64_t a_offset, float* c, bool 
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sums[r][v] = accumulate ? load(c + r * panel + v * lanes) : Vector{};
   for (int64_t i = 0; i < run_count; ++i) {
-    if constexpr (word_step == 1) {  // rows of a panel are adjacent: fetch the next panel's, or the next block's, during this one
+    if constexpr (word_step ==
+                  1) {  // rows of a panel are adjacent: fetch the next panel's, or the next block's, during this one
       const Run& next = runs[i + 1 < run_count ? i + 1 : 0];
       const char* ahead = reinterpret_cast<const char*>(static_cast<const typename T::Word*>(next.a) + a_offset) +
                           (i + 1 < run_count ? 0 : rows * row_step * 4);
@@ -85,7 +86,8 @@ void multiply(const Run* runs, int64_t run_count, int64_t rows, int64_t width, f
 }
 
 template <class T>
-void multiply_transposed(const void* a, const void* b, int64_t words, int64_t lanes_a, int64_t lanes_b, float* c, bool accumulate) {
+void multiply_transposed(const void* a, const void* b, int64_t words, int64_t lanes_a, int64_t lanes_b, float* c,
+                         bool accumulate) {
   const Run run{a, b, words};
   product<T, 1, panel>(&run, 1, lanes_a, (lanes_b + lanes - 1) / lanes, c, accumulate);
 }

@@ -39,8 +39,8 @@ struct Patch {
     for (int i = 0; i < side; ++i)
       for (int j = 0; j < side; ++j) {
         const bool inside = uint64_t(y + i) < uint64_t(image.h) && uint64_t(x + j) < uint64_t(image.w);
-        patch.pixels[i * side + j] =
-            inside ? data + (y + i) * image.stride_h + (x + j) * image.stride_w : reinterpret_cast<const Element*>(zeros);
+        patch.pixels[i * side + j] = inside ? data + (y + i) * image.stride_h + (x + j) * image.stride_w
+                                            : reinterpret_cast<const Element*>(zeros);
       }
     return patch;
   }
@@ -51,7 +51,8 @@ UNET_INLINE Vector fetch(const Element* p, int64_t n) {
   return n == lanes ? load(p) : load(p, n);
 }
 
-// Calls f(first channel, channels) for each vector's worth; the whole ones with a constant count, so that f specialises.
+// Calls f(first channel, channels) for each vector's worth; the whole ones with a constant count, so that f
+// specialises.
 template <class F>
 UNET_INLINE void each_vector(int64_t channels, const F& f) {
   int64_t c = 0;
@@ -61,8 +62,8 @@ UNET_INLINE void each_vector(int64_t channels, const F& f) {
 
 // values[point] of one tile: B^T d B, or A g A^T if `is_gradient`.
 template <class T, bool is_gradient, bool masked, int side>
-UNET_INLINE void transform(const Patch<typename T::Pixel, side>& patch, const Patch<typename T::Pixel, side>& mask, int64_t c,
-                           int64_t n, Vector* values) {
+UNET_INLINE void transform(const Patch<typename T::Pixel, side>& patch, const Patch<typename T::Pixel, side>& mask,
+                           int64_t c, int64_t n, Vector* values) {
   typedef Winograd<T::tile> W;
   constexpr int alpha = W::alpha;
   Vector half[alpha * side];
@@ -74,19 +75,23 @@ UNET_INLINE void transform(const Patch<typename T::Pixel, side>& patch, const Pa
       column[i] = fetch(patch.pixels[i * side + j] + c, n);
       if (masked) column[i] = where_positive(fetch(mask.pixels[i * side + j] + c, n), column[i]);
     }
-    if constexpr (is_gradient) W::gradient(column, 1, half + j, side);
-    else W::input(column, 1, half + j, side);
+    if constexpr (is_gradient)
+      W::gradient(column, 1, half + j, side);
+    else
+      W::input(column, 1, half + j, side);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < alpha; ++i) {
-    if constexpr (is_gradient) W::gradient(half + i * side, 1, values + i * alpha, 1);
-    else W::input(half + i * side, 1, values + i * alpha, 1);
+    if constexpr (is_gradient)
+      W::gradient(half + i * side, 1, values + i * alpha, 1);
+    else
+      W::input(half + i * side, 1, values + i * alpha, 1);
   }
 }
 
 template <class T, bool is_gradient, bool masked>
-void transform_tiles(const Image& x, const Image* mask, const Tiles& tiles, int64_t first, int64_t count, Channels channels,
-                     typename T::Element* v, int64_t stride, bool paired) {
+void transform_tiles(const Image& x, const Image* mask, const Tiles& tiles, int64_t first, int64_t count,
+                     Channels channels, typename T::Element* v, int64_t stride, bool paired) {
   typedef Winograd<T::tile> W;
   constexpr int points = W::alpha * W::alpha, side = is_gradient ? T::tile : W::alpha;
   typedef Patch<typename T::Pixel, side> P;
@@ -117,25 +122,28 @@ void transform_tiles(const Image& x, const Image* mask, const Tiles& tiles, int6
 }
 
 template <class T, bool is_gradient>
-void tiles_to_panel(const Image& x, const Image* mask, const Tiles& tiles, int64_t first, int64_t count, Channels channels, void* v,
-                    int64_t stride, bool paired) {
+void tiles_to_panel(const Image& x, const Image* mask, const Tiles& tiles, int64_t first, int64_t count,
+                    Channels channels, void* v, int64_t stride, bool paired) {
   typename T::Element* to = static_cast<typename T::Element*>(v);
-  if (mask) transform_tiles<T, is_gradient, true>(x, mask, tiles, first, count, channels, to, stride, paired);
-  else transform_tiles<T, is_gradient, false>(x, mask, tiles, first, count, channels, to, stride, paired);
+  if (mask)
+    transform_tiles<T, is_gradient, true>(x, mask, tiles, first, count, channels, to, stride, paired);
+  else
+    transform_tiles<T, is_gradient, false>(x, mask, tiles, first, count, channels, to, stride, paired);
 }
 
 template <class T>
-void output(const float* p, int64_t stride, const Tiles& tiles, int64_t first, int64_t count, Channels channels, const float* bias,
-            bool relu, const Image* mask, const Image& y) {
+void output(const float* p, int64_t stride, const Tiles& tiles, int64_t first, int64_t count, Channels channels,
+            const float* bias, bool relu, const Image* mask, const Image& y) {
   typedef Winograd<T::tile> W;
   typedef typename T::Pixel Element;
   constexpr int m = T::tile, alpha = W::alpha;
   for (int64_t row = 0; row < count; ++row) {
     const Position at = position<m>(tiles, first + row);
     const int64_t down = y.h - at.y < m ? y.h - at.y : m, across = y.w - at.x < m ? y.w - at.x : m;
-    Element* to = static_cast<Element*>(y.data) + at.n * y.stride_n + at.y * y.stride_h + at.x * y.stride_w + channels.first;
-    const Element* gate = mask ? static_cast<const Element*>(mask->data) + at.n * mask->stride_n + at.y * mask->stride_h +
-                                     at.x * mask->stride_w + channels.first
+    Element* to =
+        static_cast<Element*>(y.data) + at.n * y.stride_n + at.y * y.stride_h + at.x * y.stride_w + channels.first;
+    const Element* gate = mask ? static_cast<const Element*>(mask->data) + at.n * mask->stride_n +
+                                     at.y * mask->stride_h + at.x * mask->stride_w + channels.first
                                : nullptr;
     each_vector(channels.count, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       const float* from = p + row * panel + c;
@@ -160,8 +168,10 @@ void output(const float* p, int64_t stride, const Tiles& tiles, int64_t first, i
           if (relu) value = positive(value);
           if (gate) value = where_positive(fetch(gate + i * mask->stride_h + j * mask->stride_w + c, n), value);
           Element* pixel = to + i * y.stride_h + j * y.stride_w + c;
-          if (n == lanes) store(pixel, value);
-          else store(pixel, value, n);
+          if (n == lanes)
+            store(pixel, value);
+          else
+            store(pixel, value, n);
         }
       }
     });

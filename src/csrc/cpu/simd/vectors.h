@@ -1,5 +1,6 @@
-// Vectors of floats for one instruction set and their bf16 forms. Included, after UNET_LANES is set, by one kernels_*.cpp each;
-// everything is in an unnamed namespace, so that no function compiled for one instruction set can be linked into another.
+// Vectors of floats for one instruction set and their bf16 forms. Included, after UNET_LANES is set, by one
+// kernels_*.cpp each; everything is in an unnamed namespace, so that no function compiled for one instruction set can
+// be linked into another.
 #pragma once
 #include "cpu/simd/kernel_table.h"
 #include "cpu/simd/winograd_transform.h"

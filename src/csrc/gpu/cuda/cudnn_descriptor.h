@@ -33,7 +33,9 @@ constexpr cudnnBackendAttributeType_t attribute_type() {
 // An object with attributes that are set before it is finalized and read afterwards.
 class Descriptor {
  public:
-  explicit Descriptor(cudnnBackendDescriptorType_t type) { check(cudnnBackendCreateDescriptor(type, &raw_), "creating a descriptor"); }
+  explicit Descriptor(cudnnBackendDescriptorType_t type) {
+    check(cudnnBackendCreateDescriptor(type, &raw_), "creating a descriptor");
+  }
   Descriptor(Descriptor&& other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
   ~Descriptor() {
     if (raw_) cudnnBackendDestroyDescriptor(raw_);
@@ -46,10 +48,14 @@ class Descriptor {
     return set(name, attribute_type<Value>(), values, count);
   }
   template <class Value>
-  Descriptor& set(cudnnBackendAttributeName_t name, Value value) { return set(name, &value, 1); }
+  Descriptor& set(cudnnBackendAttributeName_t name, Value value) {
+    return set(name, &value, 1);
+  }
   Descriptor& set(cudnnBackendAttributeName_t name, const Descriptor& value) { return set(name, value.raw_); }
   template <class Value, size_t N>
-  Descriptor& set(cudnnBackendAttributeName_t name, const std::array<Value, N>& values) { return set(name, values.data(), N); }
+  Descriptor& set(cudnnBackendAttributeName_t name, const std::array<Value, N>& values) {
+    return set(name, values.data(), N);
+  }
   // To the data of tensors. A descriptor has the same type in C.
   Descriptor& set_pointers(cudnnBackendAttributeName_t name, void* const* values, size_t count) {
     return set(name, CUDNN_TYPE_VOID_PTR, values, count);
@@ -70,7 +76,8 @@ class Descriptor {
   }
 
  private:
-  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const void* values, size_t count) {
+  Descriptor& set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const void* values,
+                  size_t count) {
     check(cudnnBackendSetAttribute(raw_, name, type, static_cast<int64_t>(count), values), "setting an attribute");
     return *this;
   }

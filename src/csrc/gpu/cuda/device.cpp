@@ -13,7 +13,7 @@ int32_t unet_cuda_use_device(int32_t device, int32_t own_stream) {
   });
 }
 
-int32_t unet_cuda_peak_bytes(int32_t device, int64_t *allocated, int64_t *reserved) {
+int32_t unet_cuda_peak_bytes(int32_t device, int64_t* allocated, int64_t* reserved) {
   return unet::guard([&] {
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device));
     const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);

@@ -1,13 +1,13 @@
-// A graph of three operations for cuDNN's backend: it has kernels for the whole, of which the fastest is found by timing. libtorch's own
-// fused convolution also adds a tensor, times zero where there is none to add, which its kernels may read.
-// Plans are made here for GPUs that are not there (tests/cuda_kernels/fused.cpp); has not run on a GPU.
+// A graph of three operations for cuDNN's backend: it has kernels for the whole, of which the fastest is found by
+// timing. libtorch's own fused convolution also adds a tensor, times zero where there is none to add, which its kernels
+// may read. Plans are made here for GPUs that are not there (tests/cuda_kernels/fused.cpp); has not run on a GPU.
 #include "gpu/fused_convolution.h"
 
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAEvent.h>
-#include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <ATen/cudnn/Handle.h>
 #include <c10/core/DeviceGuard.h>
+#include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -19,8 +19,8 @@
 #include <tuple>
 #include <vector>
 
-#include "gpu/kernel_arguments.h"
 #include "gpu/cuda/cudnn_descriptor.h"
+#include "gpu/kernel_arguments.h"
 
 namespace unet::gpu {
 namespace {
@@ -101,33 +101,33 @@ std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
 
   const std::array<int64_t, 2> none{0, 0}, one{1, 1};
   const Descriptor& convolution = add(Descriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)
-      .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
-      .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
-      .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
-      .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
-      .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
-      .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
-      .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one)
-      .finalized());
+                                          .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+                                          .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
+                                          .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
+                                          .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
+                                          .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
+                                          .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
+                                          .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one)
+                                          .finalized());
   const Descriptor& multiply = add(Descriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
-      .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f)
-      .finalized());
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f)
+                                       .finalized());
   const Descriptor& add_bias = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum)
-      .finalized());
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum)
+                                       .finalized());
   const Descriptor& relu = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
-      .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y)
-      .finalized());
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y)
+                                   .finalized());
   Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, std::array{multiply.raw(), add_bias.raw(), relu.raw()});
   if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target.handle);
@@ -169,7 +169,8 @@ Use use_of(const Descriptor& config, const Shape& shape) {
   const int64_t behaviours = engine.get(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, behaviour.data(), behaviour.size());
   const auto end = behaviour.begin() + behaviours;
   // Takes up to a second.
-  return std::find(behaviour.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == end ? Use::yes : Use::if_there_is_no_other;
+  return std::find(behaviour.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == end ? Use::yes
+                                                                                           : Use::if_there_is_no_other;
 }
 
 std::vector<Plan> plans_for(const Shape& shape, const Target& target) {
@@ -208,10 +209,10 @@ Tensor run(const Plan& plan, const Tensor& x, const Tensor& weight, const Tensor
   void* const room = workspace.data_ptr();
   const std::array<void*, 4> pointers{x.data_ptr(), weight.data_ptr(), added.data_ptr(), y.data_ptr()};
   const Descriptor pack = Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
-      .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
-      .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
-      .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1)
-      .finalized();
+                              .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
+                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
+                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1)
+                              .finalized();
   check(cudnnBackendExecute(at::native::getCudnnHandle(), plan.plan.raw(), pack.raw()), "running a fused convolution");
   return y;
 }
@@ -251,13 +252,15 @@ std::shared_ptr<Plan> choose(const Shape& shape, const Tensor& x, const Tensor& 
 
 }  // namespace
 
-Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias, const std::function<Tensor()>& in_two_steps) {
+Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                         const std::function<Tensor()>& in_two_steps) {
   const at::ScalarType type = x.scalar_type();
   if (type != at::kHalf && type != at::kBFloat16 && type != at::kFloat) return {};
   const bool tf32 = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
   const Shape shape{type, x.size(0), x.size(1), x.size(2), x.size(3), weight.size(0), type == at::kFloat && tf32};
   const c10::DeviceGuard guard(x.device());
-  const Tensor input = aligned(x.contiguous(CHANNELS_LAST)), filters = aligned(weight.to(type).contiguous(CHANNELS_LAST));
+  const Tensor input = aligned(x.contiguous(CHANNELS_LAST)),
+               filters = aligned(weight.to(type).contiguous(CHANNELS_LAST));
 
   static std::mutex mutex;
   using Key = std::pair<c10::DeviceIndex, decltype(shape.key())>;
@@ -273,7 +276,8 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
       try {
         plan = choose(shape, input, filters, bias, in_two_steps);
       } catch (const c10::Error& error) {
-        std::fprintf(stderr, "warning: convolutions will be slower without cuDNN's fused kernels: %s\n", error.what_without_backtrace());
+        std::fprintf(stderr, "warning: convolutions will be slower without cuDNN's fused kernels: %s\n",
+                     error.what_without_backtrace());
       }
       found = chosen.emplace(key, plan).first;
     }
@@ -282,7 +286,8 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
   return plan ? run(*plan, input, filters, bias) : Tensor();
 }
 
-size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32, const std::string& gpu) {
+size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
+                                const std::string& gpu) {
   Descriptor properties(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
   properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, gpu.c_str(), gpu.size() + 1);
   const Descriptor described = properties.finalized();

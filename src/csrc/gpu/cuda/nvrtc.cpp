@@ -1,5 +1,5 @@
-// Compiles the kernels of this folder with NVRTC and starts its kernels through the driver. Both libraries are looked for at run time: a machine
-// without a driver must start, and libtorch's own way to them has no public header.
+// Compiles the kernels of this folder with NVRTC and starts its kernels through the driver. Both libraries are looked
+// for at run time: a machine without a driver must start, and libtorch's own way to them has no public header.
 #include "gpu/kernel_launcher.h"
 
 #include <ATen/cuda/CUDAContextLight.h>
@@ -41,8 +41,8 @@ struct Nvrtc {
   int (*destroy)(Program*);
 };
 
-// Where NVRTC may be: known to the loader, or near the CUDA runtime that libtorch loaded. In the wheels both lie in one folder (CUDA 13)
-// or in neighbouring ones (CUDA 12); libtorch's archives add a hash to the names.
+// Where NVRTC may be: known to the loader, or near the CUDA runtime that libtorch loaded. In the wheels both lie in one
+// folder (CUDA 13) or in neighbouring ones (CUDA 12); libtorch's archives add a hash to the names.
 std::vector<std::string> nvrtc_paths() {
   const std::string name = "libnvrtc.so." + std::to_string(CUDA_VERSION / 1000);
   std::vector<std::string> paths{name};
@@ -61,13 +61,14 @@ std::vector<std::string> nvrtc_paths() {
   return paths;
 }
 
-// NVRTC looks for a library of its own by name, in folders that need not have its own. Once loaded it is found; cuDNN, which compiles
-// fused convolutions with NVRTC, gains from that too.
+// NVRTC looks for a library of its own by name, in folders that need not have its own. Once loaded it is found; cuDNN,
+// which compiles fused convolutions with NVRTC, gains from that too.
 void load_builtins(void* library) {
   Dl_info nvrtc;
   if (!dladdr(dlsym(library, "nvrtcVersion"), &nvrtc)) return;
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(nvrtc.dli_fname).parent_path(), ignored)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(nvrtc.dli_fname).parent_path(), ignored)) {
     const std::string file = entry.path().filename();
     if (file.rfind("libnvrtc-builtins.so", 0) == 0) dlopen(entry.path().c_str(), RTLD_NOW | RTLD_GLOBAL);
   }
@@ -97,7 +98,8 @@ const std::optional<Nvrtc>& nvrtc() {
 std::string compile(const Nvrtc& nvrtc, int capability, const char* scalar) {
   Nvrtc::Program program;
   TORCH_CHECK(nvrtc.create(&program, KERNELS_SOURCE, "kernels.cu", 0, nullptr, nullptr) == 0, "NVRTC makes no program");
-  const std::string architecture = "--gpu-architecture=sm_" + std::to_string(capability), define = std::string("-D") + scalar;
+  const std::string architecture = "--gpu-architecture=sm_" + std::to_string(capability),
+                    define = std::string("-D") + scalar;
   const std::array<const char*, 3> options{architecture.c_str(), define.c_str(), "--std=c++17"};
   const bool compiled = nvrtc.compile(program, options.size(), options.data()) == 0;
   size_t size = 0;
@@ -154,8 +156,8 @@ void check(CUresult result, const char* what) {
   TORCH_CHECK(result == CUDA_SUCCESS, what, " failed with CUDA error ", static_cast<int>(result));
 }
 
-// The driver works in the calling thread's context, which the runtime sets only when it is called itself. Autograd's threads may come
-// here before that.
+// The driver works in the calling thread's context, which the runtime sets only when it is called itself. Autograd's
+// threads may come here before that.
 void enter_context(int device) {
   CUcontext context = nullptr;
   check(driver().current_context(&context), "asking for the context");
@@ -177,8 +179,9 @@ Functions load(int device, at::ScalarType type) {
     CUmodule module;
     check(driver().load(&module, code.data()), "loading the kernels");
     Functions functions;
-    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer", "first_layer_gradient",
-                             "head", "head_gradient", "loss_sums", "loss_finish", "loss_gradient", "adam"})
+    for (const char* name :
+         {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer",
+          "first_layer_gradient", "head", "head_gradient", "loss_sums", "loss_finish", "loss_gradient", "adam"})
       check(driver().function(&functions[name], module, name), "finding a kernel");
     return functions;
   } catch (const c10::Error& error) {
@@ -200,7 +203,9 @@ const Functions& functions(const at::Tensor& x) {
 
 }  // namespace
 
-bool kernels_are_ready(const at::Tensor& x) { return x.is_cuda() && scalar_name(x.scalar_type()) && !functions(x).empty(); }
+bool kernels_are_ready(const at::Tensor& x) {
+  return x.is_cuda() && scalar_name(x.scalar_type()) && !functions(x).empty();
+}
 
 unsigned blocks(const at::Tensor& x, int64_t wanted) {
   // Enough for all the threads that a multiprocessor holds (2,048 on most); more would only queue.
@@ -212,7 +217,8 @@ void launch(const char* kernel, const at::Tensor& x, unsigned grid_x, unsigned g
   const c10::DeviceGuard guard(x.device());
   enter_context(x.get_device());
   const CUstream stream = c10::cuda::getCurrentCUDAStream(x.get_device()).stream();
-  check(driver().launch(functions(x).at(kernel), grid_x, grid_y, 1, THREADS, 1, 1, 0, stream, arguments, nullptr), kernel);
+  check(driver().launch(functions(x).at(kernel), grid_x, grid_y, 1, THREADS, 1, 1, 0, stream, arguments, nullptr),
+        kernel);
 }
 
 bool compile_for(int capability) {

@@ -17,8 +17,8 @@ struct AdamOptions {
 };
 
 // One step of Adam for `count` lanes, unless *found_inf is not 0. `step` is the 1-based step number.
-extern "C" __global__ void adam(Weights weights, const float* step, const float* found_inf, const float* inverse_scale, unsigned count,
-                                AdamOptions options) {
+extern "C" __global__ void adam(Weights weights, const float* step, const float* found_inf, const float* inverse_scale,
+                                unsigned count, AdamOptions options) {
   // 1 - beta^step, near 1 - 1, needs 64 bits; once a block.
   __shared__ float step_size, root;
   if (*found_inf != 0) return;
@@ -27,7 +27,8 @@ extern "C" __global__ void adam(Weights weights, const float* step, const float*
     root = static_cast<float>(sqrt(1 - pow(options.beta2, static_cast<double>(*step))));
   }
   __syncthreads();
-  const float unscale = *inverse_scale, decay = static_cast<float>(options.weight_decay), epsilon = static_cast<float>(options.epsilon);
+  const float unscale = *inverse_scale, decay = static_cast<float>(options.weight_decay),
+              epsilon = static_cast<float>(options.epsilon);
   const float beta1 = static_cast<float>(options.beta1), beta2 = static_cast<float>(options.beta2);
   const float rest1 = static_cast<float>(1 - options.beta1), rest2 = static_cast<float>(1 - options.beta2);
   unsigned weight = 0, start = 0;
@@ -36,7 +37,8 @@ extern "C" __global__ void adam(Weights weights, const float* step, const float*
     while (i >= weights.end[weight]) start = weights.end[weight++];
     const unsigned lane = i - start;
     const Lane gradient = weights.gradient[weight][lane];
-    Floats master = weights.master[weight][lane], m = weights.exp_avg[weight][lane], v = weights.exp_avg_sq[weight][lane];
+    Floats master = weights.master[weight][lane], m = weights.exp_avg[weight][lane],
+           v = weights.exp_avg_sq[weight][lane];
     Lane working;
 #pragma unroll
     for (int c = 0; c < WIDTH; c++) {

@@ -6,10 +6,11 @@ __device__ __forceinline__ const Scalar* window_of(const Scalar* x, unsigned pix
   return x + (image_row + image_row / height * 2) * (width + 2) + column;
 }
 
-// relu(w * x + bias), the 3x3 convolution of one channel x; weights[tap][lane]. A block's threads as in mask_and_sum, each with the
-// weights of its lane in registers.
-extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, const Floats* bias, Lane* y, unsigned pixels, unsigned lanes,
-                                       unsigned columns, unsigned height, unsigned width) {
+// relu(w * x + bias), the 3x3 convolution of one channel x; weights[tap][lane]. A block's threads as in mask_and_sum,
+// each with the weights of its lane in registers.
+extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, const Floats* bias, Lane* y,
+                                       unsigned pixels, unsigned lanes, unsigned columns, unsigned height,
+                                       unsigned width) {
   const unsigned rows = THREADS / columns;
   const unsigned row = threadIdx.x / columns, lane = blockIdx.y * columns + threadIdx.x % columns;
   if (row >= rows || lane >= lanes) return;
@@ -33,10 +34,11 @@ extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, c
   }
 }
 
-// The gradients of first_layer's weights (sums[blockIdx.x][tap][channel]) and of its bias (behind them, as a tenth tap), from the gradient
-// of its output y, which counts as 0 where y is. Both are dense.
-extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane* y, const Scalar* x, float* sums, unsigned pixels,
-                                                unsigned lanes, unsigned columns, unsigned height, unsigned width) {
+// The gradients of first_layer's weights (sums[blockIdx.x][tap][channel]) and of its bias (behind them, as a tenth
+// tap), from the gradient of its output y, which counts as 0 where y is. Both are dense.
+extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane* y, const Scalar* x, float* sums,
+                                                unsigned pixels, unsigned lanes, unsigned columns, unsigned height,
+                                                unsigned width) {
   __shared__ float parts[THREADS * WIDTH];
   const unsigned rows = THREADS / columns;
   const unsigned row = threadIdx.x / columns, lane = blockIdx.y * columns + threadIdx.x % columns;
@@ -57,5 +59,6 @@ extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane
     }
   }
 #pragma unroll
-  for (int k = 0; k < 10; k++) add_rows(sum[k], parts, rows, columns, lanes, sums + (blockIdx.x * 10 + k) * lanes * WIDTH);
+  for (int k = 0; k < 10; k++)
+    add_rows(sum[k], parts, rows, columns, lanes, sums + (blockIdx.x * 10 + k) * lanes * WIDTH);
 }

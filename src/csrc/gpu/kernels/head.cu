@@ -6,7 +6,8 @@ struct alignas(2 * sizeof(Scalar)) Pair {
 };
 
 // w * x + bias for each of `pixels` pixels; weights[class][lane].
-extern "C" __global__ void head(const Lane* x, const Floats* weights, const float* bias, Pair* logits, unsigned pixels, unsigned lanes) {
+extern "C" __global__ void head(const Lane* x, const Floats* weights, const float* bias, Pair* logits, unsigned pixels,
+                                unsigned lanes) {
   for (unsigned pixel = blockIdx.x * blockDim.x + threadIdx.x; pixel < pixels; pixel += gridDim.x * blockDim.x) {
     float first = bias[0], second = bias[1];
     for (unsigned lane = 0; lane < lanes; lane++) {
@@ -23,10 +24,10 @@ extern "C" __global__ void head(const Lane* x, const Floats* weights, const floa
   }
 }
 
-// From the gradient of the logits that of x, 0 where x is, and that of the weights in sums[blockIdx.x][class][channel]. A block's threads as in
-// mask_and_sum.
-extern "C" __global__ void head_gradient(const Pair* gradient, const Lane* x, const Floats* weights, Lane* out, float* sums, unsigned pixels,
-                                         unsigned lanes, unsigned columns) {
+// From the gradient of the logits that of x, 0 where x is, and that of the weights in sums[blockIdx.x][class][channel].
+// A block's threads as in mask_and_sum.
+extern "C" __global__ void head_gradient(const Pair* gradient, const Lane* x, const Floats* weights, Lane* out,
+                                         float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
   __shared__ float parts[THREADS * WIDTH];
   const unsigned rows = THREADS / columns;
   const unsigned row = threadIdx.x / columns, lane = blockIdx.y * columns + threadIdx.x % columns;
@@ -42,11 +43,13 @@ extern "C" __global__ void head_gradient(const Pair* gradient, const Lane* x, co
         const float value = to_float(values.value[i]);
         sum[0][i] += first * value;
         sum[1][i] += second * value;
-        values.value[i] = value <= 0 ? from_float(0) : from_float(first * to_first.value[i] + second * to_second.value[i]);
+        values.value[i] =
+            value <= 0 ? from_float(0) : from_float(first * to_first.value[i] + second * to_second.value[i]);
       }
       out[pixel * lanes + lane] = values;
     }
   }
 #pragma unroll
-  for (int k = 0; k < 2; k++) add_rows(sum[k], parts, rows, columns, lanes, sums + (blockIdx.x * 2 + k) * lanes * WIDTH);
+  for (int k = 0; k < 2; k++)
+    add_rows(sum[k], parts, rows, columns, lanes, sums + (blockIdx.x * 2 + k) * lanes * WIDTH);
 }

@@ -1,11 +1,11 @@
 // What the kernels have in common, for one dtype: SCALAR_HALF, SCALAR_BFLOAT16 or SCALAR_FLOAT.
 //
-// build.rs puts this file and those beside it that end in .cu together, and kernels.cpp compiles the text at run time (NVRTC), so nothing may be
-// included. tests/cuda_kernels/ compiles it as host C++ and compares it with loops.
+// build.rs puts this file and those beside it that end in .cu together, and kernels.cpp compiles the text at run time
+// (NVRTC), so nothing may be included. tests/cuda_kernels/ compiles it as host C++ and compares it with loops.
 //
-// Tensors are channels-last: the channels of a pixel lie side by side, and a thread moves 16 bytes of them, a "lane". `lanes` is the
-// number of lanes per pixel. Strides and offsets count lanes as well. Nearly all kernels are bound by memory, so what counts is that each byte
-// is touched once, by neighbouring threads in neighbouring places.
+// Tensors are channels-last: the channels of a pixel lie side by side, and a thread moves 16 bytes of them, a "lane".
+// `lanes` is the number of lanes per pixel. Strides and offsets count lanes as well. Nearly all kernels are bound by
+// memory, so what counts is that each byte is touched once, by neighbouring threads in neighbouring places.
 
 #if defined(SCALAR_FLOAT)
 typedef float Scalar;
@@ -48,8 +48,10 @@ struct alignas(16) Floats {
   float value[WIDTH];
 };
 
-// One value of each of a block's threads for WIDTH channels, added over its `rows` rows of threads, to out[channel of all lanes].
-__device__ __forceinline__ void add_rows(const float* sum, float* parts, unsigned rows, unsigned columns, unsigned lanes, float* out) {
+// One value of each of a block's threads for WIDTH channels, added over its `rows` rows of threads, to out[channel of
+// all lanes].
+__device__ __forceinline__ void add_rows(const float* sum, float* parts, unsigned rows, unsigned columns,
+                                         unsigned lanes, float* out) {
   for (int i = 0; i < WIDTH; i++) parts[threadIdx.x * WIDTH + i] = sum[i];
   __syncthreads();
   const unsigned channels = columns * WIDTH;

@@ -1,4 +1,5 @@
-// Cross entropy and soft Dice of two classes, and their gradient: gpu/loss.h. Logits are a Pair (head.cu) for each pixel; labels are class indices.
+// Cross entropy and soft Dice of two classes, and their gradient: gpu/loss.h. Logits are a Pair (head.cu) for each
+// pixel; labels are class indices.
 
 // Probabilities of both classes, and minus the logarithm of that of `label`.
 struct Softmax {
@@ -17,7 +18,8 @@ __device__ __forceinline__ Softmax softmax(Pair logits, long long label) {
   return result;
 }
 
-// What the losses need of an image: the sums over its pixels of the cross entropy, of p t for both classes, and of p^2 + t for both.
+// What the losses need of an image: the sums over its pixels of the cross entropy, of p t for both classes, and of p^2
+// + t for both.
 constexpr int SUMS = 5;
 
 // Those of the image blockIdx.y, as far as block blockIdx.x has summed them: sums[image][block][SUMS].
@@ -49,9 +51,12 @@ extern "C" __global__ void loss_sums(const Pair* logits, const long long* labels
   }
 }
 
-// Adds up what loss_sums has left of `blocks` blocks (in one block of its own): the mean cross entropy and 1 - the mean soft Dice. slopes[image][class] are what loss_gradient multiplies t and p with; totals[image][SUMS] is room to work in.
-extern "C" __global__ void loss_finish(const float* sums, float* totals, float* cross_entropy_loss, float* dice_loss, float* slopes,
-                                       unsigned images, unsigned blocks, unsigned pixels, double epsilon) {
+// Adds up what loss_sums has left of `blocks` blocks (in one block of its own): the mean cross entropy and 1 - the mean
+// soft Dice. slopes[image][class] are what loss_gradient multiplies t and p with; totals[image][SUMS] is room to work
+// in.
+extern "C" __global__ void loss_finish(const float* sums, float* totals, float* cross_entropy_loss, float* dice_loss,
+                                       float* slopes, unsigned images, unsigned blocks, unsigned pixels,
+                                       double epsilon) {
   for (unsigned i = threadIdx.x; i < images * SUMS; i += THREADS) {
     float total = 0;
     for (unsigned block = 0; block < blocks; block++) total += sums[(i / SUMS * blocks + block) * SUMS + i % SUMS];
@@ -77,8 +82,9 @@ extern "C" __global__ void loss_finish(const float* sums, float* totals, float* 
 }
 
 // The gradient of the logits from those of both losses, for `count` pixels of all images, `pixels` an image.
-extern "C" __global__ void loss_gradient(const Pair* logits, const long long* labels, const float* slopes, const float* cross_entropy_gradient,
-                                         const float* dice_gradient, Pair* out, unsigned count, unsigned pixels) {
+extern "C" __global__ void loss_gradient(const Pair* logits, const long long* labels, const float* slopes,
+                                         const float* cross_entropy_gradient, const float* dice_gradient, Pair* out,
+                                         unsigned count, unsigned pixels) {
   const float of_cross_entropy = *cross_entropy_gradient / count, of_dice = *dice_gradient;
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const long long label = labels[i];
@@ -87,7 +93,8 @@ extern "C" __global__ void loss_gradient(const Pair* logits, const long long* la
     // Of the Dice loss for each probability; the two are each other's rest.
     float of_probability[2];
 #pragma unroll
-    for (int c = 0; c < 2; c++) of_probability[c] = slope[2 * c + 1] * found.probability[c] - slope[2 * c] * (label == c);
+    for (int c = 0; c < 2; c++)
+      of_probability[c] = slope[2 * c + 1] * found.probability[c] - slope[2 * c] * (label == c);
     const float p0 = found.probability[0], p1 = found.probability[1];
     const float second = of_cross_entropy * (p1 - label) + of_dice * p0 * p1 * (of_probability[1] - of_probability[0]);
     out[i] = Pair{{from_float(-second), from_float(second)}};

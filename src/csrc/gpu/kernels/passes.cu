@@ -1,5 +1,5 @@
-// The passes over memory between cuDNN's convolutions: gpu/passes.h says what each computes; the forms in libtorch's operations are in
-// gpu/passes.cpp.
+// The passes over memory between cuDNN's convolutions: gpu/passes.h says what each computes; the forms in libtorch's
+// operations are in gpu/passes.cpp.
 
 // x by value: one load of 16 bytes.
 __device__ __forceinline__ Lane bias_relu_lane(Lane x, Floats bias) {
@@ -13,9 +13,11 @@ extern "C" __global__ void bias_relu(const Lane* x, const Floats* bias, Lane* y,
     y[i] = bias_relu_lane(x[i], bias[i % lanes]);
 }
 
-// Each pixel of y gets relu(x + bias) and behind it the pixel of skip: `count` lanes of x, [.., height, width, lanes]; skip has strides.
-extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, const Lane* skip, Lane* y, unsigned count, unsigned lanes,
-                                          unsigned height, unsigned width, unsigned skip_image, unsigned skip_row, unsigned skip_pixel) {
+// Each pixel of y gets relu(x + bias) and behind it the pixel of skip: `count` lanes of x, [.., height, width, lanes];
+// skip has strides.
+extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, const Lane* skip, Lane* y, unsigned count,
+                                          unsigned lanes, unsigned height, unsigned width, unsigned skip_image,
+                                          unsigned skip_row, unsigned skip_pixel) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const unsigned lane = i % lanes, pixel = i / lanes;
     const unsigned column = pixel % width, row = pixel / width % height, image = pixel / width / height;
@@ -25,11 +27,12 @@ extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, con
   }
 }
 
-// out = gradient where y > 0, else 0 (as it is where y is null), and the sum of out over pixels in sums[blockIdx.x][channel].
-// A block has THREADS / columns rows of threads, `columns` lanes side by side; blockIdx.y counts such stripes of lanes.
-// gradient and y have strides from pixel to pixel; out is dense and may be null where y is.
-extern "C" __global__ void mask_and_sum(const Lane* gradient, unsigned gradient_pixel, const Lane* y, unsigned y_pixel, Lane* out,
-                                        float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
+// out = gradient where y > 0, else 0 (as it is where y is null), and the sum of out over pixels in
+// sums[blockIdx.x][channel]. A block has THREADS / columns rows of threads, `columns` lanes side by side; blockIdx.y
+// counts such stripes of lanes. gradient and y have strides from pixel to pixel; out is dense and may be null where y
+// is.
+extern "C" __global__ void mask_and_sum(const Lane* gradient, unsigned gradient_pixel, const Lane* y, unsigned y_pixel,
+                                        Lane* out, float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
   __shared__ float parts[THREADS * WIDTH];
   const unsigned rows = THREADS / columns;
   const unsigned column = threadIdx.x % columns, row = threadIdx.x / columns;
@@ -64,7 +67,8 @@ __device__ __forceinline__ Largest largest(const float* x) {
 }
 
 // 2x2 max pooling of x [.., height, width, lanes], both even; `count` lanes of pooled.
-extern "C" __global__ void max_pool(const Lane* x, Lane* pooled, unsigned count, unsigned lanes, unsigned height, unsigned width) {
+extern "C" __global__ void max_pool(const Lane* x, Lane* pooled, unsigned count, unsigned lanes, unsigned height,
+                                    unsigned width) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const unsigned lane = i % lanes, window = i / lanes;
     const unsigned column = window % (width / 2), image_row = window / (width / 2);
@@ -80,15 +84,17 @@ extern "C" __global__ void max_pool(const Lane* x, Lane* pooled, unsigned count,
   }
 }
 
-// The gradient of x, output of a ReLU, from those of its pooling and of its crop, which starts at (top, left); either may be null.
-// A thread does one lane of one window; `count` of them. Both gradients have strides.
-extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled, unsigned pooled_image, unsigned pooled_row,
-                                              unsigned pooled_pixel, const Lane* crop, unsigned crop_image, unsigned crop_row,
-                                              unsigned crop_pixel, Lane* out, unsigned count, unsigned lanes, unsigned height,
-                                              unsigned width, unsigned top, unsigned left, unsigned crop_height, unsigned crop_width) {
+// The gradient of x, output of a ReLU, from those of its pooling and of its crop, which starts at (top, left); either
+// may be null. A thread does one lane of one window; `count` of them. Both gradients have strides.
+extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled, unsigned pooled_image,
+                                              unsigned pooled_row, unsigned pooled_pixel, const Lane* crop,
+                                              unsigned crop_image, unsigned crop_row, unsigned crop_pixel, Lane* out,
+                                              unsigned count, unsigned lanes, unsigned height, unsigned width,
+                                              unsigned top, unsigned left, unsigned crop_height, unsigned crop_width) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const unsigned lane = i % lanes, window = i / lanes;
-    const unsigned column = window % (width / 2), row = window / (width / 2) % (height / 2), image = window / (width / 2) / (height / 2);
+    const unsigned column = window % (width / 2), row = window / (width / 2) % (height / 2),
+                   image = window / (width / 2) / (height / 2);
     const unsigned first = ((image * height + row * 2) * width + column * 2) * lanes + lane;
     const unsigned places[4] = {first, first + lanes, first + width * lanes, first + (width + 1) * lanes};
     Lane four[4], gradients[4];
