@@ -1,4 +1,4 @@
-//! Compiles `src/native/` against the libtorch that `tch` links, and makes the program find
+//! Compiles `src/csrc/` against the libtorch that `tch` links, and makes the program find
 //! that libtorch at run time. Downloads nothing: `scripts/setup.sh` does that.
 
 use std::env;
@@ -9,12 +9,15 @@ use anyhow::{Context, Result, bail};
 /// The version that `tch` 0.24 is written for and that the shim is tested with.
 const LIBTORCH_VERSION: &str = "2.11.0";
 
-/// Folders whose C++ files make up the shim.
-const SOURCES: [&str; 4] = ["src/native", "src/native/cpu", "src/native/gpu", "src/native/distributed"];
-/// Headers of gloo that libtorch includes and does not bring.
-const GLOO_DECLARATIONS: &str = "src/native/distributed/gloo_declarations";
-/// What is compiled besides against a libtorch with CUDA, and against one without: the same functions.
-const CUDA_SOURCES: [&str; 2] = ["src/native/cuda", "src/native/without_cuda"];
+/// The C++ side. Includes are relative to this folder.
+const CSRC: &str = "src/csrc";
+/// Folders of `CSRC` whose C++ files are always compiled. `src/csrc/README.md` says what is in each.
+const SOURCES: [&str; 6] = ["api", "cpu", "cpu/simd", "cpu/memory_plan", "gpu", "distributed"];
+/// One of the two is compiled as well: the first against a libtorch with CUDA, the second against one without. They
+/// define the same functions.
+const CUDA_SOURCES: [&str; 2] = ["gpu/cuda", "gpu/no_cuda"];
+/// The text of the CUDA kernels, in the order in which one file uses another.
+const KERNELS: [&str; 6] = ["lane.cuh", "passes.cu", "first_layer.cu", "head.cu", "loss.cu", "adam.cu"];
 
 fn main() -> Result<()> {
     let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").context(
@@ -93,18 +96,22 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
     build.cpp(true).std("c++17").opt_level(3).flag("-fopenmp").warnings(true).extra_warnings(true);
     let [with_cuda, without_cuda] = CUDA_SOURCES;
     for folder in SOURCES.into_iter().chain([if has_cuda { with_cuda } else { without_cuda }]) {
-        println!("cargo:rerun-if-changed={folder}");
-        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read '{folder}'"))?;
+        let folder = Path::new(CSRC).join(folder);
+        println!("cargo:rerun-if-changed={}", folder.display());
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read '{}'", folder.display()))?;
         let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         files.retain(|file| file.extension().is_some_and(|extension| extension == "cpp"));
         files.sort();
         build.files(files);
     }
+    build.include(CSRC);
     if has_cuda {
         build.include(embed_kernels()?);
     }
-    // As system headers, so that warnings are about our own code.
-    let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include"), GLOO_DECLARATIONS.into()];
+    // Libraries count as system headers, so that warnings are about our own code. libtorch includes headers of gloo but
+    // does not bring them.
+    let gloo = Path::new(CSRC).join("distributed/gloo_declarations");
+    let libtorch = [include.to_path_buf(), include.join("torch/csrc/api/include"), gloo];
     for folder in libtorch.iter().chain(cuda_headers) {
         build.flag("-isystem").flag(folder);
     }
@@ -114,10 +121,11 @@ fn compile_shim(include: &Path, has_cuda: bool, cuda_headers: &[PathBuf]) -> Res
 
 /// Makes a header with the text of the CUDA kernels, which are compiled at run time. Returns its folder.
 fn embed_kernels() -> Result<PathBuf> {
-    let source = Path::new(CUDA_SOURCES[0]);
+    let kernels = Path::new(CSRC).join("gpu/kernels");
+    println!("cargo:rerun-if-changed={}", kernels.display());
     let mut text = String::new();
-    for name in ["lane.cuh", "passes.cu", "first_layer.cu", "head.cu", "loss.cu", "adam.cu"] {
-        let path = source.join(name);
+    for name in KERNELS {
+        let path = kernels.join(name);
         text += &std::fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
     }
     let folder = PathBuf::from(env::var("OUT_DIR").context("cargo did not set OUT_DIR")?);

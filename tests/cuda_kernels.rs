@@ -8,13 +8,16 @@ const SCALARS: [&str; 2] = ["SCALAR_FLOAT", "SCALAR_BFLOAT16"];
 
 /// Compiles `tests/cuda_kernels/{source}` and runs it with `libraries` on the path of the loader.
 fn run(source: &str, options: &[String], libraries: &[PathBuf]) -> Output {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let output = Command::new(&compiler)
         .args(["-std=c++17", "-O1", "-pthread", "-fPIC", "-Wno-attributes", "-o"])
         .arg(&program)
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda_kernels").join(source))
+        .arg("-I")
+        .arg(root.join("src/csrc"))
+        .arg(root.join("tests/cuda_kernels").join(source))
         .args(options)
         .output()
         .unwrap();

@@ -1,5 +1,5 @@
-// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions), and a way to run them:
-// block by block, with a thread for each of theirs.
+// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's
+// conversions), and a way to run them: block by block, with a thread for each of theirs.
 #pragma once
 #include <pthread.h>
 #include <cmath>
@@ -27,12 +27,13 @@ static To same_bits(From x) {
 static float __uint_as_float(unsigned x) { return same_bits<float>(x); }
 static unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
 
-#include "../../src/native/cuda/lane.cuh"
-#include "../../src/native/cuda/adam.cu"
-#include "../../src/native/cuda/first_layer.cu"
-#include "../../src/native/cuda/head.cu"
-#include "../../src/native/cuda/loss.cu"
-#include "../../src/native/cuda/passes.cu"
+#include "gpu/kernels/lane.cuh"
+
+#include "gpu/kernels/adam.cu"
+#include "gpu/kernels/first_layer.cu"
+#include "gpu/kernels/head.cu"
+#include "gpu/kernels/loss.cu"
+#include "gpu/kernels/passes.cu"
 
 static_assert(sizeof(Lane) == 16, "a lane is 16 bytes");
 

@@ -1,9 +1,9 @@
-// Whether cuDNN has a fused kernel for each 3x3 convolution of the network, on GPUs that need not be there. Built by tests/cuda_kernels.rs with the
-// shim and the libtorch that has CUDA.
+// Whether cuDNN has a fused kernel for each 3x3 convolution of the network, on GPUs that need not be there. Built by
+// tests/cuda_kernels.rs with the shim and the libtorch that has CUDA.
 #include <cstdio>
 #include <string>
 
-#include "../../src/native/gpu/fused_convolution.h"
+#include "gpu/fused_convolution.h"
 
 struct Gpu {
   const char* name;
@@ -11,29 +11,36 @@ struct Gpu {
 };
 
 static std::string description(const Gpu& gpu) {
-  return std::string(R"({"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,"warpSize":32,)") +
+  return std::string(
+             R"({"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,"warpSize":32,)") +
          R"("maxSharedMemoryPerBlock":49152,"reservedSharedMemoryPerBlock":1024,"maxRegistersPerSM":65536,"maxCtasPerSM":32,)" +
          R"("maxThreadsPerBlock":1024,"maxThreadsPerSM":2048,"pciDeviceId":0,"isTccDriver":0,"supportCoopLaunch":1,"cudaDeviceId":0,)" +
-         R"("totalGlobalMem":80000000000,"smClockRateKHz":1600000,"memClockRateKHz":2600000,"driverVer":13000,"deviceName":")" + gpu.name +
-         "\",\"deviceVer\":" + std::to_string(gpu.version) + ",\"multiProcessorCount\":" + std::to_string(gpu.multiprocessors) +
-         ",\"maxSharedMemoryPerBlockOptin\":" + std::to_string(gpu.shared_memory) + ",\"l2CacheSize\":" + std::to_string(gpu.l2_cache) + "}";
+         R"("totalGlobalMem":80000000000,"smClockRateKHz":1600000,"memClockRateKHz":2600000,"driverVer":13000,"deviceName":")" +
+         gpu.name + "\",\"deviceVer\":" + std::to_string(gpu.version) +
+         ",\"multiProcessorCount\":" + std::to_string(gpu.multiprocessors) +
+         ",\"maxSharedMemoryPerBlockOptin\":" + std::to_string(gpu.shared_memory) +
+         ",\"l2CacheSize\":" + std::to_string(gpu.l2_cache) + "}";
 }
 
 int main() {
-  const Gpu gpus[] = {{"NVIDIA A100-SXM4-80GB", 800, 108, 166912, 40 << 20}, {"NVIDIA H200", 900, 132, 232448, 60 << 20}};
+  const Gpu gpus[] = {{"NVIDIA A100-SXM4-80GB", 800, 108, 166912, 40 << 20},
+                      {"NVIDIA H200", 900, 132, 232448, 60 << 20}};
   // Channels in and out, and the side, of all but the first.
-  const int64_t layers[][3] = {{64, 64, 570},   {64, 128, 284},   {128, 128, 282},   {128, 256, 140}, {256, 256, 138}, {256, 512, 68},
-                               {512, 512, 66},  {512, 1024, 32},  {1024, 1024, 30},  {1024, 512, 56}, {512, 512, 54},  {512, 256, 104},
-                               {256, 256, 102}, {256, 128, 200},  {128, 128, 198},   {128, 64, 392},  {64, 64, 390}};
+  const int64_t layers[][3] = {{64, 64, 570},  {64, 128, 284},  {128, 128, 282}, {128, 256, 140},  {256, 256, 138},
+                               {256, 512, 68}, {512, 512, 66},  {512, 1024, 32}, {1024, 1024, 30}, {1024, 512, 56},
+                               {512, 512, 54}, {512, 256, 104}, {256, 256, 102}, {256, 128, 200},  {128, 128, 198},
+                               {128, 64, 392}, {64, 64, 390}};
   int failures = 0;
   for (const Gpu& gpu : gpus)
     for (const at::ScalarType type : {at::kHalf, at::kBFloat16, at::kFloat})
       for (const int64_t images : {1, 8})
         for (const auto [inputs, outputs, side] : layers) {
-          const size_t count = unet::gpu::count_fused_convolutions(type, {images, inputs, side, side}, outputs, true, description(gpu));
+          const size_t count =
+              unet::gpu::count_fused_convolutions(type, {images, inputs, side, side}, outputs, true, description(gpu));
           if (count) continue;
           failures++;
-          std::printf("%s, %s, batch %d, %d to %d channels: none\n", gpu.name, c10::toString(type), int(images), int(inputs), int(outputs));
+          std::printf("%s, %s, batch %d, %d to %d channels: none\n", gpu.name, c10::toString(type), int(images),
+                      int(inputs), int(outputs));
         }
   return failures ? 1 : 0;
 }

@@ -1,6 +1,6 @@
-// The layers, losses and update of src/native/gpu with the CUDA kernels run on the CPU, against libtorch's operations: that each kernel gets the
-// right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is defined here takes the place of cuda/kernels.cpp and
-// cuda/fused_convolution.cpp.
+// The layers, losses and update of src/csrc/gpu with the CUDA kernels run on the CPU, against libtorch's operations:
+// that each kernel gets the right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is
+// defined here takes the place of gpu/cuda/nvrtc.cpp and gpu/cuda/fused_convolution.cpp.
 #include <ATen/ATen.h>
 #include <pthread.h>
 
@@ -13,11 +13,11 @@
 #include <utility>
 #include <vector>
 
-#include "../../src/native/gpu/adam.h"
-#include "../../src/native/gpu/fused_convolution.h"
-#include "../../src/native/gpu/kernels.h"
-#include "../../src/native/gpu/layers.h"
-#include "../../src/native/gpu/loss.h"
+#include "gpu/adam.h"
+#include "gpu/fused_convolution.h"
+#include "gpu/gpu_autograd.h"
+#include "gpu/kernel_launcher.h"
+#include "gpu/loss.h"
 
 namespace emulated {
 #include "emulation.h"
@@ -36,7 +36,8 @@ static bool use_emulation = false;
 static std::map<std::string, int> launches;
 
 template <class... Parameters, size_t... I>
-static void start(void (*kernel)(Parameters...), unsigned grid_x, unsigned grid_y, void** arguments, std::index_sequence<I...>) {
+static void start(void (*kernel)(Parameters...), unsigned grid_x, unsigned grid_y, void** arguments,
+                  std::index_sequence<I...>) {
   emulated::run(grid_x, grid_y, kernel, *static_cast<Parameters*>(arguments[I])...);
 }
 
@@ -86,8 +87,10 @@ static Tensor channels_last(const Tensor& x) { return x.contiguous(at::MemoryFor
 // Two levels of a U-Net down to the losses, as src/model/unet.rs joins them.
 static Tensors with_gpu_layers(const Tensor& x, const Tensors& p, const Tensor& labels) {
   namespace gpu = unet::gpu;
-  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(gpu::conv3x3_relu(x, p[0], p[1], {}, false), p[2], p[3], {}, true), 16, 20);
-  const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], {}, false), joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
+  const auto [pooled, skip] =
+      gpu::pool_and_crop(gpu::conv3x3_relu(gpu::first_layer_relu(x, p[0], p[1]), p[2], p[3], {}, true), 16, 20);
+  const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], {}, false),
+               joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
   const Tensor logits = gpu::head_of_relu(gpu::conv3x3_relu(joined, p[8], p[9], {}, true), p[10], p[11]);
   const auto [cross_entropy, dice_loss] = gpu::losses(logits, labels, 1e-6);
   return {logits, cross_entropy, dice_loss};
@@ -103,21 +106,26 @@ static Tensors with_plain_operations(const Tensor& x, const Tensors& parameters,
   const Tensor joined = at::cat({up, first.narrow(2, top, up.size(2)).narrow(3, left, up.size(3))}, 1);
   const Tensor logits = at::conv2d(at::conv2d(joined, p[8], p[9]).relu(), p[10], p[11]);
   const Tensor wide = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
-  const Tensor probability = wide.softmax(1), target = at::one_hot(labels, 2).permute({0, 3, 1, 2}).to(wide.scalar_type());
-  const Tensor overlap = 2 * (probability * target).sum({2, 3}) + 1e-6, size = (probability.pow(2) + target).sum({2, 3}) + 1e-6;
+  const Tensor probability = wide.softmax(1),
+               target = at::one_hot(labels, 2).permute({0, 3, 1, 2}).to(wide.scalar_type());
+  const Tensor overlap = 2 * (probability * target).sum({2, 3}) + 1e-6,
+               size = (probability.pow(2) + target).sum({2, 3}) + 1e-6;
   return {logits, at::nll_loss2d(wide.log_softmax(1), labels), 1 - (overlap / size).mean()};
 }
 
 // Logits, both losses and the gradients of all parameters.
 template <class Network>
-static Tensors results(Network network, const Tensors& given, const Tensor& x, const Tensor& labels, at::ScalarType type, at::ScalarType master) {
+static Tensors results(Network network, const Tensors& given, const Tensor& x, const Tensor& labels,
+                       at::ScalarType type, at::ScalarType master) {
   Tensors parameters;
   for (const Tensor& values : given)
-    parameters.push_back((values.dim() == 4 ? channels_last(values.to(master)) : values.to(master)).clone().requires_grad_());
+    parameters.push_back(
+        (values.dim() == 4 ? channels_last(values.to(master)) : values.to(master)).clone().requires_grad_());
   Tensors found = network(channels_last(x.to(type)), parameters, labels);
   (found[1] + 0.5 * found[2]).backward();
   for (const Tensor& parameter : parameters) {
-    TORCH_CHECK(parameter.grad().scalar_type() == parameter.scalar_type(), "gradient of ", parameter.grad().scalar_type());
+    TORCH_CHECK(parameter.grad().scalar_type() == parameter.scalar_type(), "gradient of ",
+                parameter.grad().scalar_type());
     found.push_back(parameter.grad());
   }
   return found;
@@ -140,12 +148,17 @@ static void expect(const char* what, double value, double limit) {
 }
 
 static void check_network(int64_t channels) {
-  const int64_t shapes[][4] = {{channels, 1, 3, 3}, {channels, channels, 3, 3}, {2 * channels, channels, 3, 3}, {2 * channels, channels, 3, 3},
-                               {channels, 2 * channels, 3, 3}, {2, channels, 1, 1}};
+  const int64_t shapes[][4] = {{channels, 1, 3, 3},
+                               {channels, channels, 3, 3},
+                               {2 * channels, channels, 3, 3},
+                               {2 * channels, channels, 3, 3},
+                               {channels, 2 * channels, 3, 3},
+                               {2, channels, 1, 1}};
   Tensors given;
   for (const auto& shape : shapes) {
     const bool transposed = given.size() == 6;
-    given.push_back(at::randn(at::IntArrayRef(shape, 4), at::kDouble) * std::sqrt(2.0 / (shape[1] * shape[2] * shape[3])));
+    given.push_back(at::randn(at::IntArrayRef(shape, 4), at::kDouble) *
+                    std::sqrt(2.0 / (shape[1] * shape[2] * shape[3])));
     given.push_back(at::randn({shape[transposed ? 1 : 0]}, at::kDouble) * 0.1);
   }
   const Tensor x = at::randn({2, 1, 24, 28}, at::kDouble), labels = at::randint(0, 2, {2, 14, 18}, at::kLong);
@@ -172,19 +185,26 @@ static void check_adam() {
   };
   for (const double inf : {0.0, 1.0}) {
     std::vector<unet::gpu::Weight> both[2] = {random(), {}};
-    for (const auto& w : both[0]) both[1].push_back({w.master.clone(), w.gradient.clone(), w.exp_avg.clone(), w.exp_avg_sq.clone(), w.working.clone()});
+    for (const auto& w : both[0])
+      both[1].push_back(
+          {w.master.clone(), w.gradient.clone(), w.exp_avg.clone(), w.exp_avg_sq.clone(), w.working.clone()});
     const Tensor before = both[0][0].master.clone();
     for (const int emulated : {0, 1}) {
       use_emulation = emulated;
-      unet::gpu::adam(both[emulated], at::full({}, 3.0f), at::full({1}, inf, at::kFloat), at::full({}, 0.125f), {1e-2, 0.9, 0.999, 1e-8, 5e-4});
+      unet::gpu::adam(both[emulated], at::full({}, 3.0f), at::full({1}, inf, at::kFloat), at::full({}, 0.125f),
+                      {1e-2, 0.9, 0.999, 1e-8, 5e-4});
     }
     use_emulation = false;
-    expect("adam moves weights", ((both[1][0].master - before).abs().max().item<double>() > 0) == (inf == 0) ? 0 : 1, 0);
+    expect("adam moves weights", ((both[1][0].master - before).abs().max().item<double>() > 0) == (inf == 0) ? 0 : 1,
+           0);
     for (size_t i = 0; i < both[0].size(); i++) {
       const auto &a = both[0][i], &b = both[1][i];
-      expect("adam", worst({b.master, b.exp_avg, b.exp_avg_sq},
-                           {a.master.to(at::kDouble), a.exp_avg.to(at::kDouble), a.exp_avg_sq.to(at::kDouble)}), 1e-6);
-      expect("the working copy", (b.working.to(at::kFloat) - b.master.to(TYPE).to(at::kFloat)).abs().max().item<double>(), 0);
+      expect("adam",
+             worst({b.master, b.exp_avg, b.exp_avg_sq},
+                   {a.master.to(at::kDouble), a.exp_avg.to(at::kDouble), a.exp_avg_sq.to(at::kDouble)}),
+             1e-6);
+      expect("the working copy",
+             (b.working.to(at::kFloat) - b.master.to(TYPE).to(at::kFloat)).abs().max().item<double>(), 0);
     }
   }
 }

@@ -23,7 +23,8 @@ struct Image {
     int count = 0;
     for (Lane& lane : lanes)
       for (Scalar& x : lane.value)
-        x = from_float(nan && ++count % 97 == 0 ? std::numeric_limits<float>::quiet_NaN() : std::max(0, number(generator)) * 0.37f);
+        x = from_float(nan && ++count % 97 == 0 ? std::numeric_limits<float>::quiet_NaN()
+                                                : std::max(0, number(generator)) * 0.37f);
     return *this;
   }
 };
@@ -38,15 +39,16 @@ void expect(const char* what, float found, float expected, float tolerance = 0) 
 float rounded(float x) { return to_float(from_float(x)); }
 
 void check_bias_relu(int n, int h, int w, int c) {
-  Image x = Image(n, h, w, c).random(true), skip = Image(n, h + 3, w + 2, c).random(), y(n, h, w, c), joined(n, h, w, 2 * c);
+  Image x = Image(n, h, w, c).random(true), skip = Image(n, h + 3, w + 2, c).random(), y(n, h, w, c),
+        joined(n, h, w, 2 * c);
   std::vector<Floats> biases(c / WIDTH);
   const auto bias = [&](int k) -> float& { return biases[k / WIDTH].value[k % WIDTH]; };
   for (int k = 0; k < c; k++) bias(k) = 0.1f * (k % 13) - 1;
   const unsigned lanes = c / WIDTH, count = n * h * w * lanes;
   run(3, 1, bias_relu, x.lanes.data(), biases.data(), y.lanes.data(), count, lanes);
   // The crop of skip at row 2, column 1.
-  run(2, 1, bias_relu_join, x.lanes.data(), biases.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes, joined.lanes.data(), count, lanes,
-      unsigned(h), unsigned(w), (h + 3) * (w + 2) * lanes, (w + 2) * lanes, lanes);
+  run(2, 1, bias_relu_join, x.lanes.data(), biases.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes,
+      joined.lanes.data(), count, lanes, unsigned(h), unsigned(w), (h + 3) * (w + 2) * lanes, (w + 2) * lanes, lanes);
   for (int i = 0; i < n; i++)
     for (int row = 0; row < h; row++)
       for (int column = 0; column < w; column++)
@@ -61,10 +63,11 @@ void check_bias_relu(int n, int h, int w, int c) {
 void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
   // Both lie in the first half of the channels of larger tensors.
   Image gradient = Image(n, h, w, 2 * c).random(), y = Image(n, h, w, 2 * c).random(), out(n, h, w, c);
-  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
+  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns,
+                 slabs = 3;
   std::vector<float> sums(slabs * c, std::numeric_limits<float>::quiet_NaN());
-  run(slabs, stripes, mask_and_sum, gradient.lanes.data(), 2 * lanes, masked ? y.lanes.data() : nullptr, masked ? 2 * lanes : 0,
-      masked ? out.lanes.data() : nullptr, sums.data(), unsigned(n * h * w), lanes, columns);
+  run(slabs, stripes, mask_and_sum, gradient.lanes.data(), 2 * lanes, masked ? y.lanes.data() : nullptr,
+      masked ? 2 * lanes : 0, masked ? out.lanes.data() : nullptr, sums.data(), unsigned(n * h * w), lanes, columns);
   for (int k = 0; k < c; k++) {
     double expected = 0;
     for (int i = 0; i < n; i++)
@@ -92,12 +95,13 @@ void check_first_layer(int n, int h, int w, int c) {
   }
   const auto input = [&](int i, int row, int column) { return to_float(x[(i * (h + 2) + row) * (w + 2) + column]); };
   Image y(n, h, w, c), gradient = Image(n, h, w, c).random();
-  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
-  run(slabs, stripes, first_layer, x.data(), weights.data(), biases.data(), y.lanes.data(), unsigned(n * h * w), lanes, columns, unsigned(h),
-      unsigned(w));
+  const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns,
+                 slabs = 3;
+  run(slabs, stripes, first_layer, x.data(), weights.data(), biases.data(), y.lanes.data(), unsigned(n * h * w), lanes,
+      columns, unsigned(h), unsigned(w));
   std::vector<float> sums(slabs * 10 * c, std::numeric_limits<float>::quiet_NaN());
-  run(slabs, stripes, first_layer_gradient, gradient.lanes.data(), y.lanes.data(), x.data(), sums.data(), unsigned(n * h * w), lanes, columns,
-      unsigned(h), unsigned(w));
+  run(slabs, stripes, first_layer_gradient, gradient.lanes.data(), y.lanes.data(), x.data(), sums.data(),
+      unsigned(n * h * w), lanes, columns, unsigned(h), unsigned(w));
   for (int k = 0; k < c; k++) {
     double expected[10] = {};
     for (int i = 0; i < n; i++)
@@ -122,7 +126,8 @@ void check_first_layer(int n, int h, int w, int c) {
 
 void check_head(int n, int h, int w, int c) {
   Image x = Image(n, h, w, c).random(), out(n, h, w, c);
-  const unsigned pixels = n * h * w, lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns, slabs = 3;
+  const unsigned pixels = n * h * w, lanes = c / WIDTH, columns = std::min(lanes, 32u),
+                 stripes = (lanes + columns - 1) / columns, slabs = 3;
   std::vector<Floats> weights(2 * lanes);
   std::uniform_real_distribution<float> real(-1, 1);
   for (Floats& lane : weights)
@@ -133,7 +138,8 @@ void check_head(int n, int h, int w, int c) {
   for (Pair& pair : gradient) pair = {{from_float(real(generator)), from_float(real(generator))}};
   std::vector<float> sums(slabs * 2 * c, std::numeric_limits<float>::quiet_NaN());
   run(2, 1, head, x.lanes.data(), weights.data(), bias, logits.data(), pixels, lanes);
-  run(slabs, stripes, head_gradient, gradient.data(), x.lanes.data(), weights.data(), out.lanes.data(), sums.data(), pixels, lanes, columns);
+  run(slabs, stripes, head_gradient, gradient.data(), x.lanes.data(), weights.data(), out.lanes.data(), sums.data(),
+      pixels, lanes, columns);
   std::vector<double> expected_sums(2 * c);
   for (unsigned pixel = 0; pixel < pixels; pixel++) {
     const auto value = [&](int channel) { return x.get(pixel / (h * w), pixel / w % h, pixel % w, channel); };
@@ -141,13 +147,15 @@ void check_head(int n, int h, int w, int c) {
       double expected = bias[k];
       for (int channel = 0; channel < c; channel++) expected += double(weight(k, channel)) * value(channel);
       expect("head", to_float(logits[pixel].value[k]), expected, 1e-4 + std::fabs(expected) / 256);
-      for (int channel = 0; channel < c; channel++) expected_sums[k * c + channel] += double(to_float(gradient[pixel].value[k])) * value(channel);
+      for (int channel = 0; channel < c; channel++)
+        expected_sums[k * c + channel] += double(to_float(gradient[pixel].value[k])) * value(channel);
     }
     for (int channel = 0; channel < c; channel++) {
       double expected = 0;
       for (int k = 0; k < 2; k++) expected += double(to_float(gradient[pixel].value[k])) * weight(k, channel);
       if (value(channel) == 0) expected = 0;
-      expect("head_gradient", out.get(pixel / (h * w), pixel / w % h, pixel % w, channel), expected, 1e-5 + std::fabs(expected) / 256);
+      expect("head_gradient", out.get(pixel / (h * w), pixel / w % h, pixel % w, channel), expected,
+             1e-5 + std::fabs(expected) / 256);
     }
   }
   for (int i = 0; i < 2 * c; i++) {
@@ -158,7 +166,8 @@ void check_head(int n, int h, int w, int c) {
 }
 
 // Both losses after their definition, in fp64.
-static void define_losses(const std::vector<double>& z, const std::vector<long long>& labels, int images, double* losses) {
+static void define_losses(const std::vector<double>& z, const std::vector<long long>& labels, int images,
+                          double* losses) {
   const int pixels = labels.size() / images;
   double cross_entropy = 0, dice = 0;
   for (int image = 0; image < images; image++) {
@@ -194,8 +203,10 @@ void check_loss(int images, unsigned pixels, bool one_class) {
   const float upstream[2] = {3, 0.5f};
   std::vector<float> sums(images * blocks * SUMS), totals(images * SUMS), losses(2), slopes(images * 4);
   run(blocks, images, loss_sums, logits.data(), labels.data(), sums.data(), pixels);
-  run(1, 1, loss_finish, sums.data(), totals.data(), &losses[0], &losses[1], slopes.data(), unsigned(images), blocks, pixels, 1e-6);
-  run(2, 1, loss_gradient, logits.data(), labels.data(), slopes.data(), &upstream[0], &upstream[1], out.data(), images * pixels, pixels);
+  run(1, 1, loss_finish, sums.data(), totals.data(), &losses[0], &losses[1], slopes.data(), unsigned(images), blocks,
+      pixels, 1e-6);
+  run(2, 1, loss_gradient, logits.data(), labels.data(), slopes.data(), &upstream[0], &upstream[1], out.data(),
+      images * pixels, pixels);
   double expected[2];
   define_losses(z, labels, images, expected);
   expect("cross entropy", losses[0], expected[0], 1e-6 * (1 + expected[0]));
@@ -225,7 +236,8 @@ void check_adam(double step, float found_inf) {
   std::vector<Values> given;
   std::uniform_real_distribution<float> real(-1, 1);
   for (const int lanes : sizes) {
-    Values values{std::vector<Floats>(lanes), std::vector<Floats>(lanes), std::vector<Floats>(lanes), std::vector<Lane>(lanes), std::vector<Lane>(lanes)};
+    Values values{std::vector<Floats>(lanes), std::vector<Floats>(lanes), std::vector<Floats>(lanes),
+                  std::vector<Lane>(lanes), std::vector<Lane>(lanes)};
     for (int i = 0; i < lanes * WIDTH; i++) {
       values.master[i / WIDTH].value[i % WIDTH] = real(generator);
       values.exp_avg[i / WIDTH].value[i % WIDTH] = 0.1f * real(generator);
@@ -274,9 +286,10 @@ void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
   Image above = Image(n, h / 2, w / 2, c).random(), crop = Image(n, ch, cw, 2 * c).random();
   const unsigned lanes = c / WIDTH, count = n * (h / 2) * (w / 2) * lanes, row_lanes = w / 2 * lanes;
   run(2, 1, max_pool, x.lanes.data(), pooled.lanes.data(), count, lanes, unsigned(h), unsigned(w));
-  run(3, 1, pool_crop_gradient, x.lanes.data(), with_pooled ? above.lanes.data() : nullptr, h / 2 * row_lanes, row_lanes, lanes,
-      with_crop ? crop.lanes.data() : nullptr, ch * cw * 2 * lanes, cw * 2 * lanes, 2 * lanes, out.lanes.data(), count, lanes, unsigned(h),
-      unsigned(w), unsigned(top), unsigned(left), unsigned(ch), unsigned(cw));
+  run(3, 1, pool_crop_gradient, x.lanes.data(), with_pooled ? above.lanes.data() : nullptr, h / 2 * row_lanes,
+      row_lanes, lanes, with_crop ? crop.lanes.data() : nullptr, ch * cw * 2 * lanes, cw * 2 * lanes, 2 * lanes,
+      out.lanes.data(), count, lanes, unsigned(h), unsigned(w), unsigned(top), unsigned(left), unsigned(ch),
+      unsigned(cw));
   for (int i = 0; i < n; i++)
     for (int k = 0; k < c; k++)
       for (int row = 0; row < h; row++)
@@ -286,7 +299,8 @@ void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
           int best_y = y0, best_x = x0;
           for (int yy = y0; yy < y0 + 2; yy++)
             for (int xx = x0; xx < x0 + 2; xx++)
-              if (std::isnan(x.get(i, yy, xx, k)) || x.get(i, yy, xx, k) > x.get(i, best_y, best_x, k)) best_y = yy, best_x = xx;
+              if (std::isnan(x.get(i, yy, xx, k)) || x.get(i, yy, xx, k) > x.get(i, best_y, best_x, k))
+                best_y = yy, best_x = xx;
           expect("max_pool", pooled.get(i, row / 2, column / 2, k), x.get(i, best_y, best_x, k));
           float g = 0;
           const int cy = row - top, cx = column - left;

@@ -1,0 +1,71 @@
+#include "cpu/simd/dispatch.h"
+
+#include <atomic>
+#include <cstring>
+
+#include <c10/util/Exception.h>
+
+namespace unet {
+namespace {
+
+enum Isa { generic, avx2, avx512 };
+constexpr const char* names[] = {"generic", "avx2", "avx512"};
+
+// What this CPU can run at best.
+Isa best() {
+#if defined(__x86_64__)
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return generic;
+  const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return wide ? avx512 : avx2;
+#else
+  return generic;
+#endif
+}
+
+std::atomic<Isa>& chosen() {
+  static std::atomic<Isa> isa{best()};
+  return isa;
+}
+
+Isa isa() { return chosen().load(std::memory_order_relaxed); }
+
+}  // namespace
+
+void use_isa(const char* name) {
+  for (const Isa isa : {generic, avx2, avx512}) {
+    if (std::strcmp(name, names[isa])) continue;
+    TORCH_CHECK(isa <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '", names[best()],
+                "' or unset it");
+    chosen().store(isa, std::memory_order_relaxed);
+    return;
+  }
+  TORCH_CHECK(false, "UNET_CPU_ISA is '", name, "'; use avx512, avx2, generic or aten, or unset it");
+}
+
+const char* isa_name() { return names[isa()]; }
+
+const Kernels& kernels_f32() {
+#if defined(__x86_64__)
+  const Isa chosen = isa();
+  if (chosen == avx512) return avx512_f32;
+  if (chosen == avx2) return avx2_f32;
+#endif
+  return generic_f32;
+}
+
+const Kernels* kernels_bf16() {
+#if defined(__x86_64__)
+  if (isa() == avx512 && __builtin_cpu_supports("avx512bf16")) return &avx512_bf16;
+#endif
+  return nullptr;
+}
+
+const Kernels* kernels_f32_on_bf16() {
+#if defined(__x86_64__)
+  if (kernels_bf16()) return &avx512_f32_on_bf16;
+#endif
+  return nullptr;
+}
+
+}  // namespace unet

@@ -1,0 +1,349 @@
+// Filters to and from panels, and plain pixels to and from panels.
+#pragma once
+#include <utility>
+#include "cpu/simd/tiles.h"
+
+namespace unet {
+namespace {
+
+// The 9 taps of up to `lanes` vector channels and `count` (at most `filter_rows`) summed channels, tap-major.
+constexpr int64_t filter_rows = 16;
+struct Taps {
+  alignas(64) float values[9][filter_rows][lanes];
+};
+
+UNET_INLINE float* filter_at(const Filter& f, int64_t vector, int64_t sum) {
+  return f.data + vector * f.stride_vector + sum * f.stride_sum;
+}
+UNET_INLINE int64_t tap_offset(const Filter& f, int ky, int kx) {
+  return (f.flip ? 2 - ky : ky) * f.stride_y + (f.flip ? 2 - kx : kx) * f.stride_x;
+}
+
+template <int distance, int... j>
+UNET_INLINE Vector first_of(Vector x, Vector y, std::integer_sequence<int, j...>) {
+  return __builtin_shufflevector(x, y, (j & distance ? lanes + j - distance : j)...);
+}
+template <int distance, int... j>
+UNET_INLINE Vector second_of(Vector x, Vector y, std::integer_sequence<int, j...>) {
+  return __builtin_shufflevector(x, y, (j & distance ? lanes + j : j + distance)...);
+}
+// Transposes a square of lanes x lanes: swaps halves, then quarters and so on.
+template <int distance = lanes / 2>
+UNET_INLINE void transpose(Vector (&v)[lanes]) {
+  if constexpr (distance > 0) {
+    const std::make_integer_sequence<int, lanes> all;
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) {
+      if (i & distance) continue;
+      const Vector x = v[i], y = v[i + distance];
+      v[i] = first_of<distance>(x, y, all), v[i + distance] = second_of<distance>(x, y, all);
+    }
+    transpose<distance / 2>(v);
+  }
+}
+
+inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums, Taps& taps) {
+  if (vectors < lanes || sums < filter_rows) __builtin_memset(&taps, 0, sizeof taps);
+  if (f.stride_vector == 1 && vectors == lanes) {
+    for (int64_t r = 0; r < sums; ++r) {
+      const float* from = filter_at(f, vector, sum + r);
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) store(taps.values[ky * 3 + kx][r], load(from + tap_offset(f, ky, kx)));
+    }
+    return;
+  }
+  if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
+    for (int ky = 0; ky < 3; ++ky)
+      for (int kx = 0; kx < 3; ++kx)
+        for (int64_t r = 0; r < sums; r += lanes) {
+          Vector square[lanes];
+#pragma GCC unroll 16
+          for (int l = 0; l < lanes; ++l) square[l] = load(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx));
+          transpose(square);
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) store(taps.values[ky * 3 + kx][r + i], square[i]);
+        }
+    return;
+  }
+  for (int64_t l = 0; l < vectors; ++l)
+    for (int64_t r = 0; r < sums; ++r) {
+      const float* from = filter_at(f, vector + l, sum + r);
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) taps.values[ky * 3 + kx][r][l] = from[tap_offset(f, ky, kx)];
+    }
+}
+
+// Fetches what `gather` reads next: with strides of a power of two neither the caches nor the processor's own
+// prefetching help.
+UNET_INLINE void prefetch(const Filter& f, int64_t vector, int64_t sum) {
+  const bool along_vectors = f.stride_vector == 1;
+  for (int64_t i = 0; i < (along_vectors ? filter_rows : lanes); ++i) {
+    const float* from = along_vectors ? filter_at(f, vector, sum + i) : filter_at(f, vector + i, sum);
+#pragma GCC unroll 3
+    for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+      for (int kx = 0; kx < 3; ++kx) __builtin_prefetch(from + tap_offset(f, ky, kx));
+  }
+}
+
+inline void scatter(const Taps& taps, const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums) {
+  if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
+    for (int ky = 0; ky < 3; ++ky)
+      for (int kx = 0; kx < 3; ++kx)
+        for (int64_t r = 0; r < sums; r += lanes) {
+          Vector square[lanes];
+#pragma GCC unroll 16
+          for (int i = 0; i < lanes; ++i) square[i] = load(taps.values[ky * 3 + kx][r + i]);
+          transpose(square);
+#pragma GCC unroll 16
+          for (int l = 0; l < lanes; ++l) store(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx), square[l]);
+        }
+    return;
+  }
+  for (int64_t l = 0; l < vectors; ++l)
+    for (int64_t r = 0; r < sums; ++r) {
+      float* to = filter_at(f, vector + l, sum + r);
+#pragma GCC unroll 3
+      for (int ky = 0; ky < 3; ++ky)
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; ++kx) to[tap_offset(f, ky, kx)] = taps.values[ky * 3 + kx][r][l];
+    }
+}
+
+template <int m>
+UNET_INLINE void transform_filter(const Taps& taps, int64_t row, Vector* u) {
+  constexpr int alpha = Winograd<m>::alpha;
+  Vector w[9], half[alpha * 3];
+#pragma GCC unroll 9
+  for (int i = 0; i < 9; ++i) w[i] = load(taps.values[i][row]);
+#pragma GCC unroll 3
+  for (int j = 0; j < 3; ++j) Winograd<m>::filter(w + j, 3, half + j, 3);
+#pragma GCC unroll 8
+  for (int i = 0; i < alpha; ++i) Winograd<m>::filter(half + i * 3, 1, u + i * alpha, 1);
+}
+
+template <class T>
+void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t stride) {
+  constexpr int points = Winograd<T::tile>::alpha * Winograd<T::tile>::alpha;
+  typename T::Element* u = static_cast<typename T::Element*>(to);
+  Taps taps;
+  for (int64_t r = 0; r < sum.count; r += filter_rows) {
+    const int64_t rows = sum.count - r < filter_rows ? sum.count - r : filter_rows;
+    for (int64_t l = 0; l < vector.count; l += lanes) {
+      gather(f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows, taps);
+      const bool last = l + lanes >= vector.count;
+      if (!last || r + 2 * filter_rows <= sum.count)
+        prefetch(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
+      for (int64_t i = 0; i < rows; i += T::elements_per_word) {
+        Vector first[points], second[points];
+        transform_filter<T::tile>(taps, i, first);
+        typename T::Element* row = u + (r + i) * panel + T::elements_per_word * l;
+        if constexpr (T::elements_per_word == 2) {
+          transform_filter<T::tile>(taps, i + 1, second);
+          for (int k = 0; k < points; ++k) store_pair(row + k * stride, first[k], second[k]);
+        } else {
+#pragma GCC unroll 36
+          for (int k = 0; k < points; ++k) store(row + k * stride, first[k]);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void filter_gradient(const float* du, int64_t stride, const Filter& f, Channels vector, Channels sum) {
+  typedef Winograd<T::tile> W;
+  constexpr int alpha = W::alpha;
+  Taps taps;
+  for (int64_t r = 0; r < sum.count; r += filter_rows) {
+    const int64_t rows = sum.count - r < filter_rows ? sum.count - r : filter_rows;
+    for (int64_t l = 0; l < vector.count; l += lanes) {
+      for (int64_t i = 0; i < rows; ++i) {
+        Vector half[3 * alpha], w[9];
+#pragma GCC unroll 8
+        for (int j = 0; j < alpha; ++j) {
+          Vector column[alpha];
+#pragma GCC unroll 8
+          for (int k = 0; k < alpha; ++k) column[k] = load(du + (k * alpha + j) * stride + (r + i) * panel + l);
+          W::filter_gradient(column, 1, half + j, alpha);
+        }
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) W::filter_gradient(half + k * alpha, 1, w + k * 3, 1);
+#pragma GCC unroll 9
+        for (int k = 0; k < 9; ++k) store(taps.values[k][i], w[k]);
+      }
+      scatter(taps, f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows);
+    }
+  }
+}
+
+template <class T>
+void tap(const Filter& f, int64_t ky, int64_t kx, Channels vector, Channels sum, void* to) {
+  typename T::Element* b = static_cast<typename T::Element*>(to);
+  const float* from = filter_at(f, vector.first, sum.first) + tap_offset(f, ky, kx);
+  for (int64_t r = 0; r < sum.count; r += T::elements_per_word)
+    for (int64_t l = 0; l < vector.count; l += lanes) {
+      const int64_t n = vector.count - l < lanes ? vector.count - l : lanes;
+      Vector rows[2] = {};
+      for (int i = 0; i < T::elements_per_word && r + i < sum.count; ++i) {
+        float line[lanes] = {};
+        for (int64_t j = 0; j < n; ++j) line[j] = from[(l + j) * f.stride_vector + (r + i) * f.stride_sum];
+        rows[i] = load(line);
+      }
+      if constexpr (T::elements_per_word == 2)
+        store_pair(b + r * panel + 2 * l, rows[0], rows[1]);
+      else
+        store(b + r * panel + l, rows[0]);
+    }
+}
+
+template <class T>
+void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, int64_t count, int64_t channels,
+          void* to, bool paired) {
+  typedef typename T::Element Element;
+  const Element* from = static_cast<const Element*>(x);
+  const Element* gate = static_cast<const Element*>(mask);
+  Element* rows = static_cast<Element*>(to);
+  const bool pairs = paired && T::elements_per_word == 2;
+  for (int64_t row = 0; row < count; row += pairs ? 2 : 1)
+    each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      Vector values[2] = {};
+      for (int64_t i = 0; i < (pairs ? 2 : 1) && row + i < count; ++i) {
+        values[i] = fetch(from + (row + i) * stride + c, n);
+        if (gate) values[i] = where_positive(fetch(gate + (row + i) * mask_stride + c, n), values[i]);
+      }
+      if (pairs)
+        store_pair(rows + row * panel + 2 * c, values[0], values[1]);
+      else
+        store(rows + row * panel + c, values[0]);
+    });
+}
+
+template <class T>
+void unpack(const float* rows, int64_t count, int64_t channels, const float* bias, bool relu, const void* mask,
+            int64_t mask_stride, void* y, int64_t stride) {
+  typedef typename T::Element Element;
+  Element* to = static_cast<Element*>(y);
+  const Element* gate = static_cast<const Element*>(mask);
+  for (int64_t row = 0; row < count; ++row)
+    each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+      Vector value = load(rows + row * panel + c);
+      if (bias) value += fetch(bias + c, n);
+      if (relu) value = positive(value);
+      if (gate) value = where_positive(fetch(gate + row * mask_stride + c, n), value);
+      if (n == lanes)
+        store(to + row * stride + c, value);
+      else
+        store(to + row * stride + c, value, n);
+    });
+}
+
+template <class T>
+void column_sums(const void* from, int64_t count, int64_t channels, float* sums, [[maybe_unused]] bool paired) {
+  const typename T::Element* rows = static_cast<const typename T::Element*>(from);
+  for (int64_t c = 0; c < channels; c += lanes) {
+    Vector sum{};
+#if UNET_BF16
+    if (paired)  // a dot product with pairs of ones
+      for (int64_t row = 0; row < (count + 1) / 2; ++row)
+        sum = BF16::multiply_add(sum, 0x3f803f80u, load(reinterpret_cast<const float*>(rows) + row * panel + c));
+    else
+#endif
+      for (int64_t row = 0; row < count; ++row) sum += load(rows + row * panel + c);
+    const int64_t n = channels - c < lanes ? channels - c : lanes;
+    store(sums + c, fetch(sums + c, n) + sum, n);
+  }
+}
+
+template <class T>
+void pool(const void* const window[4], int64_t channels, void* y) {
+  typedef typename T::Element Element;
+  each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    Vector most = fetch(static_cast<const Element*>(window[0]) + c, n);
+    for (int i = 1; i < 4; ++i) {
+      const Vector value = fetch(static_cast<const Element*>(window[i]) + c, n);
+      most = most >= value ? most : value;  // passes a NaN on unless a later value replaces it
+    }
+    if (n == lanes)
+      store(static_cast<Element*>(y) + c, most);
+    else
+      store(static_cast<Element*>(y) + c, most, n);
+  });
+}
+
+template <class T>
+void pool_gradient(const void* const x[4], const void* pooled, const void* const crop[4], int64_t channels,
+                   void* const dx[4]) {
+  typedef typename T::Element Element;
+  each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
+    Vector values[4];
+    for (int i = 0; i < 4; ++i) values[i] = x[i] ? fetch(static_cast<const Element*>(x[i]) + c, n) : Vector{};
+    Vector left = pooled && x[3] ? fetch(static_cast<const Element*>(pooled) + c, n) : Vector{};
+    const Vector first = values[0] >= values[1] ? values[0] : values[1],
+                 second = values[2] >= values[3] ? values[2] : values[3];
+    const Vector most = first >= second ? first : second;
+    for (int i = 0; i < 4; ++i) {
+      if (!dx[i]) continue;
+      Vector gradient = values[i] == most ? left : Vector{};
+      left = values[i] == most ? Vector{} : left;
+      if (crop[i]) gradient += fetch(static_cast<const Element*>(crop[i]) + c, n);
+      gradient = where_positive(values[i], gradient);
+      if (n == lanes)
+        store(static_cast<Element*>(dx[i]) + c, gradient);
+      else
+        store(static_cast<Element*>(dx[i]) + c, gradient, n);
+    }
+  });
+}
+
+// The convolution's kernels alone.
+template <class T>
+constexpr Kernels convolution_table(const char* name) {
+  return {name,
+          sizeof(typename T::Element),
+          panel,
+          T::tile,
+          (T::tile + 2) * (T::tile + 2),
+          tiles_to_panel<T, false>,
+          tiles_to_panel<T, true>,
+          output<T>,
+          filter<T>,
+          filter_gradient<T>,
+          multiply<T>,
+          multiply_transposed<T>,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr,
+          nullptr};
+}
+
+template <class T>
+constexpr Kernels table(const char* name) {
+  return {name,
+          sizeof(typename T::Element),
+          panel,
+          T::tile,
+          (T::tile + 2) * (T::tile + 2),
+          tiles_to_panel<T, false>,
+          tiles_to_panel<T, true>,
+          output<T>,
+          filter<T>,
+          filter_gradient<T>,
+          multiply<T>,
+          multiply_transposed<T>,
+          pack<T>,
+          unpack<T>,
+          tap<T>,
+          column_sums<T>,
+          pool<T>,
+          pool_gradient<T>};
+}
+
+}  // namespace
+}  // namespace unet

@@ -1,0 +1,20 @@
+// x86-64 with AVX2 and FMA: 16 registers, 6 x 2 of them sums.
+#if defined(__x86_64__)
+#include <cstdint>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+#define UNET_LANES 8
+#define UNET_BLOCK_ROWS 6
+#define UNET_BLOCK_VECTORS 2
+#include "cpu/simd/filters.h"
+
+namespace unet {
+const Kernels avx2_f32 = table<F32>("avx2");
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

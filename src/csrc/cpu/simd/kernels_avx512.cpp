@@ -1,0 +1,20 @@
+// x86-64 with AVX-512: 32 registers, 6 x 4 of them sums.
+#if defined(__x86_64__)
+#include <cstdint>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,fma,prefer-vector-width=512")
+#endif
+#define UNET_LANES 16
+#define UNET_BLOCK_ROWS 6
+#define UNET_BLOCK_VECTORS 4
+#include "cpu/simd/filters.h"
+
+namespace unet {
+const Kernels avx512_f32 = table<F32>("avx512");
+}
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,88 @@
+// Vectors of floats for one instruction set and their bf16 forms. Included, after UNET_LANES is set, by one
+// kernels_*.cpp each; everything is in an unnamed namespace, so that no function compiled for one instruction set can
+// be linked into another.
+#pragma once
+#include "cpu/simd/kernel_table.h"
+#include "cpu/simd/winograd_transform.h"
+
+#if UNET_BF16
+#include <immintrin.h>
+#endif
+
+namespace unet {
+namespace {
+
+constexpr int lanes = UNET_LANES;
+typedef float Vector __attribute__((vector_size(lanes * 4)));
+typedef float Unaligned __attribute__((vector_size(lanes * 4), aligned(4), may_alias));
+typedef int32_t Mask __attribute__((vector_size(lanes * 4)));
+
+UNET_INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+UNET_INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
+UNET_INLINE Vector load(const float* p, int64_t n) {
+  Vector v{};
+  __builtin_memcpy(&v, p, n * 4);
+  return v;
+}
+UNET_INLINE void store(float* p, Vector v, int64_t n) { __builtin_memcpy(p, &v, n * 4); }
+// A NaN stays one in both: a network that has come apart must not look healthy.
+UNET_INLINE Vector positive(Vector v) { return v <= 0.f ? Vector{} : v; }
+// v, but 0 where mask <= 0, which is ReLU's gradient at 0 too.
+UNET_INLINE Vector where_positive(Vector mask, Vector v) { return mask <= 0.f ? Vector{} : v; }
+
+// A float element takes a word to itself.
+struct F32 {
+  typedef float Pixel;    // in images
+  typedef float Element;  // in panels
+  typedef float Word;
+  static constexpr int elements_per_word = 1, tile = 4;
+  UNET_INLINE Vector multiply_add(Vector sum, float a, Vector b) { return sum + a * b; }
+};
+
+#if UNET_BF16
+// Computes on bf16 images in floats.
+struct F32OnBF16 : F32 {
+  typedef uint16_t Pixel;
+};
+
+struct BF16 {
+  typedef uint16_t Pixel;
+  typedef uint16_t Element;
+  typedef uint32_t Word;
+  static constexpr int elements_per_word = 2, tile = 2;
+  UNET_INLINE Vector multiply_add(Vector sum, uint32_t a, Vector b) {
+    return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
+  }
+};
+
+// Conversions in the compiler's vector language: the intrinsics' own definitions raise false warnings in GCC 12.
+typedef uint32_t Words __attribute__((vector_size(lanes * 4)));
+typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
+typedef uint16_t UnalignedHalves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
+
+UNET_INLINE Halves halves(Vector v) { return (Halves)_mm512_cvtneps_pbh((__m512)v); }
+UNET_INLINE Words words(Vector v) { return __builtin_convertvector(halves(v), Words); }
+UNET_INLINE Vector load(const uint16_t* p) {
+  const Halves h = *reinterpret_cast<const UnalignedHalves*>(p);
+  return (Vector)(__builtin_convertvector(h, Words) << 16);
+}
+UNET_INLINE void store(uint16_t* p, Vector v) { *reinterpret_cast<UnalignedHalves*>(p) = halves(v); }
+UNET_INLINE Vector load(const uint16_t* p, int64_t n) {
+  uint16_t whole[lanes] = {};
+  __builtin_memcpy(whole, p, n * 2);
+  return load(whole);
+}
+UNET_INLINE void store(uint16_t* p, Vector v, int64_t n) {
+  uint16_t whole[lanes];
+  store(whole, v);
+  __builtin_memcpy(p, whole, n * 2);
+}
+// Two rows as words of neighbours.
+UNET_INLINE void store_pair(uint16_t* p, Vector first, Vector second) {
+  store(reinterpret_cast<float*>(p), (Vector)(words(first) | words(second) << 16));
+}
+#endif
+UNET_INLINE void store_pair(float*, Vector, Vector) {}
+
+}  // namespace
+}  // namespace unet

@@ -1,0 +1,97 @@
+// Filter gradients: dU = sum over tiles of (input tile at the point) x (gradient tile at the point), then dw = G^T dU
+// G.
+#include <cstring>
+#include "cpu/winograd.h"
+
+namespace unet {
+namespace {
+
+constexpr int64_t rows_limit = int64_t(48) << 20;  // bytes of transformed tiles held at once
+constexpr int64_t rows_per_job = 16;               // tiles transformed by one job
+constexpr int64_t rows_per_product = 128;          // tiles summed before the next block of channels: what level 1 holds
+constexpr int64_t set_skew = 16;                   // words between points, as in winograd.cpp
+
+struct Gradients {
+  const Kernels& k;
+  const std::vector<Image>& inputs;
+  const Image& gradient;
+  const Image* mask;
+  const Filter& dw;
+  std::vector<Panel> in, out;
+  Tiles tiles;
+  int64_t rows, x_stride, g_stride;  // tiles held at once; elements between points
+  void *x_rows, *g_rows;
+
+  int64_t stride(size_t panels) const { return int64_t(panels) * rows * k.panel + set_skew * 4 / k.element_bytes; }
+  int64_t pairs() const { return int64_t(in.size() * out.size()); }
+
+  void transform(int64_t first, int64_t count, int64_t row) const {
+    for (size_t p = 0; p < in.size(); ++p)
+      k.input(inputs[in[p].image], nullptr, tiles, first, count, in[p].channels,
+              element(k, x_rows, (int64_t(p) * rows + row) * k.panel), x_stride, true);
+    for (size_t q = 0; q < out.size(); ++q)
+      k.gradient(gradient, mask, tiles, first, count, out[q].channels,
+                 element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride, true);
+  }
+
+  // c[input channel][output channel] (+)= sum over `count` tiles at one point.
+  void multiply(int64_t pair, int64_t point, int64_t count, float* c, bool accumulate) const {
+    const int64_t p = pair % int64_t(in.size()), q = pair / int64_t(in.size()), per_word = 4 / k.element_bytes;
+    for (int64_t row = 0; row < count; row += rows_per_product)
+      k.multiply_transposed(element(k, x_rows, point * x_stride + (p * rows + row) * k.panel),
+                            element(k, g_rows, point * g_stride + (q * rows + row) * k.panel),
+                            divide_up(std::min(rows_per_product, count - row), per_word), in[p].channels.count,
+                            out[q].channels.count, c, accumulate || row > 0);
+  }
+
+  void finish(int64_t pair, const float* du) const {
+    k.filter_gradient(du, k.panel * k.panel, dw, out[pair / int64_t(in.size())].all, in[pair % int64_t(in.size())].all);
+  }
+};
+
+}  // namespace
+
+void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
+                      const Filter& dw, float* db) {
+  Gradients g{k, inputs, gradient, mask,    dw,     panels(inputs, k.panel), panels({gradient}, k.panel), {},
+              0, 0,      0,        nullptr, nullptr};
+  g.tiles = {gradient.n, divide_up(gradient.h, k.tile), divide_up(gradient.w, k.tile), 0};
+  const int64_t count = g.tiles.count(),
+                per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
+  const int64_t batches = divide_up(count, std::max(rows_per_job, rows_limit / per_row));
+  g.rows = up_to_multiple(divide_up(count, batches), rows_per_job);
+  g.x_stride = g.stride(g.in.size()), g.g_stride = g.stride(g.out.size());
+  g.x_rows = buffer(Buffer::shared_rows, k.points * (g.x_stride + g.g_stride) * k.element_bytes);
+  g.g_rows = element(k, g.x_rows, k.points * g.x_stride);
+
+  const int64_t square = k.panel * k.panel;
+  const bool whole =
+      count <= g.rows && g.pairs() >= 2 * at::get_num_threads();  // dU of a pair of panels is made and used by one job
+  float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, g.pairs() * k.points * square * 4));
+  if (db) std::memset(db, 0, gradient.c * 4);
+  for (int64_t first = 0; first < count; first += g.rows) {
+    const int64_t now = std::min(g.rows, count - first);
+    parallel_jobs(divide_up(now, rows_per_job), [&](int64_t job) {
+      g.transform(first + job * rows_per_job, std::min(rows_per_job, now - job * rows_per_job), job * rows_per_job);
+    });
+    if (db)  // the tile's sum is its value at the point (1, 1)
+      parallel_jobs(int64_t(g.out.size()), [&](int64_t q) {
+        const int64_t point = k.tile + 3;
+        k.column_sums(element(k, g.g_rows, point * g.g_stride + q * g.rows * k.panel), now, g.out[q].channels.count,
+                      db + g.out[q].channels.first, true);
+      });
+    if (whole)
+      parallel_jobs(g.pairs(), [&](int64_t pair) {
+        float* own = static_cast<float*>(buffer(Buffer::products, k.points * square * 4));
+        for (int64_t point = 0; point < k.points; ++point) g.multiply(pair, point, now, own + point * square, false);
+        g.finish(pair, own);
+      });
+    else
+      parallel_jobs(g.pairs() * k.points, [&](int64_t job) {
+        g.multiply(job / k.points, job % k.points, now, du + job * square, first > 0);
+      });
+  }
+  if (!whole) parallel_jobs(g.pairs(), [&](int64_t pair) { g.finish(pair, du + pair * k.points * square); });
+}
+
+}  // namespace unet

@@ -1,0 +1,299 @@
+// A graph of three operations for cuDNN's backend: it has kernels for the whole, of which the fastest is found by
+// timing. libtorch's own fused convolution also adds a tensor, times zero where there is none to add, which its kernels
+// may read. Plans are made here for GPUs that are not there (tests/cuda_kernels/fused.cpp); has not run on a GPU.
+#include "gpu/fused_convolution.h"
+
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cudnn/Handle.h>
+#include <c10/core/DeviceGuard.h>
+#include <ATen/cuda/CUDAGraphsUtils.cuh>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <deque>
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+#include <vector>
+
+#include "gpu/cuda/cudnn_descriptor.h"
+#include "gpu/kernel_arguments.h"
+
+namespace unet::gpu {
+namespace {
+
+using at::Tensor;
+
+// Kernels that are timed. cuDNN puts those first that it expects to be fast.
+constexpr size_t MOST_PLANS = 8;
+// More is not worth a pass.
+constexpr int64_t MOST_WORKSPACE = 256 << 20;
+
+// What plans are made for: the GPU of a handle, or one of which there is only a description.
+struct Target {
+  cudnnHandle_t handle = nullptr;
+  const Descriptor* gpu = nullptr;
+};
+
+struct Shape {
+  at::ScalarType type;
+  int64_t n, c, h, w, outputs;
+  // Whether float32 may be rounded to TF32.
+  bool tf32;
+
+  auto key() const { return std::tuple(type, n, c, h, w, outputs, tf32); }
+};
+
+// In the graph.
+enum Id : int64_t { X = 1, WEIGHT, BIAS, Y, PRODUCT, SUM };
+
+// A kernel that is ready to run, with what it was made of.
+struct Plan {
+  std::shared_ptr<std::deque<Descriptor>> graph;
+  Descriptor config, plan;
+  int64_t workspace;
+};
+
+cudnnDataType_t data_type(at::ScalarType type) {
+  return type == at::kHalf ? CUDNN_DATA_HALF : type == at::kBFloat16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+}
+
+// In channels-last memory; virtual ones exist only within a kernel.
+Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, bool is_virtual = false) {
+  const std::array<int64_t, 4> strides{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
+  return Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR)
+      .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, static_cast<int64_t>(id))
+      .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
+      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, sizes)
+      .set(CUDNN_ATTR_TENSOR_STRIDES, strides)
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{16})
+      .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual)
+      .finalized();
+}
+
+Descriptor pointwise(cudnnPointwiseMode_t mode) {
+  return Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
+      .set(CUDNN_ATTR_POINTWISE_MODE, mode)
+      // As the own passes and libtorch: an overflow must be seen.
+      .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
+      .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT)
+      .finalized();
+}
+
+// Descriptors of the graph, itself the last. All numbers within a kernel are float32.
+std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
+  const cudnnDataType_t type = data_type(shape.type);
+  const std::array<int64_t, 4> result{shape.n, shape.outputs, shape.h - 2, shape.w - 2};
+  // None of them moves when others come.
+  std::deque<Descriptor> parts;
+  const auto add = [&](Descriptor part) -> const Descriptor& { return parts.emplace_back(std::move(part)); };
+  const Descriptor& x = add(tensor(X, type, {shape.n, shape.c, shape.h, shape.w}));
+  const Descriptor& weight = add(tensor(WEIGHT, type, {shape.outputs, shape.c, 3, 3}));
+  const Descriptor& bias = add(tensor(BIAS, type, {1, shape.outputs, 1, 1}));
+  const Descriptor& product = add(tensor(PRODUCT, CUDNN_DATA_FLOAT, result, true));
+  const Descriptor& sum = add(tensor(SUM, CUDNN_DATA_FLOAT, result, true));
+  const Descriptor& y = add(tensor(Y, type, result));
+  const Descriptor& add_mode = add(pointwise(CUDNN_POINTWISE_ADD));
+  const Descriptor& relu_mode = add(pointwise(CUDNN_POINTWISE_RELU_FWD));
+
+  const std::array<int64_t, 2> none{0, 0}, one{1, 1};
+  const Descriptor& convolution = add(Descriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)
+                                          .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
+                                          .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
+                                          .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
+                                          .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
+                                          .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
+                                          .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
+                                          .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one)
+                                          .finalized());
+  const Descriptor& multiply = add(Descriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
+                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f)
+                                       .finalized());
+  const Descriptor& add_bias = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
+                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum)
+                                       .finalized());
+  const Descriptor& relu = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
+                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y)
+                                   .finalized());
+  Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, std::array{multiply.raw(), add_bias.raw(), relu.raw()});
+  if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target.handle);
+  add(graph.finalized());
+  return parts;
+}
+
+// Configurations of engines for the graph, those that cuDNN expects to be fast first.
+std::vector<Descriptor> configurations(const Descriptor& graph, const Target& target) {
+  Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph).set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A);
+  if (target.gpu) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target.gpu);
+  const Descriptor found = heuristics.finalized();
+  const int64_t count = found.get<cudnnBackendDescriptor_t>(CUDNN_ATTR_ENGINEHEUR_RESULTS, nullptr, 0);
+  std::vector<Descriptor> configs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (int64_t i = 0; i < count; i++) raw.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
+  const int64_t kept = found.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, raw.data(), count);
+  while (static_cast<int64_t>(configs.size()) > kept) configs.pop_back();
+  return configs;
+}
+
+// How a configuration may be used.
+enum class Use { yes, if_there_is_no_other, no };
+
+Use use_of(const Descriptor& config, const Shape& shape) {
+  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  cudnnBackendDescriptor_t raw = engine.raw();
+  config.get(CUDNN_ATTR_ENGINECFG_ENGINE, &raw, 1);
+  std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes;
+  const int64_t count = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, notes.data(), notes.size());
+  const auto accepts = [&](cudnnBackendNumericalNote_t note) {
+    // No rounding beyond that of the dtype, no order of sums that changes from run to run.
+    if (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE) return shape.type != at::kFloat || shape.tf32;
+    return note == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
+  };
+  if (!std::all_of(notes.begin(), notes.begin() + count, accepts)) return Use::no;
+  std::array<cudnnBackendBehaviorNote_t, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT> behaviour;
+  const int64_t behaviours = engine.get(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, behaviour.data(), behaviour.size());
+  const auto end = behaviour.begin() + behaviours;
+  // Takes up to a second.
+  return std::find(behaviour.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == end ? Use::yes
+                                                                                           : Use::if_there_is_no_other;
+}
+
+std::vector<Plan> plans_for(const Shape& shape, const Target& target) {
+  const auto graph = std::make_shared<std::deque<Descriptor>>(graph_of(shape, target));
+  std::vector<Plan> plans;
+  const auto add = [&](Descriptor& config) {
+    Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+    if (target.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, target.handle);
+    if (target.gpu) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.gpu);
+    // An engine may still refuse.
+    if (cudnnBackendFinalize(plan.raw()) != CUDNN_STATUS_SUCCESS) return;
+    int64_t workspace = 0;
+    plan.get(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &workspace, 1);
+    if (workspace <= MOST_WORKSPACE) plans.push_back({graph, std::move(config), std::move(plan), workspace});
+  };
+  std::vector<Descriptor> compiled_now;
+  for (Descriptor& config : configurations(graph->back(), target)) {
+    if (plans.size() == MOST_PLANS) break;
+    const Use use = use_of(config, shape);
+    if (use == Use::yes) add(config);
+    if (use == Use::if_there_is_no_other) compiled_now.push_back(std::move(config));
+  }
+  for (Descriptor& config : compiled_now)
+    if (plans.empty()) add(config);
+  return plans;
+}
+
+Tensor aligned(const Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 ? x : x.clone(); }
+
+Tensor run(const Plan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  // cuDNN's ready kernels add a bias of the dtype of the rest. The cast counts where ways are timed.
+  const Tensor added = aligned(bias.to(x.scalar_type()).contiguous());
+  Tensor y = at::empty({x.size(0), weight.size(0), x.size(2) - 2, x.size(3) - 2}, x.options(), CHANNELS_LAST);
+  const Tensor workspace = at::empty({plan.workspace}, x.options().dtype(at::kByte));
+  void* const room = workspace.data_ptr();
+  const std::array<void*, 4> pointers{x.data_ptr(), weight.data_ptr(), added.data_ptr(), y.data_ptr()};
+  const Descriptor pack = Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
+                              .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
+                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
+                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1)
+                              .finalized();
+  check(cudnnBackendExecute(at::native::getCudnnHandle(), plan.plan.raw(), pack.raw()), "running a fused convolution");
+  return y;
+}
+
+// Milliseconds of the fastest of some runs.
+float time(const std::function<Tensor()>& work) {
+  // Sets up, and lets libtorch choose among its own.
+  work();
+  float fastest = std::numeric_limits<float>::infinity();
+  for (int i = 0; i < 3; i++) {
+    at::cuda::CUDAEvent start(cudaEventDefault), end(cudaEventDefault);
+    start.record();
+    work();
+    end.record();
+    end.synchronize();
+    fastest = std::min(fastest, start.elapsed_time(end));
+  }
+  return fastest;
+}
+
+// The plan for tensors of this shape; null for two steps.
+std::shared_ptr<Plan> choose(const Shape& shape, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                             const std::function<Tensor()>& in_two_steps) {
+  Target target;
+  target.handle = at::native::getCudnnHandle();
+  std::vector<Plan> plans = plans_for(shape, target);
+  if (plans.empty()) return nullptr;
+  if (!at::globalContext().benchmarkCuDNN()) return std::make_shared<Plan>(std::move(plans.front()));
+  float fastest = in_two_steps ? time(in_two_steps) : std::numeric_limits<float>::infinity();
+  Plan* best = nullptr;
+  for (Plan& plan : plans) {
+    const float milliseconds = time([&] { return run(plan, x, weight, bias); });
+    if (milliseconds < fastest) fastest = milliseconds, best = &plan;
+  }
+  return best ? std::make_shared<Plan>(std::move(*best)) : nullptr;
+}
+
+}  // namespace
+
+Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                         const std::function<Tensor()>& in_two_steps) {
+  const at::ScalarType type = x.scalar_type();
+  if (type != at::kHalf && type != at::kBFloat16 && type != at::kFloat) return {};
+  const bool tf32 = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
+  const Shape shape{type, x.size(0), x.size(1), x.size(2), x.size(3), weight.size(0), type == at::kFloat && tf32};
+  const c10::DeviceGuard guard(x.device());
+  const Tensor input = aligned(x.contiguous(CHANNELS_LAST)),
+               filters = aligned(weight.to(type).contiguous(CHANNELS_LAST));
+
+  static std::mutex mutex;
+  using Key = std::pair<c10::DeviceIndex, decltype(shape.key())>;
+  static std::map<Key, std::shared_ptr<Plan>> chosen;
+  std::shared_ptr<Plan> plan;
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    const Key key(x.get_device(), shape.key());
+    auto found = chosen.find(key);
+    if (found == chosen.end()) {
+      // Nothing can be timed while a graph is captured.
+      if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
+      try {
+        plan = choose(shape, input, filters, bias, in_two_steps);
+      } catch (const c10::Error& error) {
+        std::fprintf(stderr, "warning: convolutions will be slower without cuDNN's fused kernels: %s\n",
+                     error.what_without_backtrace());
+      }
+      found = chosen.emplace(key, plan).first;
+    }
+    plan = found->second;
+  }
+  return plan ? run(*plan, input, filters, bias) : Tensor();
+}
+
+size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
+                                const std::string& gpu) {
+  Descriptor properties(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+  properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, gpu.c_str(), gpu.size() + 1);
+  const Descriptor described = properties.finalized();
+  Target target;
+  target.gpu = &described;
+  return plans_for({type, x[0], x[1], x[2], x[3], outputs, tf32}, target).size();
+}
+
+}  // namespace unet::gpu
