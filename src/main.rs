@@ -2,6 +2,7 @@
 //!
 //! This file is the table of contents: parse the command line, check it, carry it out, print the error.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 
 use anyhow::Result;
@@ -58,8 +59,30 @@ const EXIT_FAILURE: u8 = 1;
 /// Another process of the run went away; it has the error.
 const EXIT_LOST_RANKS: u8 = 3;
 
+native::startup::before_constructors!(answer_without_libtorch);
+
+/// Help, the version, shell completions, man pages and errors of usage.
+fn answer_without_libtorch(args: Vec<OsString>) {
+    let answer = match cli::parse(args) {
+        Ok(Parsed { cli, given }) => match cli.command {
+            Some(command @ (Command::Completions(_) | Command::Man(_))) => side_program(&command).map(|()| 0),
+            Some(_) => return,
+            None => match Config::new(cli.run, &given) {
+                Ok(_) => return,
+                Err(error) => Err(error.into()),
+            },
+        },
+        Err(error) => Err(error.into()),
+    };
+    end(answer)
+}
+
 fn main() {
-    let error = match carry_out() {
+    end(carry_out())
+}
+
+fn end(result: Result<u8>) -> ! {
+    let error = match result {
         Ok(code) => native::exit(code),
         Err(error) => error,
     };

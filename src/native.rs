@@ -22,6 +22,7 @@ pub mod gpu;
 mod optimizer;
 mod profiler;
 mod replay;
+pub mod startup;
 
 unsafe extern "C" {
     fn unet_take_error(text: *mut c_char, size: usize);
