@@ -135,18 +135,26 @@ fn embed_kernels() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The functions of `src/native/cuda` are bound when they are first called: `device.rs` loads libtorch_cuda where there
-/// is a GPU, and other runs do without its 235 MB. A missing one would then be found on a GPU only, so it is looked for here.
+/// libtorch_cuda is not linked: `unet_load_cuda` loads it where a GPU is wanted, and other runs do without its 250 MB.
+/// - torch-sys asks for `-ltorch_cuda`. The linker takes the first library of that name, an empty one in a folder that
+///   comes before libtorch's: `--as-needed` alone drops it by its place among the objects (GNU ld) or never (LLD).
+/// - Functions of libtorch_cuda and of what it needs stay unresolved, and are bound when they are first called. Data
+///   would be wanted at start: where a header refers to some, as CUDACachingAllocator.h does, no program starts.
+/// - A function that is missing would be found on a GPU only, so it is looked for here, by linking the shim alone.
 fn link(lib: &Path, has_cuda: bool) -> Result<()> {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     if !has_cuda {
         return Ok(());
     }
-    println!("cargo:rustc-link-arg=-lc10_cuda");
+    let out = PathBuf::from(env::var("OUT_DIR").context("cargo sets OUT_DIR")?);
+    let nothing = out.join("in_place_of_cuda");
+    std::fs::create_dir_all(&nothing)
+        .and_then(|()| std::fs::write(nothing.join("libtorch_cuda.a"), "!<arch>\n"))
+        .with_context(|| format!("cannot write to '{}'", nothing.display()))?;
+    println!("cargo:rustc-link-search=native={}", nothing.display());
     println!("cargo:rustc-link-arg=-Wl,-z,lazy");
     println!("cargo:rustc-link-arg=-Wl,--unresolved-symbols=ignore-in-object-files");
 
-    let out = PathBuf::from(env::var("OUT_DIR").context("cargo sets OUT_DIR")?);
     let (shim, trial) = (out.join("libunet_native.a"), out.join("trial.so"));
     let mut command = cc::Build::new().cpp(true).get_compiler().to_command();
     command.args(["-shared", "-fopenmp", "-Wl,-z,defs", "-Wl,--whole-archive"]).arg(shim);

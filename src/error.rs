@@ -1,6 +1,7 @@
 //! Errors that the caller tells apart, their exit codes, and failures of libraries as errors. Everything else travels as
 //! `anyhow::Error`.
 
+use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex};
 
@@ -14,8 +15,10 @@ pub const EXIT_USAGE: u8 = 2;
 /// Another process of the run went away; it has the error.
 pub const EXIT_LOST_RANKS: u8 = 3;
 
-/// The exit code of a program that ends with `error`.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+/// Prints the error that ends the program. The result is the exit code.
+pub fn report(error: &anyhow::Error) -> u8 {
+    // Not `eprintln!`, which panics where stderr is closed.
+    let _ = writeln!(io::stderr(), "error: {error:#}");
     match error {
         _ if error.is::<UsageError>() => EXIT_USAGE,
         _ if error.is::<LostRanks>() => EXIT_LOST_RANKS,

@@ -1,13 +1,9 @@
-//! `unet` trains, evaluates and runs the U-Net of Ronneberger et al. (2015).
-//!
-//! This file is the table of contents: parse the command line, check it, carry it out, print the error.
-
-use std::io::{self, Write};
+//! `unet` trains, evaluates and runs the U-Net of Ronneberger et al. (2015). This file is the table of contents.
 
 use anyhow::Result;
+use std::ffi::OsString;
 
-use cli::Parsed;
-use cli::config::Config;
+use cli::task::{Task, task};
 use distributed::{Role, environment, launcher};
 use native::process;
 
@@ -28,23 +24,27 @@ mod run;
 mod testing;
 mod tools;
 
+native::startup::before_constructors!(answer_without_libtorch);
+
+/// Answers help, version, completions, man pages and errors of usage; leaves everything else to `main`.
+fn answer_without_libtorch(args: Vec<OsString>) {
+    match task(args) {
+        Ok(Task::Tool(command)) if !tools::needs_libtorch(&command) => end(tools::run(&command).map(|()| 0)),
+        Ok(_) => {}
+        Err(error) => end(Err(error.into())),
+    }
+}
+
 fn main() {
-    let error = match carry_out() {
-        Ok(code) => process::exit(code),
-        Err(error) => error,
-    };
-    // Not `eprintln!`, which panics where stderr is closed.
-    let _ = writeln!(io::stderr(), "error: {error:#}");
-    process::exit(error::exit_code(&error))
+    end(task(std::env::args_os()).map_err(Into::into).and_then(carry_out))
 }
 
 /// The exit code, which a launcher takes from its workers.
-fn carry_out() -> Result<u8> {
-    let Parsed { cli, given } = cli::parse(std::env::args_os())?;
-    if let Some(command) = cli.command {
-        return error::catch(|| tools::run(&command)).map(|()| 0);
-    }
-    let config = Config::new(cli.run, &given)?;
+fn carry_out(task: Task) -> Result<u8> {
+    let config = match task {
+        Task::Tool(command) => return error::catch(|| tools::run(&command).map(|()| 0)),
+        Task::Run(config) => config,
+    };
     match distributed::role(config.nproc_per_node, environment::rank()?)? {
         Role::Launcher(workers) => launcher::launch(workers),
         Role::Worker(rank) => {
@@ -53,4 +53,8 @@ fn carry_out() -> Result<u8> {
             run::run(&config, rank.as_ref())
         }
     }
+}
+
+fn end(result: Result<u8>) -> ! {
+    process::exit(result.unwrap_or_else(|error| error::report(&error)))
 }

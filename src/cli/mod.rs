@@ -11,6 +11,7 @@ use crate::error::UsageError;
 
 pub mod config;
 mod subcommands;
+pub mod task;
 mod values;
 
 pub use subcommands::{

@@ -13,3 +13,4 @@ pub mod optimizer;
 pub mod process;
 pub mod profiler;
 pub mod script;
+pub mod startup;

@@ -34,3 +34,8 @@ pub fn run(command: &Command) -> Result<()> {
         }
     }
 }
+
+/// Whether a subcommand may need libtorch; the others can answer before it is set up.
+pub fn needs_libtorch(command: &Command) -> bool {
+    !matches!(command, Command::Completions(_) | Command::Man(_))
+}

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include <ATen/cuda/CUDAGraph.h>
-#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
 namespace {
@@ -18,7 +18,7 @@ int32_t unet_cuda_graph_begin(void** graph) {
     // The graph gets memory of its own; what warm-up left cached would only be held besides. Freeing it is not allowed
     // in a capture.
     c10::cuda::device_synchronize();
-    c10::cuda::CUDACachingAllocator::emptyCache();
+    c10::getDeviceAllocator(c10::kCUDA)->emptyCache();
     made->capture_begin();
     *graph = made.release();
   });

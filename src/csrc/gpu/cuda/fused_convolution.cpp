@@ -4,9 +4,10 @@
 #include "gpu/fused_convolution.h"
 
 #include <ATen/ATen.h>
-#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cudnn/Handle.h>
 #include <c10/core/DeviceGuard.h>
+#include <c10/core/Event.h>
+#include <c10/cuda/CUDAStream.h>
 #include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <algorithm>
 #include <array>
@@ -223,12 +224,13 @@ float time(const std::function<Tensor()>& work) {
   work();
   float fastest = std::numeric_limits<float>::infinity();
   for (int i = 0; i < 3; i++) {
-    at::cuda::CUDAEvent start(cudaEventDefault), end(cudaEventDefault);
-    start.record();
+    // Not at::cuda::CUDAEvent, whose inline functions refer to data of libc10_cuda (see `link` in build.rs).
+    c10::Event start(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT), end(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
+    start.record(c10::cuda::getCurrentCUDAStream());
     work();
-    end.record();
+    end.record(c10::cuda::getCurrentCUDAStream());
     end.synchronize();
-    fastest = std::min(fastest, start.elapsed_time(end));
+    fastest = std::min(fastest, static_cast<float>(start.elapsedTime(end)));
   }
   return fastest;
 }
