@@ -17,12 +17,12 @@ RUN curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o /tmp/rustup.sh
 WORKDIR /build
 # cu130 (Turing and later), cu126 (Maxwell to Hopper, among them V100) or cpu.
 ARG TORCH=cu130
-COPY scripts/fetch_libtorch.sh scripts/requirements.txt scripts/
-RUN scripts/fetch_libtorch.sh "$TORCH" /opt/unet/lib
+COPY scripts/setup/fetch_libtorch.sh scripts/setup/requirements.txt scripts/setup/
+RUN scripts/setup/fetch_libtorch.sh "$TORCH" /opt/unet/lib
 COPY . .
 RUN LIBTORCH=/opt/unet/lib/torch cargo build --release --locked
 RUN scripts/docker/collect.sh target/release/unet /opt/unet/lib /image && \
-    scripts/third_party_licenses.sh /image/opt/unet/licenses/crates
+    scripts/docker/third_party_licenses.sh /image/opt/unet/licenses/crates
 
 FROM ${BASE}
 # The container toolkit puts in the driver's own libraries and nvidia-smi.

@@ -5,7 +5,7 @@ set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 data=${1:-}
 [[ -z $data ]] || data=$(realpath "$data")
-"$root/scripts/setup.sh"
+"$root/scripts/setup/libtorch.sh"
 cd "$root"
 cargo build --release --locked
 unet=$root/target/release/unet

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Copies the program, and of libtorch's wheels just the libraries that it uses, each at its place, below another root.
-# Usage: scripts/docker/collect.sh UNET PACKAGES ROOT    (PACKAGES: folder of scripts/fetch_libtorch.sh)
+# Usage: scripts/docker/collect.sh UNET PACKAGES ROOT    (PACKAGES: folder of scripts/setup/fetch_libtorch.sh)
 set -euo pipefail
 unet=${1:?built program} packages=$(realpath "${2:?folder with torch and nvidia}") root=${3:?new folder}
 

@@ -1,4 +1,4 @@
-"""Makes a zip for the tests of scripts/download_dataset.sh: archive.py ZIP NAME=FILE...    (NAME: path in the archive)"""
+"""Makes a zip for the tests of scripts/setup/download_dataset.sh: archive.py ZIP NAME=FILE...    (NAME: path in the archive)"""
 
 import sys
 import zipfile

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Weak scaling of training on the CPU, unet beside PyTorch's DDP; started by scripts/bench_scaling.sh.
+"""Weak scaling of training on the CPU, unet beside PyTorch's DDP; started by scripts/bench/scaling.sh.
 
 Every process has one thread and a batch of its own, so that ideally a step takes as long with two processes as with one:
 efficiency is the one's median time over the other's. One process is started plainly, several with --nproc_per_node
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_peers import KEEP_MEMORY, run
+from peers import KEEP_MEMORY, run
 
 ONE_THREAD = dict(OMP_NUM_THREADS='1')
 

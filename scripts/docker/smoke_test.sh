@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the image and tries it on the CPU: command line, synthetic data, a short training and a prediction, with mounted folders, as
 # the image's user and as another. With a GPU and NVIDIA's container toolkit also one training there.
-# Usage: scripts/docker_smoke_test.sh [options of docker build]    e.g. --build-arg TORCH=cu126 --build-arg BASE=...
+# Usage: scripts/docker/smoke_test.sh [options of docker build]    e.g. --build-arg TORCH=cu126 --build-arg BASE=...
 # DOCKER names another engine (podman); IMAGE the image (unet-smoke-test).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 docker=${DOCKER:-docker} image=${IMAGE:-unet-smoke-test}
 work=$(mktemp -d)
 

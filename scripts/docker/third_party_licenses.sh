@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Collects the licences of the crates that become part of the program, and of Rust's library: crates.txt has a line for each crate,
 # and a folder has the licence files it brings. The program must have been built, or its crates been fetched.
-# Usage: scripts/third_party_licenses.sh OUT
+# Usage: scripts/docker/third_party_licenses.sh OUT
 set -euo pipefail
 out=$(realpath -m "${1:?new folder}")
 [[ ! -e $out ]] || { echo "third_party_licenses: '$out' is there already; remove it or name another" >&2 && exit 1; }
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 mkdir -p "$out"
 cargo tree --locked --edges normal --prefix none --no-dedupe --format '{p}|{l}|{r}' | grep -v '^unet v' |
   sed 's/ (proc-macro)//; s/ v/-/; s/|/\t/g' | sort -u >"$out/crates.txt"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs unet on a GPU in parts and prints a table; started by scripts/gpu_check.sh.
+"""Runs unet on a GPU in parts and prints a table; started by scripts/check/gpu_check.sh.
 
 Each part leaves OUT/PART.json when it is done and is not run again; what was cut short goes on where it was. A part that
 does not end within the time left (--minutes) is stopped, and the next call goes on with it.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from bench_peers import Failed, WORKS, compare, time_unet
+from peers import Failed, WORKS, compare, time_unet
 
 PUBLISHED = '| published, 1 to 8 GPUs | 0.8908 to 0.8942 | | | about 600 (A100) |'
 SCORES = ['eval_dice_score', 'v_rand_thin', 'v_info_thin']
@@ -171,7 +171,7 @@ def start(r):
 
 
 def settings(r, batch_size):
-    """What bench_peers.py wants to know."""
+    """What peers.py wants to know."""
     return argparse.Namespace(unet=r.a.binary, data_dir=r.a.data, device=r.a.device, batch_size=batch_size, base_filters=r.a.base_filters,
                               rounds=3, warmup_steps=r.a.short_steps, steps=2 * r.a.short_steps)
 

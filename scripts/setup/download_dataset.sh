@@ -2,7 +2,7 @@
 # Fetches the stacks of the ISBI 2012 challenge into DIR: train-volume.tif, train-labels.tif, test-volume.tif, and
 # test-labels.tif where the archive has it. Checks them, and never replaces a file that is there. Run again after an
 # interruption, it goes on where it stopped.
-# Usage: scripts/download_dataset.sh [--url URL] [DIR]    (DIR: data)
+# Usage: scripts/setup/download_dataset.sh [--url URL] [DIR]    (DIR: data)
 # --url, or ISBI2012_URL, names another copy of the archive, a zip with these four names; file:///... for one on disk.
 set -euo pipefail
 scripts=$(dirname "$(realpath "$0")")
@@ -80,7 +80,7 @@ if ! python3 "$scripts/isbi2012.py" complete "$folder"; then
   rm -f "$archive"
 fi
 python3 "$scripts/isbi2012.py" check "$folder"
-unet=$scripts/../target/release/unet
+unet=$scripts/../../target/release/unet
 [[ -x $unet ]] || unet=$(command -v unet || true)
 [[ -z $unet ]] || "$unet" inspect --data_dir "$folder"
 echo "The stacks are in '$folder'. Who uses them cites Cardona et al. 2010 (doi 10.1371/journal.pbio.1000502) and Arganda-Carreras et al."

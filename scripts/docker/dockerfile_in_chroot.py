@@ -1,7 +1,7 @@
-"""Stands in for the two Docker commands of scripts/docker_smoke_test.sh where no container engine runs: `build` carries out the
+"""Stands in for the two Docker commands of scripts/docker/smoke_test.sh where no container engine runs: `build` carries out the
 Dockerfile's lines in chroots, `run` a command in the last one. It knows the instructions that the Dockerfile has and fails on others.
 
-Not like Docker: every FROM starts from the Debian tree of scripts/prove_dockerfile.sh, in place of NVIDIA's Ubuntu image; the line that
+Not like Docker: every FROM starts from the Debian tree of scripts/docker/prove_dockerfile.sh, in place of NVIDIA's Ubuntu image; the line that
 fetches Rust with rustup is left out where PROVE_RUST names a toolchain, which is then mounted; processes, network and
 memory are not separated; --ipc and --gpus are ignored.
 """

@@ -1,4 +1,4 @@
-"""Unpacks and checks the stacks of the ISBI 2012 challenge, for scripts/download_dataset.sh. Standard library only.
+"""Unpacks and checks the stacks of the ISBI 2012 challenge, for scripts/setup/download_dataset.sh. Standard library only.
 
     isbi2012.py complete DIR        exit code 0 where no stack is missing
     isbi2012.py unpack ZIP DIR      puts the missing stacks of the archive into DIR once they are found right

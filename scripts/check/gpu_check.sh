@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks unet on a machine that has a GPU, a python3 with torch 2.11.0 and no Rust: correctness, then the accuracy table.
-# Usage: scripts/gpu_check.sh BINARY DATA OUT [options of scripts/gpu_check.py]    (--help lists them)
+# Usage: scripts/check/gpu_check.sh BINARY DATA OUT [options of scripts/check/gpu_check.py]    (--help lists them)
 # BINARY was built elsewhere against libtorch 2.11.0; DATA has the three ISBI stacks; OUT keeps what is done already.
 set -euo pipefail
 # The binary's own library path may not exist here: torch's folders go first.

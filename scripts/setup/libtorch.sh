@@ -2,9 +2,9 @@
 # Sets up what the build needs, once: the link `libtorch` at the project root.
 #
 # With LIBTORCH exported, the link names that folder (a libtorch 2.11.0 with include/ and lib/). Otherwise
-# scripts/requirements.txt is installed into .libtorch/ (about 4.5 GB), whose torch wheel holds libtorch.
+# scripts/setup/requirements.txt is installed into .libtorch/ (about 4.5 GB), whose torch wheel holds libtorch.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 python=${PYTHON:-python3}
 
 die() {
@@ -44,14 +44,14 @@ fi
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
   die "Python 3.10 or later is needed to fetch libtorch (the torch wheel); install python3, or set LIBTORCH"
 packages=.libtorch/site-packages
-if ! cmp -s scripts/requirements.txt "$packages/requirements.txt"; then
+if ! cmp -s scripts/setup/requirements.txt "$packages/requirements.txt"; then
   echo "setup: fetching libtorch and the test tools into $packages (about 3 GB to download)" >&2
   pip=$(pip_command)
   # Under another name first, so that an interrupted download is not taken for a complete one.
   rm -rf .libtorch/incomplete
   PIP_ROOT_USER_ACTION=ignore $pip install --quiet --disable-pip-version-check --no-compile \
-    --target .libtorch/incomplete --requirement scripts/requirements.txt
-  cp scripts/requirements.txt .libtorch/incomplete/
+    --target .libtorch/incomplete --requirement scripts/setup/requirements.txt
+  cp scripts/setup/requirements.txt .libtorch/incomplete/
   rm -rf "$packages"
   mv .libtorch/incomplete "$packages"
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times unet and its peers in turn and prints ratios of medians; started by scripts/bench_peers.sh.
+"""Times unet and its peers in turn and prints ratios of medians; started by scripts/bench/peers.sh.
 
 Each round runs every contender once, in a process of its own: warm-up steps, then counted steps. What counts is the
 median over all counted steps of all rounds. On the CPU "tuned" peers run with an allocator that keeps freed memory, as unet

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""How the time per image grows with batch size, number of slices and slice size; started by scripts/bench_growth.sh.
+"""How the time per image grows with batch size, number of slices and slice size; started by scripts/bench/time_by_size.sh.
 
-Writes OUT/growth.json and OUT/growth.png. Slices are those of `unet phantom`, repeated or cut to what is asked for.
+Writes OUT/time_by_size.json and OUT/time_by_size.png. Slices are those of `unet phantom`, repeated or cut to what is asked for.
 A level line is linear growth of the whole; a falling one is better. Against the side of a slice, linear in pixels is a slope of 2.
 """
 import argparse
@@ -122,8 +122,8 @@ def main():
     a.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         curves = measure(a, Path(folder))
-    (a.out / 'growth.json').write_text(json.dumps(curves, indent=1) + '\n')
-    plot(curves, a.out / 'growth.png')
+    (a.out / 'time_by_size.json').write_text(json.dumps(curves, indent=1) + '\n')
+    plot(curves, a.out / 'time_by_size.png')
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 # Installs cargo-deny into target/tools where there is none. The database of weaknesses is on GitHub: where that cannot be
 # reached, that part is left out with a message.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 VERSION=0.20.2
 export PATH="$PWD/target/tools/bin:$PATH"
 if ! cargo deny --version 2>/dev/null | grep -qF " $VERSION"; then

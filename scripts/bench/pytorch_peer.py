@@ -6,7 +6,7 @@
     pytorch_peer.py bench  --mode train|predict [--engine eager|compile|compile_max|openvino] [--amp] [--device cpu|cuda] [--batch_size 1] ...
     pytorch_peer.py train  --data_dir DIR --crossvalidation_idx 0 [--augment] [--base_filters 16] [--batch_size 2] [--max_steps 600] [--seed 0]
 
-Needs scripts/requirements.txt. The tensor names are those of model.safetensors:
+Needs scripts/setup/requirements.txt. The tensor names are those of model.safetensors:
 encoder.{0..3}.conv{1,2}, bottleneck.conv{1,2}, decoder.{0..3}.{up,conv1,conv2}, head; each .weight and .bias.
 """
 import argparse
