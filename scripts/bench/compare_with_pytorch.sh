@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the same small network with unet and with plain PyTorch (scripts/bench/pytorch_peer.py) on one fold,
-# two seeds each, and prints the mean validation Dice of both.
+# Trains the same small network with unet and with plain PyTorch (scripts/bench/pytorch_peer.py) on one fold with two
+# seeds, and prints the mean validation Dice of each.
 # Usage: scripts/bench/compare_with_pytorch.sh DATA_DIR OUT_DIR [MAX_STEPS]   (about an hour on 2 CPU cores)
 set -euo pipefail
 data=${1:?folder with the stacks} out=${2:?folder for the runs} steps=${3:-600}
@@ -10,7 +10,7 @@ export PYTHONPATH=$root/.libtorch/site-packages${PYTHONPATH:+:$PYTHONPATH}
 recipe=(--data_dir "$data" --crossvalidation_idx 0 --augment --base_filters 16 --batch_size 2 --max_steps "$steps")
 mkdir -p "$out"
 for seed in 0 1; do
-  # A finished run is kept, so that an interrupted comparison goes on where it stopped.
+  # A finished run is not repeated, so an interrupted comparison continues where it stopped.
   if ! grep -qs eval_dice_score "$out/unet-$seed.log"; then
     "$unet" "${recipe[@]}" --seed "$seed" --exec_mode train_and_evaluate --model_dir "$out/unet-$seed" --overwrite |
       tee "$out/unet-$seed.log"

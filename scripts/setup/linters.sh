@@ -12,7 +12,8 @@ echo "setup: installing the linters of $pins into $folder" >&2
 find_pip
 # The folder appears under its own name only when it is complete.
 rm -rf "$folder" "$folder.incomplete"
-"${pip[@]}" install --quiet --no-compile --no-deps --only-binary :all: --target "$folder.incomplete" --requirement "$pins"
+"${pip[@]}" install --quiet --no-compile --no-deps --only-binary :all: \
+  --target "$folder.incomplete" --requirement "$pins"
 # pip's own starter for clang-format is a Python script that must find its package; the program needs no starter.
 ln -sf ../clang_format/data/bin/clang-format "$folder.incomplete/bin/clang-format"
 cp "$pins" "$folder.incomplete/"
