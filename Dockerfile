@@ -31,7 +31,7 @@ COPY --from=build /image /
 COPY scripts/docker/entrypoint.sh /usr/local/bin/unet-entrypoint
 COPY examples /opt/unet/examples
 COPY LICENSE NOTICE /opt/unet/
-COPY src/pictures/DejaVuSans-Latin.LICENSE /opt/unet/licenses/
+COPY src/output/pictures/DejaVuSans-Latin.LICENSE /opt/unet/licenses/
 # On most machines 1000 is the first user, whose mounted folders the image's user can then write to. Ubuntu's image has
 # a user with that number already.
 ARG UID=1000

@@ -244,7 +244,7 @@ def print_table(graph, folder):
         print(f"{room:18}{len(sizes):>6}{sum(sizes):>7}{max(sizes):>9}  {' '.join(sorted(imports[room]))}")
     found = sorted(functions(graph), reverse=True)
     longest = max(lines, key=lines.get)
-    code, prose = long_lines(project_files(ROOT))
+    code, prose = long_lines(project_files(folder.parent))
     print(f"entries of {folder.name}/: {sum(1 for _ in folder.iterdir())}")
     print(f"arrows between rooms: {len(room_arrows(graph.arrows))}, between files: {len(graph.arrows)}")
     print(f"longest file: {longest}, {lines[longest]} lines")
