@@ -1,11 +1,11 @@
 # syntax=docker/dockerfile:1
 # Two stages: the first fetches libtorch and builds `unet`, the second holds just what runs. See docs/docker.md.
 #
-# The CUDA libraries come with libtorch's wheels, in the versions it was built with. NVIDIA's smallest image is enough below
-# them: its `runtime` and `cudnn` flavours would add the same libraries once more.
+# The CUDA libraries come with libtorch's wheels, in the versions it was built with. NVIDIA's smallest image is enough
+# below them: its `runtime` and `cudnn` flavours would add the same libraries once more.
 ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
 
-# On the same base, so that the program meets the C library that it was linked with.
+# Both stages have one base, so that the program runs with the C library that it was linked with.
 FROM ${BASE} AS build
 RUN apt-get update && \
     apt-get install -y --no-install-recommends ca-certificates curl g++ python3 python3-pip && \
@@ -17,12 +17,12 @@ RUN curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o /tmp/rustup.sh
 WORKDIR /build
 # cu130 (Turing and later), cu126 (Maxwell to Hopper, among them V100) or cpu.
 ARG TORCH=cu130
-COPY scripts/fetch_libtorch.sh scripts/requirements.txt scripts/
-RUN scripts/fetch_libtorch.sh "$TORCH" /opt/unet/lib
+COPY scripts/setup/fetch_libtorch.sh scripts/setup/requirements.txt scripts/setup/
+RUN scripts/setup/fetch_libtorch.sh "$TORCH" /opt/unet/lib
 COPY . .
 RUN LIBTORCH=/opt/unet/lib/torch cargo build --release --locked
 RUN scripts/docker/collect.sh target/release/unet /opt/unet/lib /image && \
-    scripts/third_party_licenses.sh /image/opt/unet/licenses/crates
+    scripts/docker/third_party_licenses.sh /image/opt/unet/licenses/crates
 
 FROM ${BASE}
 # The container toolkit puts in the driver's own libraries and nvidia-smi.
@@ -31,17 +31,18 @@ COPY --from=build /image /
 COPY scripts/docker/entrypoint.sh /usr/local/bin/unet-entrypoint
 COPY examples /opt/unet/examples
 COPY LICENSE NOTICE /opt/unet/
-COPY src/pictures/DejaVuSans-Latin.LICENSE /opt/unet/licenses/
-# 1000 is the first user of most machines, whose mounted folders it may write to. Ubuntu's image has a user there already.
+COPY src/output/pictures/DejaVuSans-Latin.LICENSE /opt/unet/licenses/
+# On most machines 1000 is the first user, whose mounted folders the image's user can then write to. Ubuntu's image has
+# a user with that number already.
 ARG UID=1000
 RUN taken=$(getent passwd "$UID" | cut -d: -f1) && if [ -n "$taken" ]; then userdel --remove "$taken" 2>/dev/null; fi; \
     useradd --create-home --uid "$UID" unet && chmod 1777 /home/unet && \
     mkdir -p /data /results && chown unet /data /results
-# Also for `docker run --user`, whose user has no home of its own: the driver keeps compiled kernels there.
+# The driver keeps compiled kernels in HOME. `docker run --user` may name a user that has no home of its own.
 ENV HOME=/home/unet
 USER unet
 WORKDIR /results
-# Fails where a library is missing.
+# Fails if a library is missing.
 RUN unet --version
 ENTRYPOINT ["unet-entrypoint"]
 CMD ["unet", "--help"]

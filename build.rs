@@ -1,5 +1,5 @@
 //! Compiles `src/csrc/` against the libtorch that `tch` links, and makes the program find
-//! that libtorch at run time. Downloads nothing: `scripts/setup.sh` does that.
+//! that libtorch at run time. Downloads nothing: `scripts/setup/libtorch.sh` does that.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,12 @@ const KERNELS: [&str; 6] = ["lane.cuh", "passes.cu", "first_layer.cu", "head.cu"
 
 fn main() -> Result<()> {
     let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").context(
-        "torch-sys did not say where libtorch is; run ./scripts/setup.sh, or set LIBTORCH to a libtorch 2.11.0",
+        "torch-sys did not say where libtorch is; run scripts/setup/libtorch.sh, or set LIBTORCH to a libtorch 2.11.0",
     )?);
     // The link at the project root may be moved later; the program keeps the real folder.
     let lib = lib.canonicalize().with_context(|| {
-        format!("no libtorch in '{}'; run ./scripts/setup.sh, or set LIBTORCH to a libtorch 2.11.0", lib.display())
+        let lib = lib.display();
+        format!("no libtorch in '{lib}'; run scripts/setup/libtorch.sh, or set LIBTORCH to a libtorch 2.11.0")
     })?;
     let include = lib.with_file_name("include");
     check_version(&include)?;
@@ -55,7 +56,8 @@ fn check_version(include: &Path) -> Result<()> {
     let found = [part("TORCH_VERSION_MAJOR"), part("TORCH_VERSION_MINOR"), part("TORCH_VERSION_PATCH")];
     if found != [Some(2), Some(11), Some(0)] {
         bail!(
-            "'{}' is libtorch {found:?}, this program needs {LIBTORCH_VERSION}; run ./scripts/setup.sh, or set LIBTORCH",
+            "'{}' is libtorch {found:?}, this program needs {LIBTORCH_VERSION}; \
+             run scripts/setup/libtorch.sh, or set LIBTORCH",
             include.display()
         );
     }
@@ -82,7 +84,7 @@ fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
         let system = Path::new("/usr/include").join(header);
         if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
             bail!(
-                "no '{header}', which a libtorch with CUDA needs; run ./scripts/setup.sh, set CUDA_HOME to a CUDA toolkit \
+                "no '{header}', which a libtorch with CUDA needs; run scripts/setup/libtorch.sh, set CUDA_HOME to a CUDA toolkit \
                  (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or set LIBTORCH to a libtorch without CUDA"
             );
         }

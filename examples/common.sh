@@ -1,10 +1,14 @@
-# Shared by the examples: the program to run, from $UNET, this checkout or the PATH.
+# shellcheck shell=bash
+# Shared by the examples. `unet` is the program to run: $UNET, the one built in this checkout, or the one on the PATH.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 unet=${UNET:-$here/target/release/unet}
-[[ -x $unet ]] || unet=$(command -v unet) ||
-  { echo "no unet found: run 'cargo build --release' in $here, or set UNET" >&2; exit 1; }
+[[ -x $unet ]] || unet=$(command -v unet) || {
+  echo "no unet found: run 'cargo build --release' in $here, or set UNET" >&2
+  exit 1
+}
 
-# five_folds NAME DATA RESULTS FLAGS...: trains and evaluates each fold in a folder of its own, then reports the mean.
+# five_folds NAME DATA RESULTS FLAGS...
+# Trains and evaluates each fold in a folder of its own, then reports the mean.
 five_folds() {
   local name=$1 data=$2 results=$3 fold logs=()
   shift 3

@@ -8,5 +8,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 node=${1:?0 or 1} first=${2:?address of the first machine}
 data=${3:?folder with the stacks} results=${4:?folder for the results} batch=${5:?images per step and GPU}
 exec torchrun --no-python --nnodes 2 --node_rank "$node" --master_addr "$first" --master_port "${MASTER_PORT:-29500}" \
-  --nproc_per_node "${NPROC_PER_NODE:-8}" "$unet" --data_dir "$data" --model_dir "$results" --exec_mode train_and_evaluate \
-  --crossvalidation_idx 0 --augment --max_steps 6400 --batch_size "$batch" --amp "${@:6}"
+  --nproc_per_node "${NPROC_PER_NODE:-8}" "$unet" --data_dir "$data" --model_dir "$results" \
+  --exec_mode train_and_evaluate --crossvalidation_idx 0 --augment --max_steps 6400 --batch_size "$batch" --amp "${@:6}"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From nothing to masks: sets up, builds, then trains, evaluates and predicts with a small network.
-# Usage: scripts/quickstart.sh [DATA_DIR]    (without DATA_DIR: a synthetic dataset)
+# Sets up and builds the program, then trains a small network, evaluates it, and predicts masks.
+# Usage: scripts/quickstart.sh [DATA_DIR]    (default: a synthetic dataset)
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 data=${1:-}
 [[ -z $data ]] || data=$(realpath "$data")
-"$root/scripts/setup.sh"
+"$root/scripts/setup/libtorch.sh"
 cd "$root"
 cargo build --release --locked
 unet=$root/target/release/unet
@@ -17,14 +17,14 @@ if [[ -z $data ]]; then
   [[ -f $data/test-labels.tif ]] || "$unet" phantom --out "$data"
 fi
 
-# A new folder each time: earlier results stay.
+# Each run has a new folder, so that earlier results stay.
 model=results/quickstart
 for ((n = 2; ; n++)); do
   [[ -e $model ]] || break
   model=results/quickstart-$n
 done
 
-# 16 filters instead of 64, so that two CPU cores are done in minutes.
+# 16 filters, not 64, so that two CPU cores need only minutes.
 "$unet" --data_dir "$data" --model_dir "$model" --exec_mode train_and_evaluate --crossvalidation_idx 0 \
   --augment --base_filters 16 --batch_size 2 --max_steps 400 --learning_rate 0.0003 --log_every 50
 "$unet" --data_dir "$data" --model_dir "$model" --exec_mode predict

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does all set-up and runs the whole test suite. Arguments go to `cargo test`.
+# Sets up what the build needs and runs the whole test suite. Arguments go to `cargo test`.
 set -euo pipefail
-"$(dirname "$0")/setup.sh"
 cd "$(dirname "$0")/.."
+scripts/setup/libtorch.sh
 exec cargo test --release --locked "$@"

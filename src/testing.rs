@@ -31,7 +31,7 @@ pub fn fuzz_seeds(target: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-/// Runs `scripts/pytorch_peer.py` with `args`. `false`, with a message, where Python has no PyTorch.
+/// Runs `scripts/bench/pytorch_peer.py` with `args`. `false`, with a message, where Python has no PyTorch.
 pub fn pytorch_peer(args: &[&str]) -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = || {
@@ -41,10 +41,10 @@ pub fn pytorch_peer(args: &[&str]) -> bool {
     };
     let present = python().args(["-c", "import torch, safetensors, numpy"]).output();
     if !present.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: python3 has no torch, safetensors and numpy; scripts/setup.sh fetches them");
+        eprintln!("skipped: python3 has no torch, safetensors and numpy; scripts/setup/libtorch.sh fetches them");
         return false;
     }
-    let output = python().arg(root.join("scripts/pytorch_peer.py")).args(args).output().unwrap();
+    let output = python().arg(root.join("scripts/bench/pytorch_peer.py")).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     true
 }

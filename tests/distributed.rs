@@ -303,7 +303,7 @@ fn torchrun_starts_the_workers_too() {
     };
     let place = Place::new();
     if !python(&["-c", "import torch"], &place.path("")).is_ok_and(|output| output.status.success()) {
-        return eprintln!("skipped: python3 has no torch; scripts/setup.sh fetches it");
+        return eprintln!("skipped: python3 has no torch; scripts/setup/libtorch.sh fetches it");
     }
     place.run(&format!("{TRAIN} --max_steps 4 --nproc_per_node 2")).success();
     let ours = place.read("model/model.safetensors");

@@ -1,4 +1,4 @@
-//! `scripts/download_dataset.sh` against a server on this machine, with synthetic stacks of the challenge's size.
+//! `scripts/setup/download_dataset.sh` against a server on this machine, with synthetic stacks of the challenge's size.
 
 mod common;
 
@@ -78,7 +78,7 @@ impl Site {
     /// Runs the script with `data` as its folder; exit code, and stdout with stderr.
     fn download(&self, address: &str) -> (i32, String) {
         let mut command = Command::new("bash");
-        command.arg(here("scripts/download_dataset.sh")).arg("--url").arg(address).arg(self.path("data"));
+        command.arg(here("scripts/setup/download_dataset.sh")).arg("--url").arg(address).arg(self.path("data"));
         // No proxy between this test and its server.
         let output = command.env("no_proxy", "*").output().unwrap();
         let told = text(&output.stdout) + &text(&output.stderr);
@@ -279,7 +279,7 @@ fn failures_of_the_network_and_the_disk_are_told() {
     // Files of 100 KiB at most stand for a full disk.
     let line = format!(
         "trap '' XFSZ; ulimit -f 100; '{}' --url '{}' '{}'",
-        here("scripts/download_dataset.sh").display(),
+        here("scripts/setup/download_dataset.sh").display(),
         server.address,
         site.path("data").display()
     );
@@ -292,7 +292,7 @@ fn failures_of_the_network_and_the_disk_are_told() {
 
 #[test]
 fn help_and_bad_options_do_nothing() {
-    let script = here("scripts/download_dataset.sh");
+    let script = here("scripts/setup/download_dataset.sh");
     let help = assert_cmd::Command::new("bash").arg(&script).arg("--help").assert().success();
     assert!(stdout(&help).contains("ISBI2012_URL"));
     for args in [&["--no-such"][..], &["--url"], &["a", "b"]] {

@@ -109,7 +109,7 @@ fn the_slurm_example_trains_on_the_tasks_of_srun() {
 fn the_torchrun_example_trains_on_two_machines() {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/site-packages");
     if !packages.join("torch/distributed/run.py").exists() {
-        return eprintln!("skipped: '{}' has no torch; scripts/setup.sh fetches it", packages.display());
+        return eprintln!("skipped: '{}' has no torch; scripts/setup/libtorch.sh fetches it", packages.display());
     }
     let place = Place::new();
     let path = stub(&place, "torchrun", "#!/bin/sh\nexec python3 -m torch.distributed.run \"$@\"\n");

@@ -1,4 +1,5 @@
-//! `unet export`: ONNX Runtime and PyTorch compute with its files what `scripts/pytorch_peer.py` does with the weights.
+//! `unet export`: ONNX Runtime and PyTorch compute with its files what `scripts/bench/pytorch_peer.py` does with the
+//! weights.
 
 mod common;
 
@@ -12,13 +13,13 @@ use common::{Place, fails, stdout};
 fn python(place: &Place, code: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let more = std::env::var("PYTHONPATH").unwrap_or_default();
-    let path = format!("{0}/.libtorch/site-packages:{0}/scripts:{more}", root.display());
+    let path = format!("{0}/.libtorch/site-packages:{0}/scripts/bench:{more}", root.display());
     let run = |code: &str| {
         let mut command = Command::new("python3");
         command.env("PYTHONPATH", &path).current_dir(place.path("")).arg("-c").arg(code).output()
     };
     if !run("import onnx, onnxruntime, torch, safetensors").is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: python3 lacks the modules of scripts/requirements.txt; scripts/setup.sh fetches them");
+        eprintln!("skipped: python3 lacks what requirements.txt names; scripts/setup/libtorch.sh fetches them");
         return None;
     }
     let output = run(&format!("{PREAMBLE}\n{code}")).unwrap();

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Makes the hand-made cases: sound files that fuzzing starts from, and hostile ones. Standard library only.
+"""Makes the seeds that fuzzing starts from: valid files and hostile ones. Needs only the standard library.
 
-Sound TIFF stacks are in ../../tests/fixtures/tiff.
+More valid TIFF stacks are in ../../tests/fixtures/tiff.
 """
+
 import hashlib
 import json
 import pathlib
 import struct
 import zlib
+from functools import partial
 
 HERE = pathlib.Path(__file__).parent
 
@@ -19,15 +21,24 @@ def write(target, name, content):
 
 
 def page(height, width, offset, count, compression=1, **more):
-    """Fields of an 8-bit grey page with one strip: tag -> (type, count, value)."""
-    fields = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, compression), 262: (3, 1, 1),
-              273: (4, 1, offset), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, count)}
+    """Fields of an 8-bit grey page with one strip: tag -> (type, count, value). `f273` replaces that of tag 273."""
+    fields = {
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, 8),
+        259: (3, 1, compression),
+        262: (3, 1, 1),
+        273: (4, 1, offset),
+        277: (3, 1, 1),
+        278: (4, 1, height),
+        279: (4, 1, count),
+    }
     fields.update({int(tag[1:]): field for tag, field in more.items()})
     return {tag: field for tag, field in fields.items() if field}
 
 
 def tiff(pages, data=b"", last=0):
-    """A little-endian file; directories of one page after the other, then `data`. `last`: what the last one names as next."""
+    """A little-endian file: the directories of all pages, then `data`. The last directory is followed by `last`."""
     out = struct.pack("<2sHI", b"II", 42, 8)
     for index, fields in enumerate(pages):
         out += struct.pack("<H", len(fields))
@@ -45,7 +56,7 @@ HUGE = 2**32 - 1
 
 def make_tiffs():
     zeros = zlib.compress(bytes(1 << 20), 9)
-    add = lambda name, content: write("tiff", name, content)
+    add = partial(write, "tiff")
     add("sound.tif", tiff([page(2, 3, END, 6)], bytes(range(6))))
     add("loop.tif", tiff([page(1, 1, 8, 1)], last=8))
     add("loop-of-two.tif", tiff([page(1, 1, 8, 1), page(1, 1, 9, 1)], last=8))
@@ -59,10 +70,11 @@ def make_tiffs():
     add("4-gib-of-packbits.tif", tiff([page(65536, 65536, END, 1000, 32773)], b"\x81\x00" * 500))
     add("strips-of-2-32.tif", tiff([page(2, 3, END, 6, f273=(4, HUGE, 8), f279=(4, HUGE, 8))], bytes(6)))
     add("a-million-strips.tif", tiff([page(1 << 20, 1, END, 6, f278=(4, 1, 1), f273=(4, 1 << 20, 8))], bytes(64)))
-    add("tiles-of-2-32.tif", tiff([page(2, 3, END, 6, 8, f322=(4, 1, HUGE), f323=(4, 1, HUGE), f324=(4, 1, 8), f325=(4, 1, 9))],
-                                  bytes(64)))
-    add("tiles.tif", tiff([page(16, 16, 0, 0, f273=None, f278=None, f279=None, f322=(4, 1, 16), f323=(4, 1, 16),
-                               f324=(4, 1, END + 12), f325=(4, 1, 256))], bytes(256)))
+    tiles = dict(f322=(4, 1, HUGE), f323=(4, 1, HUGE), f324=(4, 1, 8), f325=(4, 1, 9))
+    add("tiles-of-2-32.tif", tiff([page(2, 3, END, 6, 8, **tiles)], bytes(64)))
+    no_strips = dict(f273=None, f278=None, f279=None)
+    tiles = dict(f322=(4, 1, 16), f323=(4, 1, 16), f324=(4, 1, END + 12), f325=(4, 1, 256))
+    add("tiles.tif", tiff([page(16, 16, 0, 0, **no_strips, **tiles)], bytes(256)))
     add("pages-that-share-samples.tif", tiff([page(10, 20, 8, 200) for _ in range(100)]))
     text = b"ImageJ=1.54f\nimages=4294967295\nslices=4294967295\n\0"
     add("4-billion-pages-in-a-text.tif", tiff([page(1, 1, 8, 1, f270=(2, len(text), END + 12))], text))
@@ -76,23 +88,24 @@ def make_tiffs():
 
 
 def safetensors(facts, tensors, data=b"", lie=None):
-    """`tensors`: name -> (dtype, shape, start, end). `lie`: the header's length as the file says it."""
+    """A file of weights. `tensors`: name -> (dtype, shape, start, end). `lie`: a wrong length of the header."""
     header = {"__metadata__": {"unet": json.dumps(facts | {"header_sha256": "0" * 64})}}
-    header.update({name: {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-                   for name, (dtype, shape, start, end) in tensors.items()})
+    for name, (dtype, shape, start, end) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text = text.replace(b"0" * 64, hashlib.sha256(text).hexdigest().encode())
     return struct.pack("<Q", len(text) if lie is None else lie) + text + data
 
 
 def make_checkpoints():
-    add = lambda name, content: write("checkpoint", name, content)
+    add = partial(write, "checkpoint")
     data = struct.pack("<4f", 1, 2, 3, 4)
     sums = {"head.bias": hashlib.sha256(data[:8]).hexdigest(), "head.weight": hashlib.sha256(data[8:]).hexdigest()}
     network = {"base_filters": 64, "channels": 1, "classes": 2}
     weights = {"format": 1, "architecture": network, "sha256": sums}
-    state = weights | {"step": 3, "batches": 3, "samples": 3, "updates": 3.0, "loss_scale": 65536.0, "growth_tracker": 3,
-                       "settings": {"seed": 7, "training data": ["a"]}}
+    progress = {"step": 3, "batches": 3, "samples": 3, "updates": 3.0}
+    scaler = {"loss_scale": 65536.0, "growth_tracker": 3}
+    state = weights | progress | scaler | {"settings": {"seed": 7, "training data": ["a"]}}
     tensors = {"head.bias": ("F32", [2], 0, 8), "head.weight": ("F32", [2, 1, 1, 1], 8, 16)}
     add("weights", safetensors(weights, tensors, data))
     add("checkpoint", safetensors(state, tensors, data))
@@ -108,8 +121,9 @@ def make_checkpoints():
     add("tensors-that-overlap", safetensors(weights, {"head.bias": ("F32", [2], 0, 8), "a": ("F32", [4], 0, 16)}, data))
     add("64-gib-of-nothing", safetensors(weights, {"head.bias": ("F32", [1 << 34], 0, 1 << 36)}, data))
     add("another-dtype", safetensors(weights, {"head.bias": ("F64", [2], 0, 16)}, data))
-    add("filters-of-2-63", safetensors(weights | {"architecture": network | {"base_filters": 2**63 - 1}}, tensors, data))
-    add("filters-below-0", safetensors(weights | {"architecture": network | {"base_filters": -64}}, tensors, data))
+    for name, filters in (("filters-of-2-63", 2**63 - 1), ("filters-below-0", -64)):
+        other = weights | {"architecture": network | {"base_filters": filters}}
+        add(name, safetensors(other, tensors, data))
     add("changed-header", safetensors(state, tensors, data).replace(b'\\"step\\": 3', b'\\"step\\": 4'))
     add("newer-format", safetensors(weights | {"format": 2}, tensors, data))
     add("no-facts", struct.pack("<Q", 2) + b"{}")
@@ -120,13 +134,20 @@ def make_checkpoints():
 
 def make_command_lines():
     lines = {
-        "train": "--data_dir data --model_dir model --exec_mode train_and_evaluate --crossvalidation_idx 0 --augment --amp",
+        "train": "--data_dir data --model_dir model --exec_mode train_and_evaluate "
+        "--crossvalidation_idx 0 --augment --amp",
         "predict": "--data-dir data --exec-mode predict --batch-size 2 --xla --device cpu",
-        "benchmark": "--data_dir data --exec_mode train --benchmark --warmup_steps 200 --max_steps 400 --seed 4294967295",
+        "benchmark": "--data_dir data --exec_mode train --benchmark --warmup_steps 200 --max_steps 400 "
+        "--seed 4294967295",
         "workers": "--data_dir data --nproc_per_node 8 --dist_timeout 60 --resume_training --max_steps=40000",
         "phantom": "phantom --out data --slices 30 --size 512",
-        "report": "report a.log b.log", "inspect": "inspect --data_dir data", "layers": "layers --amp",
-        "help": "--help", "version": "--version", "unknown": "--unknown", "value": "--batch_size -1",
+        "report": "report a.log b.log",
+        "inspect": "inspect --data_dir data",
+        "layers": "layers --amp",
+        "help": "--help",
+        "version": "--version",
+        "unknown": "--unknown",
+        "value": "--batch_size -1",
         "bounds": "--data_dir d --learning_rate 1e400 --max_steps 99999999999999999999",
     }
     for name, line in lines.items():

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Copies the program, and of libtorch's wheels just the libraries that it uses, each at its place, below another root.
-# Usage: scripts/docker/collect.sh UNET PACKAGES ROOT    (PACKAGES: folder of scripts/fetch_libtorch.sh)
+# Copies the program and those libraries of libtorch's wheels that it uses, each to its own place below another root.
+# Usage: scripts/docker/collect.sh UNET PACKAGES ROOT    (PACKAGES: folder of scripts/setup/fetch_libtorch.sh)
 set -euo pipefail
 unet=${1:?built program} packages=$(realpath "${2:?folder with torch and nvidia}") root=${3:?new folder}
 
-# Opened by name at run time, so that no library names them: libtorch's CUDA half (only where there is a GPU) and its way to NVRTC,
-# NVRTC itself, which compiles kernels, and the parts of cuDNN. libtorch_cuda_linalg, with cuSOLVER behind it, is such a library too,
-# but factorises matrices, of which a U-Net has none. The pattern for libnvrtc leaves its second build (alt) out.
+# Libraries that are opened by name at run time, so that no other library names them: the CUDA half of libtorch (only
+# where there is a GPU) and its binding to NVRTC, NVRTC itself, which compiles kernels, and the parts of cuDNN.
+# libtorch_cuda_linalg, with cuSOLVER behind it, is left out: it factorises matrices, and a U-Net has none to factorise.
+# The pattern for libnvrtc leaves out its second build (alt).
 shopt -s nullglob
 opened=()
 for library in "$packages"/torch/lib/{libtorch_cuda,libcaffe2_nvrtc}.so "$packages"/nvidia/*/lib/libcudnn_*.so.* \
@@ -15,18 +16,26 @@ for library in "$packages"/torch/lib/{libtorch_cuda,libcaffe2_nvrtc}.so "$packag
   [[ ! -e $library ]] || opened+=("$library")
 done
 
-# Every library that these name, and that those name, as the loader finds them. The driver's libcuda is put in by the container toolkit.
-named=$(ldd "$unet" "${opened[@]}" | sed -n 's/^[[:space:]]*\(.*\) => \(.*\) (0x.*/\2/p; s/^[[:space:]]*\(.*\) => not found/missing \1/p')
-missing=$(grep '^missing' <<<"$named" | sort -u | grep -vFx 'missing libcuda.so.1' || true)
-[[ -z $missing ]] || { echo "collect: not found by the loader:" $missing >&2 && exit 1; }
+# All libraries that these need, directly or not, as the loader finds them. The container toolkit adds the driver's
+# libcuda when a container starts.
+found='s/^[[:space:]]*\(.*\) => \(.*\) (0x.*/\2/p'
+not_found='s/^[[:space:]]*\(.*\) => not found/missing \1/p'
+needed=$(ldd "$unet" "${opened[@]}" | sed -n "$found; $not_found")
+missing=$(grep '^missing' <<<"$needed" | sort -u | grep -vFx 'missing libcuda.so.1' || true)
+if [[ -n $missing ]]; then
+  echo "collect: not found by the loader: ${missing//$'\n'/ }" >&2
+  exit 1
+fi
 
-mapfile -t libraries < <({ printf '%s\n' "${opened[@]}"; grep / <<<"$named"; } |
-  xargs -d '\n' realpath --no-symlinks | grep -F "$packages/" | sort -u || true)
+mapfile -t libraries < <(
+  printf '%s\n' "${opened[@]}" "$needed" | grep / | xargs -d '\n' realpath --no-symlinks | grep -F "$packages/" |
+    sort -u || true
+)
 mkdir -p "$root"
 cp --parents --dereference --target-directory "$root" "${libraries[@]}"
 install -D "$unet" "$root/usr/local/bin/unet"
 
-# Their licences, which most wheels have among their metadata and some beside their libraries.
+# Their licences: most wheels have them in their metadata, some beside their libraries.
 licences=$root/opt/unet/licenses
 for file in "$packages"/{torch,nvidia_*}-*.dist-info/licenses "$packages"/nvidia/*/LICENSE*; do
   name=${file#"$packages/"}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes `docker run IMAGE unet --help`, `docker run IMAGE --help` and `docker run IMAGE bash` do what they say.
-# It takes the place of NVIDIA's entry point, which prints a banner to stdout.
+# Entry point of the image: `docker run IMAGE --help` calls unet, `docker run IMAGE bash` and
+# `docker run IMAGE unet --help` call the program that they name. NVIDIA's own entry point prints a banner to stdout.
+set -eu
 case ${1:-} in
   -*) exec unet "$@" ;;
   *) exec "$@" ;;

@@ -118,7 +118,7 @@ pub fn send(signal: &str, pid: u32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
-/// Runs Python code with the modules of scripts/requirements.txt. `None`, with a message, where they are absent.
+/// Runs Python code with the modules of scripts/setup/requirements.txt. `None`, with a message, where they are absent.
 pub fn python(code: &str, args: &[&Path]) -> Option<String> {
     python_with("numpy, tifffile, PIL, safetensors", code, args)
 }
@@ -130,7 +130,7 @@ pub fn python_with(needed: &str, code: &str, args: &[&Path]) -> Option<String> {
         Command::new("python3").env("PYTHONPATH", &modules).arg("-c").arg(code).args(args).output()
     };
     if !run(&format!("import {needed}"), &[]).is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: python3 lacks one of {needed}; scripts/setup.sh fetches them");
+        eprintln!("skipped: python3 lacks one of {needed}; scripts/setup/libtorch.sh fetches them");
         return None;
     }
     let output = run(code, args).unwrap();

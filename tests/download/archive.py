@@ -1,4 +1,7 @@
-"""Makes a zip for the tests of scripts/download_dataset.sh: archive.py ZIP NAME=FILE...    (NAME: path in the archive)"""
+"""Makes a zip for the tests of download_dataset.sh.
+
+archive.py ZIP NAME=FILE...    (NAME: path in the archive)
+"""
 
 import sys
 import zipfile

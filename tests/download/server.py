@@ -1,14 +1,16 @@
-"""Serves the files of a folder on a free port of this machine, as servers of archives do, with the faults that a test asks for.
+"""Serves the files of a folder over HTTP on a free port of this machine, with the faults that a test asks for.
 
     server.py FOLDER [ranges|no-ranges] [CUT]
 
-Prints the port, then a line for each request: path and Range header. With CUT each answer ends after so many bytes, as a lost connection.
+Prints the port, then a line for each request: path and Range header. `no-ranges` ignores that header. CUT ends each
+answer after so many bytes, as a lost connection does.
 """
 
+import contextlib
 import http.server
-import os
 import re
 import sys
+import threading
 from pathlib import Path
 
 FOLDER, RANGES = Path(sys.argv[1]), sys.argv[2] == "ranges"
@@ -39,10 +41,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data) - begin))
         self.end_headers()
         self.close_connection = True
-        try:
+        # The client may close the connection first.
+        with contextlib.suppress(ConnectionError):
             self.wfile.write(data[begin:][:CUT])
-        except ConnectionError:
-            pass  # The other side had enough.
 
     def log_message(self, *_):
         pass
@@ -50,6 +51,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True)
-# Ends with the test that started it.
-sys.stdin.close()
-server.serve_forever()
+threading.Thread(target=server.serve_forever, daemon=True).start()
+# The server ends with the test that started it, which holds the other end of stdin.
+sys.stdin.read()

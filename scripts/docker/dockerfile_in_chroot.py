@@ -1,9 +1,12 @@
-"""Stands in for the two Docker commands of scripts/docker_smoke_test.sh where no container engine runs: `build` carries out the
-Dockerfile's lines in chroots, `run` a command in the last one. It knows the instructions that the Dockerfile has and fails on others.
+"""Stands in for `docker build` and `docker run` in scripts/docker/smoke_test.sh where no container engine runs.
 
-Not like Docker: every FROM starts from the Debian tree of scripts/prove_dockerfile.sh, in place of NVIDIA's Ubuntu image; the line that
-fetches Rust with rustup is left out where PROVE_RUST names a toolchain, which is then mounted; processes, network and
-memory are not separated; --ipc and --gpus are ignored.
+`build` executes the Dockerfile's lines in chroots; `run` executes a command in the last of them. Only the instructions
+that the Dockerfile uses are known; any other is an error.
+
+Differences from Docker:
+- Every FROM starts from the Debian tree of scripts/docker/prove_dockerfile.sh, not from NVIDIA's Ubuntu image.
+- Where PROVE_RUST names a toolchain, that is mounted and the line that fetches Rust with rustup is left out.
+- Processes, network and memory are not separated; --ipc and --gpus are ignored.
 """
 
 import fnmatch
@@ -21,7 +24,7 @@ RUSTUP = "sh.rustup.rs"
 
 
 def instructions(text):
-    """(instruction, rest of the line) with continued lines joined, comments left out."""
+    """Pairs of an instruction and the rest of its line. Continued lines are joined, comments left out."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     for line in re.sub(r"\\\n", " ", "\n".join(lines)).splitlines():
         if line.strip():
@@ -34,7 +37,10 @@ def substitute(text, values):
 
 
 def context_files(context):
-    """Files of the build context, after .dockerignore: later patterns win, `!` takes back, a folder covers what is in it."""
+    """Names of the files that .dockerignore leaves in the build context.
+
+    The last pattern that fits decides; `!` takes a file back in; the pattern of a folder covers all files in it.
+    """
     patterns = [line.strip() for line in (context / ".dockerignore").read_text().splitlines()]
     patterns = [line for line in patterns if line and not line.startswith("#")]
 
@@ -48,8 +54,8 @@ def context_files(context):
         return result
 
     for top in sorted(context.iterdir()):
-        # What cannot be taken back is not walked: target/ and .libtorch/ are large.
-        if ignored(top.name) and not any(p.startswith("!" + top.name) for p in patterns):
+        # A folder that no pattern takes back is not searched: target/ and .libtorch/ are large.
+        if ignored(top.name) and not any(line.startswith("!" + top.name) for line in patterns):
             continue
         for path in [top] if not top.is_dir() else sorted(top.rglob("*")):
             name = str(path.relative_to(context))
@@ -58,6 +64,8 @@ def context_files(context):
 
 
 class Stage:
+    """One FROM of the Dockerfile: its tree of files and its settings."""
+
     def __init__(self, name, base):
         self.name, self.root = name, WORK / name
         shutil.rmtree(self.root, ignore_errors=True)
@@ -75,7 +83,8 @@ class Stage:
     def copy(self, sources, target, origin, names):
         into_folder = target.endswith("/") or len(sources) > 1 or (origin / sources[0]).is_dir()
         for source in sources:
-            found = [name for name in names if source == "." or name == source or name.startswith(source.rstrip("/") + "/")]
+            below = source.rstrip("/") + "/"
+            found = [name for name in names if source in (".", name) or name.startswith(below)]
             if not found:
                 sys.exit(f"COPY: '{source}' is not in the build context (.dockerignore)")
             for name in found:
@@ -86,7 +95,7 @@ class Stage:
 
 
 def chroot(root, command, env, folder="/", user="0", mounts=(), check=True):
-    """Runs `command` in `root`. Mounts are in a name space of their own and end with it."""
+    """Runs `command` in `root`. The mounts are in a namespace of their own and end with it."""
     certificates = "/etc/ssl/certs/ca-certificates.crt"
     lines = ["set -e", "mount --make-rprivate /"]
 
@@ -104,14 +113,15 @@ def chroot(root, command, env, folder="/", user="0", mounts=(), check=True):
     bind("/proc", "/proc", "rbind")
     for name in ("/etc/resolv.conf", "/etc/hosts"):
         bind(os.path.realpath(name), name)
-    # Networks with a certificate authority of their own.
+    # The network may have a certificate authority of its own.
     bind(os.path.realpath(certificates), "/run/certificates.crt")
     for name in ("SSL_CERT_FILE", "PIP_CERT", "CARGO_HTTP_CAINFO", "CURL_CA_BUNDLE"):
         env = {name: "/run/certificates.crt"} | env
     for source, target in mounts:
         bind(source, target)
     uid, _, gid = user.partition(":")
-    words = ["chroot", f"--userspec={uid}:{gid or uid}", "--groups=", root, "/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", folder, *command]
+    words = ["chroot", f"--userspec={uid}:{gid or uid}", "--groups=", root]
+    words += ["/bin/sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", folder, *command]
     lines.append("exec " + " ".join(shlex.quote(str(word)) for word in words))
     sys.stdout.flush()
     done = subprocess.run(["unshare", "--mount", "sh", "-c", "\n".join(lines)], env=env, check=False)
@@ -168,11 +178,11 @@ def build(arguments):
             case "RUN" if RUSTUP in rest and rust:
                 print(f"prove: left out; '{rust}' is mounted instead", flush=True)
                 mounts = [(rust, stage.env["CARGO_HOME"])]
-                # cargo and rustc lie in bin/ of a toolchain, as in rustup's folder.
+                # A toolchain has cargo and rustc in bin/, as rustup's folder has.
             case "RUN":
                 env = stage.env | stage.args | {"HOME": stage.env.get("HOME", "/root")}
                 if mounts:
-                    # Nothing is to be written to the toolchain.
+                    # cargo writes there, and must not write to the mounted toolchain.
                     env |= {"CARGO_HOME": "/opt/crates"}
                 chroot(stage.root, ["/bin/sh", "-c", rest], env, stage.folder, stage.user, mounts)
             case "ENTRYPOINT":
@@ -182,8 +192,13 @@ def build(arguments):
             case _:
                 sys.exit(f"unknown instruction {name}")
     (WORK / "image.json").write_text(json.dumps(stage.settings()))
-    size = subprocess.run(["du", "-sb", stage.root, WORK / "base"], check=True, capture_output=True, text=True).stdout.split()
-    print(f"prove: the final tree has {int(size[0]) / 1e9:.2f} GB, {int(size[2]) / 1e9:.2f} GB of which are the base's", flush=True)
+    size = subprocess.run(
+        ["du", "-sb", stage.root, WORK / "base"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    print(
+        f"prove: the final tree has {int(size[0]) / 1e9:.2f} GB, {int(size[2]) / 1e9:.2f} GB of which are the base's",
+        flush=True,
+    )
 
 
 def run(arguments):

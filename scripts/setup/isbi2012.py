@@ -1,11 +1,11 @@
-"""Unpacks and checks the stacks of the ISBI 2012 challenge, for scripts/download_dataset.sh. Standard library only.
+"""Unpacks and checks the stacks of the ISBI 2012 challenge, for download_dataset.sh. Standard library only.
 
-    isbi2012.py complete DIR        exit code 0 where no stack is missing
-    isbi2012.py unpack ZIP DIR      puts the missing stacks of the archive into DIR once they are found right
+    isbi2012.py complete DIR        exit code 0 if no stack is missing
+    isbi2012.py unpack ZIP DIR      checks the stacks in the archive and puts those that DIR lacks into it
     isbi2012.py check DIR           checks the stacks in DIR
 
-The pixels' SHA-256 (page by page, row by row) are those of stacks that two public copies agree on; an archive with
-others gets a warning. Exit codes: 1 for a stack in DIR or for DIR itself, 3 for a bad archive.
+KNOWN_PIXELS are SHA-256 of the pixels, page by page and row by row, on which two public copies of the stacks agree.
+Other pixels get a warning. Exit codes: 1 for a bad stack in DIR or a bad DIR, 3 for a bad archive.
 """
 
 import hashlib
@@ -22,26 +22,26 @@ KNOWN_PIXELS = {
     "train-labels.tif": "a7cb64000a1a7e542682927e19c91339f58f9f178e0bcce4e207371116f0ca36",
     "test-volume.tif": "1b58fa7ec1d0ff9d39a855622db3ff66a97863036339b0d04be51b2f5a99b0e9",
 }
-# Later copies of the archive have them; nothing but scoring the test stack needs them.
+# Only later copies of the archive have the labels of the test stack, and only scoring needs them.
 OPTIONAL = "test-labels.tif"
-# Of an uncompressed stack with generous metadata; more is not what we want.
+# An uncompressed stack with much metadata is smaller; anything larger is not a stack of the challenge.
 MOST_BYTES = 64 << 20
 
 WIDTH, HEIGHT, BITS, COMPRESSION, OFFSETS, SAMPLES, COUNTS = 256, 257, 258, 259, 273, 277, 279
 SAMPLE_FORMAT, UNSIGNED = 339, 1
-# What is in a field of a directory: struct's letter.
+# Types of a directory's fields that are read here, as letters of `struct`.
 FIELD_TYPES = {1: "B", 3: "H", 4: "I"}
 
 
-class Bad(Exception):
-    """A stack that is not what it should be."""
+class StackError(Exception):
+    """A stack is not one of the challenge."""
 
 
 def pages(data):
-    """The directories of a TIFF, each as tag -> values. Not here: BigTIFF, and types that the tags above do not use."""
+    """The directories of a TIFF, each as tag -> values. BigTIFF, and types that no tag above has, are not read."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
     if order is None:
-        raise Bad(f"begins with {data[:4]!r}: not a TIFF file")
+        raise StackError(f"begins with {data[:4]!r}: not a TIFF file")
     (place,) = struct.unpack_from(order + "I", data, 4)
     while place:
         (count,) = struct.unpack_from(order + "H", data, place)
@@ -51,15 +51,17 @@ def pages(data):
             letter = FIELD_TYPES.get(kind)
             if letter and length <= SIDE:
                 layout = f"{order}{length}{letter}"
-                inside = struct.calcsize(layout) <= 4
-                tags[tag] = struct.unpack_from(layout, data, entry + 8 if inside else struct.unpack_from(order + "I", data, entry + 8)[0])
+                start = entry + 8
+                if struct.calcsize(layout) > 4:
+                    (start,) = struct.unpack_from(order + "I", data, start)
+                tags[tag] = struct.unpack_from(layout, data, start)
         yield tags
         (place,) = struct.unpack_from(order + "I", data, place + 2 + 12 * count)
 
 
 def pixels(data, tags):
     """The samples of a page, or None for a compression that the standard library does not have."""
-    strips = [data[offset : offset + count] for offset, count in zip(tags[OFFSETS], tags[COUNTS])]
+    strips = [data[offset : offset + count] for offset, count in zip(tags[OFFSETS], tags[COUNTS], strict=False)]
     match tags.get(COMPRESSION, (1,))[0]:
         case 1:
             return b"".join(strips)
@@ -69,38 +71,42 @@ def pixels(data, tags):
 
 
 def check(name, data):
-    """Raises Bad where `data` is not a stack of the challenge. Returns what is worth telling."""
+    """Raises StackError if `data` is not a stack of the challenge. Returns what is worth telling."""
     hashed, values = hashlib.sha256(), set()
     try:
         found = 0
         for found, tags in enumerate(pages(data), 1):
             size, kind = (tags[WIDTH][0], tags[HEIGHT][0]), (tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,)))
             if size != (SIDE, SIDE):
-                raise Bad(f"page {found} has {size[0]}x{size[1]} pixels, expected {SIDE}x{SIDE}")
+                raise StackError(f"page {found} has {size[0]}x{size[1]} pixels, expected {SIDE}x{SIDE}")
             if kind != ((8,), (UNSIGNED,)) or tags.get(SAMPLES, (1,)) != (1,):
-                raise Bad(f"page {found} has other samples than one of 8 bits without sign for each pixel")
+                raise StackError(f"page {found} has other samples than one of 8 bits without sign for each pixel")
             if found > PAGES:
                 break
             samples = pixels(data, tags)
             if samples is None:
                 hashed = None
             elif len(samples) != SIDE * SIDE:
-                raise Bad(f"page {found} is cut: {len(samples)} of {SIDE * SIDE} pixels")
+                raise StackError(f"page {found} is cut: {len(samples)} of {SIDE * SIDE} pixels")
             elif hashed:
                 hashed.update(samples)
                 values.update(samples)
     except (struct.error, KeyError, zlib.error) as error:
-        raise Bad(f"page {found + 1} is damaged ({error})") from None
+        raise StackError(f"page {found + 1} is damaged ({error})") from None
     if found != PAGES:
-        raise Bad(f"{'more than ' if found > PAGES else ''}{min(found, PAGES)} pages, expected {PAGES}")
+        raise StackError(f"{'more than ' if found > PAGES else ''}{min(found, PAGES)} pages, expected {PAGES}")
     if hashed is None:
         return "compressed: its pixels were not compared"
     if "labels" in name and len(values) != 2:
-        raise Bad(f"{len(values)} different values, expected 0 and 255 as in all labels")
+        raise StackError(f"{len(values)} different values, expected 0 and 255 as in all labels")
     known = KNOWN_PIXELS.get(name)
     if known is None:
         return "nothing known to compare its pixels with"
-    return "the known pixels" if hashed.hexdigest() == known else f"WARNING: other pixels than in known copies: SHA-256 {hashed.hexdigest()}"
+    return (
+        "the known pixels"
+        if hashed.hexdigest() == known
+        else f"WARNING: other pixels than in known copies: SHA-256 {hashed.hexdigest()}"
+    )
 
 
 def check_folder(folder):
@@ -111,12 +117,15 @@ def check_folder(folder):
             continue
         try:
             print(f"{name}: {PAGES} pages of {SIDE}x{SIDE}, 8 bits, {check(name, path.read_bytes())}")
-        except Bad as error:
-            sys.exit(f"download_dataset: '{path}' is not the challenge's: {error}; move it away and run this again, or keep it as your own data")
+        except StackError as error:
+            sys.exit(
+                f"download_dataset: '{path}' is not the challenge's: {error}; move it away and run this again, "
+                "or keep it as your own data"
+            )
 
 
 def unpack(archive, folder):
-    """Puts each missing stack in its place, whole and checked."""
+    """Checks the stacks in the archive and writes those that the folder lacks."""
     if not zipfile.is_zipfile(archive):
         begin = archive.open("rb").read(16)
         fail_archive(f"what was fetched is not a whole zip archive (it begins with {begin!r})")
@@ -144,12 +153,12 @@ def read(members, info):
 def place(name, path, data):
     try:
         check(name, data)
-    except Bad as error:
+    except StackError as error:
         fail_archive(f"'{name}' in the archive is not the challenge's: {error}")
     partial = path.with_name(f".{name}.part")
     try:
         partial.write_bytes(data)
-        # Unlike a rename this never replaces a file.
+        # A link, unlike a rename, never replaces a file.
         os.link(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -171,7 +180,10 @@ def main(command, *paths):
             case "check":
                 check_folder(folder)
     except OSError as error:
-        sys.exit(f"download_dataset: cannot use '{error.filename or folder}': {error.strerror}; make room or rights there and run this again")
+        sys.exit(
+            f"download_dataset: cannot use '{error.filename or folder}': {error.strerror}; "
+            "make room or rights there and run this again"
+        )
 
 
 main(*sys.argv[1:])
