@@ -56,8 +56,8 @@ fn check_version(include: &Path) -> Result<()> {
     let found = [part("TORCH_VERSION_MAJOR"), part("TORCH_VERSION_MINOR"), part("TORCH_VERSION_PATCH")];
     if found != [Some(2), Some(11), Some(0)] {
         bail!(
-            "'{}' is libtorch {found:?}, this program needs {LIBTORCH_VERSION}; \
-             run scripts/setup/libtorch.sh, or set LIBTORCH",
+            "'{}' is libtorch {found:?}, this program needs {LIBTORCH_VERSION}; run scripts/setup/libtorch.sh, or set \
+             LIBTORCH",
             include.display()
         );
     }
@@ -84,8 +84,9 @@ fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
         let system = Path::new("/usr/include").join(header);
         if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
             bail!(
-                "no '{header}', which a libtorch with CUDA needs; run scripts/setup/libtorch.sh, set CUDA_HOME to a CUDA toolkit \
-                 (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or set LIBTORCH to a libtorch without CUDA"
+                "no '{header}', which a libtorch with CUDA needs; run scripts/setup/libtorch.sh, set CUDA_HOME to a CUDA \
+                 toolkit (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or \
+                 set LIBTORCH to a libtorch without CUDA"
             );
         }
     }

@@ -1,5 +1,5 @@
-//! What can be found out about the GPU's part without a GPU: the text of the CUDA kernels, compiled for the CPU and run there, and whether cuDNN has
-//! the kernels that are asked of it.
+//! Tests of the GPU's code that need no GPU: the CUDA kernels, compiled for the CPU and run there, and whether cuDNN
+//! has the kernels that are asked of it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -36,7 +36,7 @@ fn libtorch() -> PathBuf {
     Path::new(env!("LIBTORCH_INCLUDE")).with_file_name("lib")
 }
 
-/// Options to compile against libtorch and to link `libraries` of it, and the shim with those that it needs in turn.
+/// Compiler options to use libtorch and to link the shim, `libraries` of libtorch, and the libraries that these need.
 fn with_shim(libraries: &[&str]) -> Vec<String> {
     let shim = Path::new(env!("OUT_DIR")).join("libunet_native.a");
     let mut options = vec![

@@ -1,5 +1,5 @@
-// The CUDA kernels as functions of the host, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's
-// conversions), and a way to run them: block by block, with a thread for each of theirs.
+// The CUDA kernels as C++ functions, for -DSCALAR_FLOAT or -DSCALAR_BFLOAT16 (float16 needs the GPU's conversions).
+// `run` runs one block after the other, with a thread of the CPU for each thread of the block.
 #pragma once
 #include <pthread.h>
 #include <cmath>
@@ -7,10 +7,10 @@
 #include <thread>
 #include <vector>
 
-struct Place {
+struct Index {
   unsigned x, y;
 };
-static thread_local Place blockIdx, blockDim, gridDim, threadIdx;
+static thread_local Index blockIdx, blockDim, gridDim, threadIdx;
 static pthread_barrier_t barrier;
 
 #define __device__

@@ -1,5 +1,5 @@
-// Whether cuDNN has a fused kernel for each 3x3 convolution of the network, on GPUs that need not be there. Built by
-// tests/cuda_kernels.rs with the shim and the libtorch that has CUDA.
+// Checks that cuDNN has a fused kernel for each 3x3 convolution of the network, on GPUs that need not be present.
+// tests/cuda_kernels.rs builds it with the shim and a libtorch with CUDA.
 #include <cstdio>
 #include <string>
 
@@ -10,13 +10,15 @@ struct Gpu {
   int version, multiprocessors, shared_memory, l2_cache;
 };
 
+// cuDNN's description of a GPU in JSON.
 static std::string description(const Gpu& gpu) {
-  return std::string(
-             R"({"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,"warpSize":32,)") +
-         R"("maxSharedMemoryPerBlock":49152,"reservedSharedMemoryPerBlock":1024,"maxRegistersPerSM":65536,"maxCtasPerSM":32,)" +
-         R"("maxThreadsPerBlock":1024,"maxThreadsPerSM":2048,"pciDeviceId":0,"isTccDriver":0,"supportCoopLaunch":1,"cudaDeviceId":0,)" +
-         R"("totalGlobalMem":80000000000,"smClockRateKHz":1600000,"memClockRateKHz":2600000,"driverVer":13000,"deviceName":")" +
-         gpu.name + "\",\"deviceVer\":" + std::to_string(gpu.version) +
+  const std::string fixed =
+      R"({"maxGridSize":[2147483647,65535,65535],"maxBlockSize":[1024,1024,64],"regsPerBlock":65536,"warpSize":32,)"
+      R"("maxSharedMemoryPerBlock":49152,"reservedSharedMemoryPerBlock":1024,"maxRegistersPerSM":65536,)"
+      R"("maxCtasPerSM":32,"maxThreadsPerBlock":1024,"maxThreadsPerSM":2048,"pciDeviceId":0,"isTccDriver":0,)"
+      R"("supportCoopLaunch":1,"cudaDeviceId":0,"totalGlobalMem":80000000000,"smClockRateKHz":1600000,)"
+      R"("memClockRateKHz":2600000,"driverVer":13000,)";
+  return fixed + "\"deviceName\":\"" + gpu.name + "\",\"deviceVer\":" + std::to_string(gpu.version) +
          ",\"multiProcessorCount\":" + std::to_string(gpu.multiprocessors) +
          ",\"maxSharedMemoryPerBlockOptin\":" + std::to_string(gpu.shared_memory) +
          ",\"l2CacheSize\":" + std::to_string(gpu.l2_cache) + "}";
@@ -25,7 +27,7 @@ static std::string description(const Gpu& gpu) {
 int main() {
   const Gpu gpus[] = {{"NVIDIA A100-SXM4-80GB", 800, 108, 166912, 40 << 20},
                       {"NVIDIA H200", 900, 132, 232448, 60 << 20}};
-  // Channels in and out, and the side, of all but the first.
+  // Input channels, output channels and side of the input, for all layers but the first.
   const int64_t layers[][3] = {{64, 64, 570},  {64, 128, 284},  {128, 128, 282}, {128, 256, 140},  {256, 256, 138},
                                {256, 512, 68}, {512, 512, 66},  {512, 1024, 32}, {1024, 1024, 30}, {1024, 512, 56},
                                {512, 512, 54}, {512, 256, 104}, {256, 256, 102}, {256, 128, 200},  {128, 128, 198},

@@ -1,6 +1,6 @@
-// The layers, losses and update of src/csrc/gpu with the CUDA kernels run on the CPU, against libtorch's operations:
-// that each kernel gets the right arguments. Linked by tests/cuda_kernels.rs with the shim as build.rs made it; what is
-// defined here takes the place of gpu/cuda/nvrtc.cpp and gpu/cuda/fused_convolution.cpp.
+// Checks that each kernel gets the right arguments: the layers, losses and update of src/csrc/gpu, with the CUDA
+// kernels run on the CPU, against libtorch's operations. tests/cuda_kernels.rs links it with the shim as build.rs made
+// it. The functions defined here replace those of gpu/cuda/kernel_launcher.cpp and gpu/cuda/fused_convolution.cpp.
 #include <ATen/ATen.h>
 #include <pthread.h>
 
@@ -31,8 +31,9 @@ constexpr at::ScalarType TYPE = at::kFloat;
 constexpr at::ScalarType TYPE = at::kBFloat16;
 #endif
 
-// Whether kernels run, or libtorch's operations in their place; and how often each did.
+// Whether kernels run, or libtorch's operations in their place.
 static bool use_emulation = false;
+// How often each kernel was launched.
 static std::map<std::string, int> launches;
 
 template <class... Parameters, size_t... I>
@@ -84,7 +85,7 @@ using Tensors = std::vector<Tensor>;
 
 static Tensor channels_last(const Tensor& x) { return x.contiguous(at::MemoryFormat::ChannelsLast); }
 
-// Two levels of a U-Net down to the losses, as src/model/unet.rs joins them.
+// Two levels of a U-Net and the losses, joined as in src/model/unet.rs.
 static Tensors with_gpu_layers(const Tensor& x, const Tensors& p, const Tensor& labels) {
   namespace gpu = unet::gpu;
   const auto [pooled, skip] =
@@ -113,7 +114,7 @@ static Tensors with_plain_operations(const Tensor& x, const Tensors& parameters,
   return {logits, at::nll_loss2d(wide.log_softmax(1), labels), 1 - (overlap / size).mean()};
 }
 
-// Logits, both losses and the gradients of all parameters.
+// The logits, both losses and the gradients of all parameters.
 template <class Network>
 static Tensors results(Network network, const Tensors& given, const Tensor& x, const Tensor& labels,
                        at::ScalarType type, at::ScalarType master) {
@@ -166,7 +167,7 @@ static void check_network(int64_t channels) {
   const double plain = worst(results(with_plain_operations, given, x, labels, TYPE, at::kFloat), exact);
   use_emulation = true;
   const double found = worst(results(with_gpu_layers, given, x, labels, TYPE, at::kFloat), exact);
-  // Parameters in the dtype of activations, as training keeps them.
+  // Training keeps a copy of the parameters in the dtype of activations.
   const double working = worst(results(with_gpu_layers, given, x, labels, TYPE, TYPE), exact);
   use_emulation = false;
   expect("distance of the network from float64", found, 1.5 * plain + 1e-5);

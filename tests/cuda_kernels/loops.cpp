@@ -1,4 +1,4 @@
-// Compares the CUDA kernels, run on the CPU, with loops that were written from their description.
+// Compares the CUDA kernels, run on the CPU, with plain loops that follow the kernels' descriptions.
 #include "emulation.h"
 
 #include <cstdio>
@@ -7,7 +7,7 @@
 
 static std::mt19937 generator(1);
 
-// [n, h, w, c] in lanes; element (i, y, x, k) is at ((i * h + y) * w + x) * c + k.
+// An image [n, h, w, c] in lanes. Element (i, y, x, k) is number ((i * h + y) * w + x) * c + k.
 struct Image {
   int n, h, w, c;
   std::vector<Lane> lanes;
@@ -17,7 +17,7 @@ struct Image {
     return lanes[place / WIDTH].value[place % WIDTH];
   }
   float get(int i, int y, int x, int k) { return to_float(at(i, y, x, k)); }
-  // Zeros and equals are frequent, as behind a ReLU; every 97th is NaN where asked for.
+  // Fills the image with few different values, many of them 0, as after a ReLU. With `nan` every 97th value is NaN.
   Image& random(bool nan = false) {
     std::uniform_int_distribution<int> number(-6, 9);
     int count = 0;
@@ -46,7 +46,7 @@ void check_bias_relu(int n, int h, int w, int c) {
   for (int k = 0; k < c; k++) bias(k) = 0.1f * (k % 13) - 1;
   const unsigned lanes = c / WIDTH, count = n * h * w * lanes;
   run(3, 1, bias_relu, x.lanes.data(), biases.data(), y.lanes.data(), count, lanes);
-  // The crop of skip at row 2, column 1.
+  // The crop of skip begins at row 2, column 1.
   run(2, 1, bias_relu_join, x.lanes.data(), biases.data(), skip.lanes.data() + (2 * (w + 2) + 1) * lanes,
       joined.lanes.data(), count, lanes, unsigned(h), unsigned(w), (h + 3) * (w + 2) * lanes, (w + 2) * lanes, lanes);
   for (int i = 0; i < n; i++)
@@ -61,7 +61,7 @@ void check_bias_relu(int n, int h, int w, int c) {
 }
 
 void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
-  // Both lie in the first half of the channels of larger tensors.
+  // gradient and y are the first half of the channels of larger tensors.
   Image gradient = Image(n, h, w, 2 * c).random(), y = Image(n, h, w, 2 * c).random(), out(n, h, w, c);
   const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns,
                  slabs = 3;
@@ -109,7 +109,7 @@ void check_first_layer(int n, int h, int w, int c) {
         for (int column = 0; column < w; column++) {
           double sum = biases[k / WIDTH].value[k % WIDTH];
           for (int tap = 0; tap < 9; tap++) sum += double(weight(tap, k)) * input(i, row + tap / 3, column + tap % 3);
-          // A step of rounding is a 256th in bfloat16.
+          // Rounding to bf16 changes a value by a 256th at most.
           expect("first_layer", y.get(i, row, column, k), sum < 0 ? 0 : sum, 1e-6 + std::fabs(sum) / 256);
           if (y.get(i, row, column, k) == 0) continue;
           const float g = gradient.get(i, row, column, k);
@@ -165,7 +165,7 @@ void check_head(int n, int h, int w, int c) {
   }
 }
 
-// Both losses after their definition, in fp64.
+// Computes both losses from their definitions, in fp64.
 static void define_losses(const std::vector<double>& z, const std::vector<long long>& labels, int images,
                           double* losses) {
   const int pixels = labels.size() / images;
@@ -295,7 +295,7 @@ void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
       for (int row = 0; row < h; row++)
         for (int column = 0; column < w; column++) {
           const int y0 = row / 2 * 2, x0 = column / 2 * 2;
-          // libtorch's rule: NaN beats all, the last of them; then the first of the largest.
+          // libtorch's rule: the last NaN wins; without a NaN, the first of the largest values.
           int best_y = y0, best_x = x0;
           for (int yy = y0; yy < y0 + 2; yy++)
             for (int xx = x0; xx < x0 + 2; xx++)

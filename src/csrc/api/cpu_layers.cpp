@@ -1,4 +1,3 @@
-// The CPU layers of `cpu/` for Rust.
 #include "api/cpu_layers.h"
 
 #include "cpu/conv3x3.h"

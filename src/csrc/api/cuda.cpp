@@ -1,4 +1,4 @@
-// Settings of libtorch for CUDA and cuDNN, and copies to a GPU. What needs CUDA to compile is in gpu/cuda/device.cpp.
+// The functions that compile without CUDA; gpu/cuda/device.cpp has the others.
 #include "api/cuda.h"
 
 #include <dlfcn.h>
@@ -8,16 +8,17 @@
 
 int32_t unet_load_cuda(void) {
   return unet::guard([] {
-    // The driver comes with a GPU; without it the kernels would cost 235 MB of memory and 0.1 s for nothing. They
-    // register themselves with libtorch when their library is loaded, for all to see. It stays loaded.
+    // Look for the driver first, because without one the kernels would cost 235 MB of memory and 0.1 s for nothing.
+    // They register themselves with libtorch when their library is loaded. RTLD_GLOBAL makes its symbols visible to
+    // all, and it stays loaded.
     const bool loaded = dlopen("libcuda.so.1", RTLD_LAZY) && dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
     TORCH_CHECK(loaded, dlerror());
   });
 }
 
 int32_t unet_allow_tf32(int32_t allow) {
-  // Not for cuBLAS: the one matrix product of a step makes the coordinates of augmentation, which TF32 would move by a
-  // quarter pixel.
+  // cuBLAS keeps fp32: the one matrix product of a step computes the coordinates of augmentation, and TF32 would move
+  // them by a quarter pixel.
   return unet::guard([&] { at::globalContext().setAllowTF32CuDNN(allow != 0); });
 }
 
@@ -32,7 +33,7 @@ int32_t unet_require_deterministic(int32_t require) {
 int32_t unet_copy_to_gpu(at::Tensor** out, const at::Tensor* host, int32_t device) {
   return unet::guard([&] {
     const at::Device gpu(at::kCUDA, static_cast<c10::DeviceIndex>(device));
-    // libtorch keeps the pinned memory until the copy is done, though its tensor is gone.
+    // libtorch keeps the pinned memory until the copy is done, although its tensor is freed here.
     *out = new at::Tensor(host->pin_memory().to(gpu, /*non_blocking=*/true));
   });
 }

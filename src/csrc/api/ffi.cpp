@@ -1,4 +1,3 @@
-// The last error of each thread.
 #include "api/ffi.h"
 
 #include <algorithm>
@@ -9,14 +8,15 @@
 #include <c10/util/Exception.h>
 
 namespace {
+// The last error of each thread.
 thread_local std::string last_error;
-}
+}  // namespace
 
 int32_t unet::store_error() noexcept {
   try {
     throw;
   } catch (const c10::Error& error) {
-    // Without the C++ backtrace, which tells a user nothing.
+    // The C++ backtrace would tell a user nothing.
     last_error = error.what_without_backtrace();
   } catch (const std::exception& error) {
     last_error = error.what();

@@ -1,4 +1,3 @@
-// The GPU's layers of `gpu/` for Rust.
 #include "api/gpu_layers.h"
 
 #include "gpu/gpu_autograd.h"

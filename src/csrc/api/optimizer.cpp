@@ -1,4 +1,3 @@
-// Adam and gradient unscaling over lists of tensors, without waiting for the device.
 #include "api/optimizer.h"
 
 #include <vector>
@@ -31,7 +30,7 @@ int32_t unet_adam(size_t count, at::Tensor* const* params, at::Tensor* const* gr
       first_moments.push_back(*exp_avgs[i]);
       second_moments.push_back(*exp_avg_sqs[i]);
     }
-    // One step number serves all parameters: the kernel only reads it.
+    // All parameters share one step number, because the kernel only reads it.
     const std::vector<at::Tensor> steps(weights.size(), *step);
     if (!weights.empty())
       at::_fused_adam_(weights, gradients, first_moments, second_moments, /*max_exp_avg_sqs=*/{}, steps, learning_rate,
@@ -49,7 +48,7 @@ int32_t unet_unscale(size_t count, at::Tensor* const* grads, at::Tensor* found_i
     for (size_t i = 0; i < count; i++)
       (at::isReducedFloatingType(grads[i]->scalar_type()) ? reduced : full).push_back(*grads[i]);
     if (!full.empty()) at::_amp_foreach_non_finite_check_and_unscale_(full, *found_inf, *inverse_scale);
-    // Times 1: 16 bits could not hold what the scale was for.
+    // 16-bit gradients are multiplied by 1: without the scale their small values would underflow.
     if (!reduced.empty())
       at::_amp_foreach_non_finite_check_and_unscale_(reduced, *found_inf, at::ones_like(*inverse_scale));
   });

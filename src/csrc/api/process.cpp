@@ -1,4 +1,3 @@
-// Settings and the end of the process.
 #include "api/process.h"
 
 #include <cstdio>
@@ -10,8 +9,8 @@
 
 void unet_keep_freed_memory(void) {
 #if defined(__GLIBC__)
-  // By default glibc maps each large tensor afresh and unmaps it when freed, so every activation of
-  // every step is paged in again: about a sixth of the time of a step on the CPU.
+  // By default glibc maps memory for each large tensor and unmaps it when the tensor is freed. Then every activation of
+  // every step is paged in again, which takes a sixth of a step on the CPU.
   mallopt(M_MMAP_MAX, 0);
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);

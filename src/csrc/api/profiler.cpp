@@ -1,4 +1,3 @@
-// PyTorch's profiler (Kineto): what ran when, on the CPU and on a GPU.
 #include "api/profiler.h"
 
 #include <cstdlib>
@@ -14,7 +13,7 @@ int32_t unet_profiler_start(int32_t with_gpu) {
   return unet::guard([&] {
     const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO);
     std::set<ActivityType> activities{ActivityType::CPU};
-    // Kineto looks for GPUs whatever it is asked for, and complains where there is none: level 5 is above errors.
+    // Kineto looks for GPUs even if nobody asked for them, and prints errors if there is none. Level 5 is above errors.
     if (!with_gpu) setenv("KINETO_LOG_LEVEL", "5", /*overwrite=*/0);
     if (with_gpu) activities.insert(ActivityType::CUDA);
     profiler::prepareProfiler(config, activities);
@@ -31,7 +30,7 @@ int32_t unet_profiler_stop(const char* trace, void* list,
     for (const profiler::KinetoEvent& found : result->events()) {
       if (found.isHiddenEvent()) continue;
       const bool on_gpu = found.deviceType() != at::kCPU;
-      // Streams of a GPU, threads of the CPU.
+      // A stream of the GPU or a thread of the CPU.
       const uint64_t place = on_gpu ? found.deviceResourceId() : found.startThreadId();
       event(list, found.name().c_str(), on_gpu, place, found.startNs(), found.endNs());
     }

@@ -1,4 +1,3 @@
-// TorchScript modules: parameters in a tree of modules, and a program. Loading and running them is in `tch`.
 #include "api/script.h"
 
 #include <memory>
@@ -11,7 +10,7 @@ using torch::jit::Module;
 namespace {
 Module new_module(const char* name, const std::shared_ptr<torch::jit::CompilationUnit>& unit) {
   Module module(c10::QualifiedName(name), unit, /*shouldMangle=*/true);
-  // Python's `eval` and `train` set it; the network has no use for it.
+  // Python's `eval` and `train` set this attribute. The network does not use it.
   module.register_attribute("training", c10::BoolType::get(), false);
   return module;
 }

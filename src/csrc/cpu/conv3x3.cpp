@@ -5,20 +5,22 @@
 namespace unet {
 namespace {
 
-enum class Plan { winograd, first_layer, aten };
+enum class Algorithm { winograd, first_layer, aten };
 
-// Fewer outputs fill too small a part of the first layer's vectors to be faster forward than ATen.
-constexpr int64_t least_first_outputs = 32;
+// With fewer outputs the forward pass of first_layer.h is slower than ATen: they fill too little of a vector.
+constexpr int64_t min_first_layer_outputs = 32;
 
-Plan plan(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
-  const Kernels* k = kernels_for(dtype);
-  if (!k) return Plan::aten;
-  if (!second && 9 * first <= k->panel) return Plan::first_layer;
-  const int64_t least =
-      k->element_bytes == 2 ? 64 : 16;  // below: no faster, and bf16 sums too few products to average its rounding
-  if (first + second < least || outputs < least) return Plan::aten;
-  if (k->element_bytes == 2 && (first % 2 || second % 2 || outputs % 2)) return Plan::aten;
-  return Plan::winograd;
+// For x with `first` channels and x2 with `second`, which is 0 without x2.
+Algorithm algorithm_for(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
+  const KernelTable* k = kernels_for(dtype);
+  if (!k) return Algorithm::aten;
+  if (!second && 9 * first <= k->panel) return Algorithm::first_layer;
+  // Winograd is no faster with fewer channels. In bf16 it would also sum too few products to average out their
+  // rounding.
+  const int64_t least = k->element_bytes == 2 ? 64 : 16;
+  if (first + second < least || outputs < least) return Algorithm::aten;
+  if (k->element_bytes == 2 && (first % 2 || second % 2 || outputs % 2)) return Algorithm::aten;
+  return Algorithm::winograd;
 }
 
 int64_t channels(const at::Tensor& x) { return x.defined() ? x.size(1) : 0; }
@@ -38,8 +40,6 @@ struct Inputs {
   at::Tensor joined() const { return x2.defined() ? at::cat({x, x2}, 1) : x; }
 };
 
-at::Tensor as_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? t : t.to(at::kFloat); }
-
 at::Tensor aten_forward(const Inputs& in, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
   const auto dtype = in.x.scalar_type();
   at::Tensor y =
@@ -51,8 +51,8 @@ at::Tensor masked(const at::Tensor& grad, const at::Tensor& output) {
   return output.defined() ? at::threshold_backward(grad, output, 0) : grad;
 }
 
-at::Tensor forward(const Inputs& in, const PackedFilters* packed, const Filter* raw, const at::Tensor& bias,
-                   bool relu) {
+// With filters packed by `pack_filters`, or with raw filters; the other is null.
+at::Tensor forward(const Inputs& in, const void* packed, const Filter* raw, const at::Tensor& bias, bool relu) {
   const at::Tensor& x = in.x;
   at::Tensor y = empty_image(x.size(0), bias.size(0), x.size(2) - 2, x.size(3) - 2, x.scalar_type());
   const at::Tensor b = as_float(bias).contiguous();
@@ -64,29 +64,26 @@ at::Tensor forward(const Inputs& in, const PackedFilters* packed, const Filter* 
   return y;
 }
 
-std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) {
-  return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel);
-}
-
-// Filters whose points would take more than this are kept tap by tap, if that is smaller: transforming them anew costs
-// no more than reading so much from memory.
-constexpr int64_t largest_points = int64_t(24) << 20;
-bool keeps_taps(const Kernels& k, const std::vector<Panel>& outputs, int64_t sums) {
-  return k.element_bytes == 4 && packed_elements(k, outputs, sums) * 4 > largest_points;
+// Filters that would take more bytes than this at the points are kept tap by tap, if that is smaller. Transforming them
+// in each call costs no more than reading so many bytes from memory.
+constexpr int64_t max_points_bytes = int64_t(24) << 20;
+bool keeps_taps(const KernelTable& k, const std::vector<Panel>& outputs, int64_t summed_channels) {
+  return k.element_bytes == 4 && packed_elements(k, outputs, summed_channels) * 4 > max_points_bytes;
 }
 
 }  // namespace
 
 std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype) {
-  const int64_t outputs = weight.size(0), sums = weight.size(1);
-  if (plan(dtype, sums, 0, outputs) != Plan::winograd) return std::nullopt;
+  const int64_t outputs = weight.size(0), summed_channels = weight.size(1);
+  if (algorithm_for(dtype, summed_channels, 0, outputs) != Algorithm::winograd) return std::nullopt;
   const at::Tensor w = as_float(weight);
-  const Kernels& k = *kernels_for(dtype);
+  const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, outputs);
-  const bool taps = keeps_taps(k, vectors, sums);
-  at::Tensor data = at::empty({taps ? packed_taps_elements(k, vectors, sums) : packed_elements(k, vectors, sums)},
-                              at::TensorOptions().dtype(dtype));
-  (taps ? pack_taps : pack_filters)(k, filter_of(w, false, false), vectors, sums, data.data_ptr());
+  const bool taps = keeps_taps(k, vectors, summed_channels);
+  at::Tensor data = at::empty(
+      {taps ? packed_taps_elements(k, vectors, summed_channels) : packed_elements(k, vectors, summed_channels)},
+      at::TensorOptions().dtype(dtype));
+  (taps ? pack_taps : pack_filters)(k, filter_of(w, false, false), vectors, summed_channels, data.data_ptr());
   return data;
 }
 
@@ -95,18 +92,19 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
   UNET_PROFILED("conv3x3");
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
-  const int64_t sums = channels(x) + channels(x2);
-  TORCH_CHECK(packed.scalar_type() == dtype && plan(dtype, channels(x), channels(x2), bias.size(0)) == Plan::winograd &&
+  const int64_t summed_channels = channels(x) + channels(x2);
+  TORCH_CHECK(packed.scalar_type() == dtype &&
+                  algorithm_for(dtype, channels(x), channels(x2), bias.size(0)) == Algorithm::winograd &&
                   x.size(2) > 2 && x.size(3) > 2,
               "cannot convolve ", x.sizes(), " of ", dtype, " with filters packed for ", packed.scalar_type());
-  const Kernels& k = *kernels_for(dtype);
+  const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, bias.size(0));
-  const bool taps = keeps_taps(k, vectors, sums);
-  TORCH_CHECK(packed.numel() == (taps ? packed_taps_elements(k, vectors, sums) : packed_elements(k, vectors, sums)),
+  const bool taps = keeps_taps(k, vectors, summed_channels);
+  TORCH_CHECK(packed.numel() == (taps ? packed_taps_elements(k, vectors, summed_channels)
+                                      : packed_elements(k, vectors, summed_channels)),
               "cannot convolve ", x.sizes(), " with filters packed for another number of channels");
-  const PackedFilters filters{packed.data_ptr(), sums};
-  if (!taps) return forward(in, &filters, nullptr, bias, relu);
-  const int64_t tap = sums * k.panel;
+  if (!taps) return forward(in, packed.data_ptr(), nullptr, bias, relu);
+  const int64_t tap = summed_channels * k.panel;
   const Filter raw{packed.data_ptr<float>(), 1, k.panel, 3 * tap, tap, false, 9 * tap};
   return forward(in, nullptr, &raw, bias, relu);
 }
@@ -119,16 +117,16 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& 
               "cannot convolve ", x.sizes(), " with ", weight.sizes(),
               "; channels must agree and images be 3 x 3 at least");
   const Inputs in(x, x2);
-  switch (plan(x.scalar_type(), channels(x), channels(x2), weight.size(0))) {
-    case Plan::winograd: {
+  switch (algorithm_for(x.scalar_type(), channels(x), channels(x2), weight.size(0))) {
+    case Algorithm::winograd: {
       const at::Tensor w = as_float(weight);
       const Filter raw = filter_of(w, false, false);
       return forward(in, nullptr, &raw, bias, relu);
     }
-    case Plan::first_layer:
-      if (weight.size(0) >= least_first_outputs) return first_layer(in.x, as_float(weight), as_float(bias), relu);
+    case Algorithm::first_layer:
+      if (weight.size(0) >= min_first_layer_outputs) return first_layer(in.x, as_float(weight), as_float(bias), relu);
       break;
-    case Plan::aten: break;
+    case Algorithm::aten: break;
   }
   return aten_forward(in, weight, bias, relu);
 }
@@ -139,7 +137,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   UNET_PROFILED("conv3x3 input gradient");
   const int64_t n = grad.size(0), h = grad.size(2) + 2, w = grad.size(3) + 2, second = weight.size(1) - first;
   const auto dtype = grad.scalar_type();
-  if (plan(dtype, first, second, weight.size(0)) != Plan::winograd) {
+  if (algorithm_for(dtype, first, second, weight.size(0)) != Algorithm::winograd) {
     at::Tensor dx =
         at::convolution(masked(grad, output), weight.to(dtype), {}, {1, 1}, {0, 0}, {1, 1}, true, {0, 0}, 1);
     if (!second) return {masked(dx, mask), {}};
@@ -151,10 +149,10 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
                                  second ? empty_image(n, second, h, w, dtype) : at::Tensor()};
   const at::Tensor masks[2] = {mask.defined() ? channels_adjacent(mask) : mask,
                                mask2.defined() ? channels_adjacent(mask2) : mask2};
-  // In floats in either dtype: with tiles rounded to bf16, gradients came out 1.8 times as far from the exact ones as
-  // those of direct convolution in bf16. In floats it is 0.7 times, for a quarter more time: their larger tiles make up
-  // for most of it.
-  const Kernels& k = dtype == at::kBFloat16 ? *kernels_f32_on_bf16() : *kernels_for(dtype);
+  // bf16 gradients are computed in floats too. With tiles rounded to bf16, their error was 1.8 times that of direct
+  // convolution in bf16; with floats it is 0.7 times. That takes a quarter more time, no more, because fp32 has larger
+  // tiles.
+  const KernelTable& k = dtype == at::kBFloat16 ? *kernels_f32_on_bf16() : *kernels_for(dtype);
   Convolution convolution{k, {image(g)}};
   Image own_mask, output_masks[2];
   if (own.defined()) own_mask = image(own), convolution.input_mask = &own_mask;
@@ -175,8 +173,8 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
   UNET_PROFILED("conv3x3 weight gradient");
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
-  const Plan chosen = plan(dtype, channels(x), channels(x2), weight.size(0));
-  if (chosen == Plan::aten) {
+  const Algorithm algorithm = algorithm_for(dtype, channels(x), channels(x2), weight.size(0));
+  if (algorithm == Algorithm::aten) {
     const at::Tensor g = masked(grad, output);
     auto all = at::convolution_backward(g, in.joined(), weight.to(dtype),
                                         at::OptionalIntArrayRef(at::IntArrayRef{weight.size(0)}), {1, 1}, {0, 0},
@@ -184,7 +182,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
     return {as_float(std::get<1>(all)), as_float(std::get<2>(all))};
   }
   const at::Tensor g = channels_adjacent(grad), own = output.defined() ? channels_adjacent(output) : output;
-  if (chosen == Plan::first_layer) return first_layer_grad(g, own, in.x, weight);
+  if (algorithm == Algorithm::first_layer) return first_layer_grad(g, own, in.x, weight);
   at::Tensor dw = at::empty_like(weight, at::kFloat), db = at::empty({weight.size(0)}, at::kFloat);
   Image mask;
   if (own.defined()) mask = image(own);

@@ -1,14 +1,15 @@
-// 3x3 convolution, stride 1, no padding, of [N, C, H, W] to [N, O, H - 2, W - 2], with bias and optional ReLU, and its
-// gradients.
+// 3x3 convolution with stride 1 and no padding: [N, C, H, W] to [N, O, H - 2, W - 2], with bias and optional ReLU. And
+// its gradients.
 //
-// All tensors on the CPU, fp32 or bf16, channels last (others are copied). `x2` (may be undefined) is a second input
-// with the same N, H, W whose channels follow those of `x`: a decoder's convolution of concat(up, crop of skip) without
-// the concatenation; a crop is a narrowed view. Weights [O, C, 3, 3] are fp32 in any layout; weight and bias gradients
-// are fp32.
+// All tensors are on the CPU, fp32 or bf16, in channels-last memory; tensors with another layout are copied. `x2` may
+// be undefined. If defined, it has the N, H, W of `x`, and its channels follow those of `x`. So a decoder convolves up
+// and the crop of skip without concatenating them; a crop is a narrowed view. Weights [O, C, 3, 3] are fp32 in any
+// layout. Gradients of weights and biases are fp32.
 //
-// Rule: Winograd where it measured faster than ATen's direct convolution, ATen elsewhere (see `plan`): the first layer
-// has its own kernel; layers of fewer than 16 channels (bf16: 64) on either side go to ATen; bf16 needs a CPU with bf16
-// dot products.
+// Three algorithms, each used where it was measured to be the fastest (`algorithm_for`):
+// * first_layer.h for very few input channels.
+// * Winograd for layers with at least 16 channels (bf16: 64) on both sides. bf16 needs a CPU with bf16 dot products.
+// * ATen's direct convolution for the rest.
 #pragma once
 #include <ATen/ATen.h>
 #include <optional>
@@ -16,9 +17,9 @@
 
 namespace unet {
 
-// The weights in the form that suits many forward calls with inputs of `dtype`; undefined where the layer has no such
-// form. They replace the weights: at the points for most layers, tap by tap for the largest, whose 36 points in fp32
-// would be 4 times as large.
+// Packs weights for many forward calls with inputs of `dtype`; packed weights replace the weights. None if the layer
+// has no packed form. Most layers keep their filters evaluated at Winograd's points. The largest layers keep them tap
+// by tap, because 36 points in fp32 are 4 times as large as 9 taps.
 std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype);
 at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& packed, const at::Tensor& bias,
                           bool relu);
@@ -26,15 +27,14 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias,
                    bool relu);
 
-// Gradient of the inputs from the gradient of the output. `output`: if defined, the ReLU output whose gradient this is:
-// `grad` counts as 0 where it is 0. `mask`, `mask2`: if defined, the gradients of x and x2 are set to 0 where these are
-// 0: the ReLU of the layer below, for which its own `output` is then not needed. `first_channels` divides the channels
-// between the two results.
+// Gradients of x and x2 from `grad`, the gradient of the output. x has the first `first_channels` channels.
+// `output` is the output of this layer's ReLU: `grad` counts as 0 where it is 0. Undefined if `grad` is masked already.
+// `mask` and `mask2` are x and x2 if they come from a ReLU, else undefined: their gradients become 0 where they are 0.
 std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, const at::Tensor& output,
                                                       const at::Tensor& weight, int64_t first_channels,
                                                       const at::Tensor& mask, const at::Tensor& mask2);
 
-// Gradients of weight (same strides as `weight`) and bias.
+// Gradients of weight, with the strides of `weight`, and of bias.
 std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, const at::Tensor& output,
                                                        const at::Tensor& x, const at::Tensor& x2,
                                                        const at::Tensor& weight);

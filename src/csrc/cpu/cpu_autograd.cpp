@@ -14,7 +14,7 @@ Tensor if_flag(const AutogradContext* ctx, const char* flag, const Tensor& t) {
   return ctx->saved_data.at(flag).toBool() ? t : Tensor();
 }
 
-// Which inputs want a gradient; asked in forward, where undefined inputs are still in their places.
+// Saves which inputs want a gradient. Forward asks, because there undefined inputs are still in their places.
 void save_wants(AutogradContext* ctx, const Tensor& x, const Tensor& x2, const Tensor& weight, const Tensor& bias) {
   ctx->saved_data["input"] = x.requires_grad() || (x2.defined() && x2.requires_grad());
   ctx->saved_data["parameters"] = weight.requires_grad() || bias.requires_grad();
@@ -27,14 +27,14 @@ struct Conv3x3Relu : torch::autograd::Function<Conv3x3Relu> {
     Tensor y = conv3x3(x, x2, weight, bias, true);
     save_wants(ctx, x, x2, weight, bias);
     ctx->saved_data["input_is_relu"] = input_is_relu;
-    ctx->saved_data["mask_own"] = !output_gradient_is_masked;
+    ctx->saved_data["mask_gradient"] = !output_gradient_is_masked;
     ctx->save_for_backward({x, x2, weight, y});
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const Tensor &x = saved[0], &x2 = saved[1], &weight = saved[2], own = if_flag(ctx, "mask_own", saved[3]);
+    const Tensor &x = saved[0], &x2 = saved[1], &weight = saved[2], own = if_flag(ctx, "mask_gradient", saved[3]);
     Tensor dx, dx2, dw, db;
     if (ctx->saved_data["input"].toBool())
       std::tie(dx, dx2) = conv3x3_grad_input(grads[0], own, weight, x.size(1), if_flag(ctx, "input_is_relu", x), {});
@@ -49,14 +49,14 @@ struct UpConvRelu : torch::autograd::Function<UpConvRelu> {
     Tensor y = upconv(x, weight, bias, true);
     save_wants(ctx, x, {}, weight, bias);
     ctx->saved_data["input_is_relu"] = input_is_relu;
-    ctx->saved_data["mask_own"] = !output_gradient_is_masked;
+    ctx->saved_data["mask_gradient"] = !output_gradient_is_masked;
     ctx->save_for_backward({x, weight, y});
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const auto [dx, dw, db] = upconv_grad(grads[0], if_flag(ctx, "mask_own", saved[2]), saved[0], saved[1],
+    const auto [dx, dw, db] = upconv_grad(grads[0], if_flag(ctx, "mask_gradient", saved[2]), saved[0], saved[1],
                                           if_flag(ctx, "input_is_relu", saved[0]), ctx->saved_data["input"].toBool(),
                                           ctx->saved_data["parameters"].toBool());
     return {dx, dw, db, {}, {}};

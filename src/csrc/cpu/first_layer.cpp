@@ -5,11 +5,14 @@
 namespace unet {
 namespace {
 
-constexpr int64_t pixels_per_product = 96;  // a multiple of every kernel's register block, in level 1 with its products
-constexpr int64_t rows_per_job = 8;         // image rows; also fixes the order of sums, whatever the number of threads
+// Pixels of one matrix product: a multiple of every kernel's register block. They and their products fit the level 1
+// cache.
+constexpr int64_t pixels_per_product = 96;
+// Image rows whose gradients one job sums. It fixes the order of sums, whatever the number of threads.
+constexpr int64_t rows_per_job = 8;
 
-// Row i of `rows`: the 9 C neighbours of output pixel (y, x + i), tap by tap. fp32 kernels serve both dtypes: nothing
-// here is bound by arithmetic.
+// Writes the 9 C neighbours of output pixel (y, first + i) to row i of `rows`, tap by tap. fp32 kernels serve both
+// dtypes, because arithmetic is not what limits the speed here.
 template <class T>
 void neighbours(const Image& x, int64_t n, int64_t y, int64_t first, int64_t count, int64_t panel, float* rows) {
   const T* data = static_cast<const T*>(x.data) + n * x.stride_n + y * x.stride_h + first * x.stride_w;
@@ -31,12 +34,12 @@ void neighbours(const Image& x, at::ScalarType dtype, int64_t n, int64_t y, int6
 }  // namespace
 
 at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  const Kernels& k = *kernels_for(x.scalar_type());  // moves pixels
-  const Kernels& f = kernels_f32();                  // multiplies
+  const KernelTable& k = *kernels_for(x.scalar_type());  // to move pixels
+  const KernelTable& f = kernels_f32();                  // to multiply
   const int64_t outputs = weight.size(0), taps = 9 * x.size(1), n = x.size(0), h = x.size(2) - 2, w = x.size(3) - 2;
   at::Tensor y = empty_image(n, outputs, h, w, x.scalar_type());
   const Image in = image(x), out = image(y);
-  // [panel of outputs][tap, channel][lane]
+  // The order of `filters` is [panel of outputs][tap, channel][lane].
   const at::Tensor flat = weight.permute({2, 3, 1, 0}).reshape({taps, outputs}), b = bias.contiguous();
   const int64_t q_count = divide_up(outputs, f.panel);
   const at::Tensor filters = at::constant_pad_nd(flat, {0, q_count * f.panel - outputs})
@@ -65,15 +68,16 @@ at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::
 
 std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, const at::Tensor& output,
                                                     const at::Tensor& x, const at::Tensor& weight) {
-  const Kernels& f = kernels_f32();
+  const KernelTable& f = kernels_f32();
   const at::Tensor g = grad;
   const int64_t outputs = weight.size(0), taps = 9 * x.size(1), n = grad.size(0), h = grad.size(2), w = grad.size(3);
   const Image in = image(x), from = image(g), mask = output.defined() ? image(output) : Image{};
   const int64_t q_count = divide_up(outputs, f.panel), groups = divide_up(h, rows_per_job), jobs = n * groups;
-  const int64_t size = (taps + 1) * q_count * f.panel;  // the last row sums the gradient alone: the bias
+  // One row of sums more than there are taps: the last sums the gradient itself, which is the gradient of the bias.
+  const int64_t size = (taps + 1) * q_count * f.panel;
   at::Tensor partial = at::zeros({jobs, q_count, taps + 1, f.panel}, at::kFloat);
   const bool half = grad.scalar_type() == at::kBFloat16;
-  const Kernels& k = *kernels_for(grad.scalar_type());
+  const KernelTable& k = *kernels_for(grad.scalar_type());
   parallel_jobs(jobs, [&](int64_t job) {
     float* rows = static_cast<float*>(buffer(Buffer::own_rows, 3 * pixels_per_product * f.panel * 4));
     float* pixels = rows + pixels_per_product * f.panel;

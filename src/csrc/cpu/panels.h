@@ -1,4 +1,4 @@
-// Tensors as images, images as panels of channels, weights as filter banks: what the kernels of cpu/simd/ read.
+// From tensors to what the kernels of cpu/simd/ read: images, panels of channels, filter banks.
 #pragma once
 #include <vector>
 
@@ -7,39 +7,51 @@
 
 namespace unet {
 
-// The tensor with adjacent channels: itself where they are (a channels-last tensor or a crop of one), else a copy.
+// x with adjacent channels: x itself if they are adjacent already (a channels-last tensor or a crop of one), else a
+// copy.
 at::Tensor channels_adjacent(const at::Tensor& x);
-// [N, C, H, W] with adjacent channels.
+
+// x [N, C, H, W], whose channels are adjacent, as an image.
 Image image(const at::Tensor& x);
-// A new channels-last tensor.
+
+// t in fp32.
+at::Tensor as_float(const at::Tensor& t);
+
+// A new channels-last tensor, not initialized.
 at::Tensor empty_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType dtype);
 
-// The kernels for a dtype, null where there are none.
-const Kernels* kernels_for(at::ScalarType dtype);
+// The kernels for a dtype; null if there are none.
+const KernelTable* kernels_for(at::ScalarType dtype);
 
-// One panel of the channels of one or two images that count as concatenated.
+// One panel of channels. One or two images count as concatenated along their channels.
 struct Panel {
   int64_t image;
-  Channels channels;  // in the image
-  Channels all;       // in the concatenation
+  Channels channels;  // the panel's channels, counted in its image
+  Channels all;       // the same channels, counted in the concatenation
 };
+
+// Cuts the channels of all images into panels of `width` channels. No panel spans two images.
 std::vector<Panel> panels(const std::vector<Image>& images, int64_t width);
 
-// Element `index` of an array of a kernel's elements.
-inline void* element(const Kernels& k, void* base, int64_t index) {
+// The panels of `outputs` channels that are not in an image yet.
+std::vector<Panel> output_panels(const KernelTable& k, int64_t outputs);
+
+// The address of element `index` in an array of the kernels' elements.
+inline void* element(const KernelTable& k, void* base, int64_t index) {
   return static_cast<char*>(base) + index * k.element_bytes;
 }
-inline const void* element(const Kernels& k, const void* base, int64_t index) {
+inline const void* element(const KernelTable& k, const void* base, int64_t index) {
   return static_cast<const char*>(base) + index * k.element_bytes;
 }
 
 // A weight [vector, sum, 3, 3], or [sum, vector, 3, 3] if `transposed`, as a filter bank of floats.
 Filter filter_of(const at::Tensor& weight, bool transposed, bool flip);
 
-// A filter bank tap by tap, [panel of vectors][ky][kx][summed channel][lane]: read in order where it is used.
-void pack_taps(const Kernels&, const Filter&, const std::vector<Panel>& vectors, int64_t sums, void* to);
-inline int64_t packed_taps_elements(const Kernels& k, const std::vector<Panel>& vectors, int64_t sums) {
-  return int64_t(vectors.size()) * 9 * sums * k.panel;
+// Writes a filter bank tap by tap, [panel of vectors][ky][kx][summed channel][lane], the order in which products read
+// it.
+void pack_taps(const KernelTable&, const Filter&, const std::vector<Panel>& vectors, int64_t summed_channels, void* to);
+inline int64_t packed_taps_elements(const KernelTable& k, const std::vector<Panel>& vectors, int64_t summed_channels) {
+  return int64_t(vectors.size()) * 9 * summed_channels * k.panel;
 }
 
 }  // namespace unet

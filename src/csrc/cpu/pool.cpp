@@ -7,9 +7,9 @@ namespace {
 bool own_kernels(const at::Tensor& x) { return kernels_for(x.scalar_type()) && x.stride(1) == 1; }
 
 struct Pixels {
-  const Kernels& k;
+  const KernelTable& k;
   const Image& image;
-  // Pixel (y, x) of image n, or null outside.
+  // The address of pixel (y, x) of image n; null outside the image.
   void* operator()(int64_t n, int64_t y, int64_t x) const {
     if (y < 0 || x < 0 || y >= image.h || x >= image.w) return nullptr;
     return element(k, image.data, n * image.stride_n + y * image.stride_h + x * image.stride_w);
@@ -21,7 +21,7 @@ struct Pixels {
 at::Tensor max_pool(const at::Tensor& x) {
   UNET_PROFILED("max_pool");
   if (!own_kernels(x)) return at::max_pool2d(x, {2, 2});
-  const Kernels& k = *kernels_for(x.scalar_type());
+  const KernelTable& k = *kernels_for(x.scalar_type());
   at::Tensor y = empty_image(x.size(0), x.size(1), x.size(2) / 2, x.size(3) / 2, x.scalar_type());
   const Image from = image(x), to = image(y);
   const Pixels source{k, from}, target{k, to};
@@ -51,7 +51,7 @@ at::Tensor pool_crop_grad(const at::Tensor& pooled, const at::Tensor& crop, cons
     if (crop.defined()) centre_crop(dx, crop.size(2), crop.size(3)).add_(crop);
     return at::threshold_backward(dx, x, 0);
   }
-  const Kernels& k = *kernels_for(x.scalar_type());
+  const KernelTable& k = *kernels_for(x.scalar_type());
   const at::Tensor from_pool = pooled.defined() ? channels_adjacent(pooled) : pooled,
                    from_crop = crop.defined() ? channels_adjacent(crop) : crop;
   at::Tensor dx = empty_image(x.size(0), x.size(1), x.size(2), x.size(3), x.scalar_type());

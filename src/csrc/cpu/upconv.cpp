@@ -4,11 +4,12 @@
 namespace unet {
 namespace {
 
-constexpr int64_t rows_per_job = 128;      // pixels of a matrix product, about
-constexpr int64_t rows_per_product = 128;  // pixels summed at a time for weight gradients
+// Pixels of one matrix product, about.
+constexpr int64_t rows_per_job = 128;
+// Pixels that the gradients of weights sum at a time.
+constexpr int64_t rows_per_product = 128;
 
-// Tap k of an odd or even coordinate: the pixel it reads lies `shift` further. Forward: of x; gradient of x: of the
-// parity's plane.
+// Tap k of an even or odd output coordinate multiplies the pixel of x that lies `shift` further.
 struct Tap {
   int64_t k, shift;
 };
@@ -16,18 +17,18 @@ const Tap even_taps[] = {{1, 0}}, odd_taps[] = {{2, 0}, {0, 1}};
 int64_t tap_count(int64_t parity) { return parity ? 2 : 1; }
 const Tap& tap_of(int64_t parity, int64_t i) { return parity ? odd_taps[i] : even_taps[i]; }
 
-// Image n alone, and in it the pixels of one parity.
-Image pixels_of(const Image& x, const Kernels& k, int64_t n, int64_t step = 1, int64_t py = 0, int64_t px = 0) {
+// Image n of a batch as an image of its own. With step 2, its pixels of parity (py, px) alone.
+Image pixels_of(const Image& x, const KernelTable& k, int64_t n, int64_t step = 1, int64_t py = 0, int64_t px = 0) {
   Image result = x;
   result.data = element(k, x.data, n * x.stride_n + py * x.stride_h + px * x.stride_w);
   result.n = 1, result.h /= step, result.w /= step, result.stride_h *= step, result.stride_w *= step;
   return result;
 }
 
-// products[row] (+)= rows first + offset .. of a plane times one tap.
+// Multiplies `rows` rows of a plane, from row `first` on, by one tap into `products`; adds to them if `accumulate`.
 void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t first, int64_t rows, const void* tap,
                   int64_t lanes, float* products, bool accumulate) {
-  const Kernels& k = plane.k;
+  const KernelTable& k = plane.k;
   std::vector<Run> runs(in.size());
   for (size_t p = 0; p < in.size(); ++p)
     runs[p] = {plane.at(p, first), element(k, tap, in[p].all.first * k.panel),
@@ -36,15 +37,13 @@ void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t firs
 }
 
 bool own_kernels(at::ScalarType dtype, const at::Tensor& weight) {
-  const Kernels* k = kernels_for(dtype);
+  const KernelTable* k = kernels_for(dtype);
   return k && weight.size(0) >= 16 && weight.size(1) >= 16 &&
          (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
 }
 
-at::Tensor as_float(const at::Tensor& t) { return t.scalar_type() == at::kFloat ? t : t.to(at::kFloat); }
-
-// `taps`: the filters as `pack_taps` leaves them.
-void forward(const Kernels& k, const Image& x, const void* taps, const float* bias, bool relu, const Image& y) {
+// `taps` are the filters as `pack_taps` writes them.
+void forward(const KernelTable& k, const Image& x, const void* taps, const float* bias, bool relu, const Image& y) {
   const auto in = panels({x}, k.panel), out = panels({y}, k.panel);
   Plane plane{k, x.h, x.w, int64_t(in.size()), false, nullptr};
   plane.data = buffer(Buffer::shared_rows, plane.bytes());
@@ -74,24 +73,20 @@ void forward(const Kernels& k, const Image& x, const void* taps, const float* bi
   }
 }
 
-std::vector<Panel> output_panels(const Kernels& k, int64_t outputs) {
-  return panels({Image{nullptr, 1, 1, 1, outputs, 0, 0, 0}}, k.panel);
-}
-
 at::Tensor forward(const at::Tensor& from, const void* taps, const at::Tensor& bias, bool relu) {
-  const Kernels& k = *kernels_for(from.scalar_type());
+  const KernelTable& k = *kernels_for(from.scalar_type());
   const at::Tensor to = empty_image(from.size(0), bias.size(0), 2 * from.size(2), 2 * from.size(3), from.scalar_type());
   const at::Tensor b = as_float(bias).contiguous();
   forward(k, image(from), taps, b.data_ptr<float>(), relu, image(to));
   return to;
 }
 
-// The gradient of one image's output as four planes by parity.
+// The gradient of one image's output as four planes, one for each parity of row and column.
 struct Parities {
   std::vector<Plane> planes;
   std::vector<Panel> in;
 
-  Parities(const Kernels& k, const Image& g, void* data) : in(panels({g}, k.panel)) {
+  Parities(const KernelTable& k, const Image& g, void* data) : in(panels({g}, k.panel)) {
     for (int i = 0; i < 4; ++i) {
       planes.push_back({k, g.h / 2, g.w / 2, int64_t(in.size()), true, data});
       data = static_cast<char*>(data) + planes.back().bytes();
@@ -100,20 +95,21 @@ struct Parities {
   void fill(const Image& g, const Image* mask, int64_t n) const {
     parallel_jobs(4 * planes[0].h, [&](int64_t job) {
       const int64_t parity = job % 4;
-      const Kernels& k = planes[0].k;
+      const KernelTable& k = planes[0].k;
       const Image from = pixels_of(g, k, n, 2, parity / 2, parity % 2),
                   own = mask ? pixels_of(*mask, k, n, 2, parity / 2, parity % 2) : g;
       planes[parity].fill_line(from, mask ? &own : nullptr, job / 4, in);
     });
   }
-  // For tap (ky, kx): its plane and by how many rows the gradient lies before the input pixel.
+  // The plane whose pixels tap (ky, kx) multiplies.
   static int64_t parity_of(int64_t tap) { return (tap / 3 != 1) * 2 + (tap % 3 != 1); }
+  // How many rows the gradient's pixel lies before the input's pixel.
   int64_t offset(int64_t tap) const { return (tap / 3 == 0) * planes[0].line() + (tap % 3 == 0); }
 };
 
 void grad_input(const Parities& g, const void* taps, int64_t outputs, const Image& dx, const Image* mask, int64_t n) {
   const Plane& any = g.planes[0];
-  const Kernels& k = any.k;
+  const KernelTable& k = any.k;
   const auto out = panels({dx}, k.panel);
   const int64_t lines = std::max<int64_t>(1, rows_per_job / any.line()), strips = divide_up(any.h, lines);
   const Image to = pixels_of(dx, k, n), gate = mask ? pixels_of(*mask, k, n) : Image{};
@@ -132,11 +128,12 @@ void grad_input(const Parities& g, const void* taps, int64_t outputs, const Imag
   });
 }
 
-// sums[pair of panels][slab][tap][channel of x][channel of g] += over the pixels of one image. bf16 products read pairs
-// of neighbouring rows: of the gradient in even position, of x in even or odd position as the tap's offset asks.
+// Adds the sums over the pixels of one image to sums[pair of panels][slab][tap][channel of x][channel of g]. bf16
+// products read pairs of neighbouring rows. The gradient's pairs begin at even rows; those of x begin at even or odd
+// rows, as the tap's offset requires, so x_rows has both.
 void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void* const g_rows[4],
                  const std::vector<Panel>& in, int64_t slabs, float* sums) {
-  const Kernels& k = x.k;
+  const KernelTable& k = x.k;
   const int64_t per_word = 4 / k.element_bytes, pairs = int64_t(in.size() * g.in.size()), square = k.panel * k.panel;
   const int64_t end = x.rows() - Plane::slack, per_slab = up_to_multiple(divide_up(end, slabs), 2);
   parallel_jobs(pairs * slabs, [&](int64_t job) {
@@ -145,8 +142,8 @@ void grad_weight(const Plane& x, const Parities& g, void* const x_rows[2], void*
     for (int64_t row = slab * per_slab; row < stop; row += rows_per_product)
       for (int64_t tap = 0; tap < 9; ++tap) {
         const int64_t shift = g.offset(tap), odd = per_word == 2 ? shift % 2 : 0;
-        const int64_t count =
-            std::min(std::min(rows_per_product, stop - row), x.rows() - (row + shift));  // x is 0 beyond
+        // Beyond its last row x is 0.
+        const int64_t count = std::min(std::min(rows_per_product, stop - row), x.rows() - (row + shift));
         if (count <= 0) continue;
         k.multiply_transposed(element(k, x_rows[odd], (p * x.rows() + row + shift - odd) * k.panel),
                               element(k, g_rows[g.parity_of(tap)], (q * x.rows() + row) * k.panel),
@@ -168,7 +165,7 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     return relu ? y.relu() : y;
   }
   const at::Tensor w = as_float(weight);
-  const Kernels& k = *kernels_for(x.scalar_type());
+  const KernelTable& k = *kernels_for(x.scalar_type());
   const auto vectors = output_panels(k, weight.size(1));
   void* taps = buffer(Buffer::filter, packed_taps_elements(k, vectors, weight.size(0)) * k.element_bytes);
   pack_taps(k, filter_of(w, true, false), vectors, weight.size(0), taps);
@@ -178,7 +175,7 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType dtype) {
   if (!own_kernels(dtype, weight)) return std::nullopt;
   const at::Tensor w = as_float(weight);
-  const Kernels& k = *kernels_for(dtype);
+  const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, weight.size(1));
   at::Tensor packed = at::empty({packed_taps_elements(k, vectors, weight.size(0))}, at::TensorOptions().dtype(dtype));
   pack_taps(k, filter_of(w, true, false), vectors, weight.size(0), packed.data_ptr());
@@ -187,7 +184,7 @@ std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType d
 
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
   UNET_PROFILED("upconv");
-  const Kernels* k = kernels_for(x.scalar_type());
+  const KernelTable* k = kernels_for(x.scalar_type());
   TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() &&
                   packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
               "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
@@ -208,7 +205,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
     if (input && mask.defined()) dx = at::threshold_backward(dx, mask, 0);
     return {dx, parameters ? as_float(dw) : dw, parameters ? as_float(db) : db};
   }
-  const Kernels& k = *kernels_for(dtype);
+  const KernelTable& k = *kernels_for(dtype);
   const at::Tensor gt = channels_adjacent(grad), xt = channels_adjacent(x),
                    yt = output.defined() ? channels_adjacent(output) : output;
   const at::Tensor mt = mask.defined() ? channels_adjacent(mask) : mask, w = as_float(weight);

@@ -1,10 +1,11 @@
-// Transposed 3x3 convolution of stride 2 that doubles the size (padding 1, output padding 1), with bias and optional
-// ReLU, and its gradients: [N, C, H, W] to [N, O, 2 H, 2 W], weight [C, O, 3, 3]. Conventions of dtype and layout as in
+// Transposed 3x3 convolution with stride 2, padding 1 and output padding 1, which doubles the size: [N, C, H, W] to
+// [N, O, 2 H, 2 W], weight [C, O, 3, 3], with bias and optional ReLU. And its gradients. Dtypes and layouts are as in
 // conv3x3.h.
 //
-// y[2 i - 1 + k] += x[i] w[k] in both directions, so output pixels fall into four kinds by the parity of their row and
-// column, each an ordinary small convolution of x without any product by a zero: an even coordinate uses tap 1 of x[i];
-// an odd one tap 2 of x[i] and tap 0 of x[i + 1]. Each tap is a matrix product of [pixels x C] and [C x O].
+// In both directions y[2 i - 1 + k] += x[i] w[k]. So the parities of its row and column divide the output pixels into
+// four kinds. Each kind is a small convolution of x without products by zero: an even coordinate takes x[i] times tap
+// 1; an odd coordinate takes x[i] times tap 2 and x[i + 1] times tap 0. Each tap is a matrix product: [pixels, C] times
+// [C, O].
 #pragma once
 #include <ATen/ATen.h>
 #include <optional>
@@ -14,13 +15,13 @@ namespace unet {
 
 at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool relu);
 
-// The weights in the form that suits many forward calls with inputs of `dtype`, to replace them; undefined where there
-// is none.
+// Packs weights for many forward calls with inputs of `dtype`; packed weights replace the weights. None if the layer
+// has no packed form.
 std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType dtype);
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu);
 
-// Gradients of x (undefined unless `input`), weight and bias (undefined unless `parameters`). `output`, if defined: the
-// ReLU output whose gradient `grad` is. `mask`, if defined: the gradient of x is set to 0 where it is 0.
+// Gradients of x (undefined unless `input`), of weight and of bias (undefined unless `parameters`). `output` and `mask`
+// are as in conv3x3_grad_input.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& grad, const at::Tensor& output,
                                                            const at::Tensor& x, const at::Tensor& weight,
                                                            const at::Tensor& mask, bool input, bool parameters);

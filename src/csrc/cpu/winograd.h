@@ -1,34 +1,34 @@
-// 3x3 convolutions of images by Winograd's algorithm: the drivers that cut a layer into jobs for the kernels.
+// 3x3 convolutions of images by Winograd's algorithm: these functions cut a layer into jobs for the kernels of
+// cpu/simd/. simd/winograd_transform.h explains the algorithm.
 #pragma once
 #include "cpu/panels.h"
 
 namespace unet {
 
-// Filters already evaluated at the points: [panel of outputs][point][summed channel][lane].
-struct PackedFilters {
-  const void* data;
-  int64_t sums;  // summed channels
-};
-int64_t packed_elements(const Kernels&, const std::vector<Panel>& outputs, int64_t sums);
-void pack_filters(const Kernels&, const Filter&, const std::vector<Panel>& outputs, int64_t sums, void* to);
+// Packed filters are evaluated at the points already: [panel of outputs][point][summed channel][lane].
+int64_t packed_elements(const KernelTable&, const std::vector<Panel>& outputs, int64_t summed_channels);
+void pack_filters(const KernelTable&, const Filter&, const std::vector<Panel>& outputs, int64_t summed_channels,
+                  void* to);
 
-// Convolution of the concatenation of `inputs`, zero-padded by `pad`, into the channels of `outputs`.
+// A convolution of the concatenation of `inputs`, with `pad` zeros around it, to the channels of `outputs`.
 struct Convolution {
-  const Kernels& kernels;
+  const KernelTable& kernels;
   std::vector<Image> inputs;
-  const Image* input_mask = nullptr;  // inputs count as 0 where this is not positive
+  const Image* input_mask = nullptr;  // inputs count as 0 where it is not positive
   int64_t pad = 0;
   std::vector<Image> outputs = {};
-  std::vector<const Image*> output_masks = {};  // null, or outputs become 0 where this is not positive
+  std::vector<const Image*> output_masks =
+      {};  // one per output, or none; null, or outputs become 0 where it is not positive
   const float* bias = nullptr;
   bool relu = false;
 };
-// With filters packed before, or with raw filters (with or without `stride_panel`), transformed on the way.
-void convolve(const Convolution&, const PackedFilters*, const Filter* raw);
+// Either `packed` filters or `raw` ones are given, the other is null. Raw filters are transformed in the call.
+void convolve(const Convolution&, const void* packed, const Filter* raw);
 
-// dw (float, as a filter bank [output][input]) and, if not null, db[output], of the valid convolution of `inputs` from
-// the gradient of its output, which counts as 0 where `mask` is not positive.
-void filter_gradients(const Kernels&, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
+// Gradients of the filters and biases of an unpadded convolution of `inputs`, from `gradient`, the gradient of its
+// output. dw is a filter bank [output][input] in floats. db has an element per output; it may be null. The gradient
+// counts as 0 where `mask` is not positive; `mask` may be null.
+void filter_gradients(const KernelTable&, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
                       const Filter& dw, float* db);
 
 }  // namespace unet

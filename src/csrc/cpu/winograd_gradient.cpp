@@ -1,26 +1,31 @@
-// Filter gradients: dU = sum over tiles of (input tile at the point) x (gradient tile at the point), then dw = G^T dU
-// G.
+// Gradients of filters: at each point, dU is the sum over tiles of the input tile's value times the gradient tile's.
+// Then dw = G^T dU G.
 #include <cstring>
 #include "cpu/winograd.h"
 
 namespace unet {
 namespace {
 
-constexpr int64_t rows_limit = int64_t(48) << 20;  // bytes of transformed tiles held at once
-constexpr int64_t rows_per_job = 16;               // tiles transformed by one job
-constexpr int64_t rows_per_product = 128;          // tiles summed before the next block of channels: what level 1 holds
-constexpr int64_t set_skew = 16;                   // words between points, as in winograd.cpp
+// Bytes of transformed tiles that are kept at a time. A row is one transformed tile.
+constexpr int64_t rows_limit = int64_t(48) << 20;
+// Tiles that one job transforms.
+constexpr int64_t rows_per_job = 16;
+// Tiles that are summed before the next block of channels, as many as the level 1 cache holds.
+constexpr int64_t rows_per_product = 128;
+// Words of padding between the rows of two points, as in winograd.cpp.
+constexpr int64_t set_skew = 16;
 
 struct Gradients {
-  const Kernels& k;
+  const KernelTable& k;
   const std::vector<Image>& inputs;
   const Image& gradient;
   const Image* mask;
   const Filter& dw;
   std::vector<Panel> in, out;
-  Tiles tiles;
-  int64_t rows, x_stride, g_stride;  // tiles held at once; elements between points
-  void *x_rows, *g_rows;
+  Tiles tiles{};
+  int64_t rows = 0;                    // tiles that are kept at a time
+  int64_t x_stride = 0, g_stride = 0;  // elements between points
+  void *x_rows = nullptr, *g_rows = nullptr;
 
   int64_t stride(size_t panels) const { return int64_t(panels) * rows * k.panel + set_skew * 4 / k.element_bytes; }
   int64_t pairs() const { return int64_t(in.size() * out.size()); }
@@ -34,7 +39,7 @@ struct Gradients {
                  element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride, true);
   }
 
-  // c[input channel][output channel] (+)= sum over `count` tiles at one point.
+  // Sums over `count` tiles at one point into c[input channel][output channel]; adds to it if `accumulate`.
   void multiply(int64_t pair, int64_t point, int64_t count, float* c, bool accumulate) const {
     const int64_t p = pair % int64_t(in.size()), q = pair / int64_t(in.size()), per_word = 4 / k.element_bytes;
     for (int64_t row = 0; row < count; row += rows_per_product)
@@ -51,10 +56,9 @@ struct Gradients {
 
 }  // namespace
 
-void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
+void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
                       const Filter& dw, float* db) {
-  Gradients g{k, inputs, gradient, mask,    dw,     panels(inputs, k.panel), panels({gradient}, k.panel), {},
-              0, 0,      0,        nullptr, nullptr};
+  Gradients g{k, inputs, gradient, mask, dw, panels(inputs, k.panel), panels({gradient}, k.panel)};
   g.tiles = {gradient.n, divide_up(gradient.h, k.tile), divide_up(gradient.w, k.tile), 0};
   const int64_t count = g.tiles.count(),
                 per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
@@ -65,8 +69,8 @@ void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const 
   g.g_rows = element(k, g.x_rows, k.points * g.x_stride);
 
   const int64_t square = k.panel * k.panel;
-  const bool whole =
-      count <= g.rows && g.pairs() >= 2 * at::get_num_threads();  // dU of a pair of panels is made and used by one job
+  // If there are enough pairs of panels, one job makes and uses the whole dU of a pair.
+  const bool whole = count <= g.rows && g.pairs() >= 2 * at::get_num_threads();
   float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, g.pairs() * k.points * square * 4));
   if (db) std::memset(db, 0, gradient.c * 4);
   for (int64_t first = 0; first < count; first += g.rows) {
@@ -74,7 +78,7 @@ void filter_gradients(const Kernels& k, const std::vector<Image>& inputs, const 
     parallel_jobs(divide_up(now, rows_per_job), [&](int64_t job) {
       g.transform(first + job * rows_per_job, std::min(rows_per_job, now - job * rows_per_job), job * rows_per_job);
     });
-    if (db)  // the tile's sum is its value at the point (1, 1)
+    if (db)  // the sum over a gradient tile is its value at the point (1, 1)
       parallel_jobs(int64_t(g.out.size()), [&](int64_t q) {
         const int64_t point = k.tile + 3;
         k.column_sums(element(k, g.g_rows, point * g.g_stride + q * g.rows * k.panel), now, g.out[q].channels.count,

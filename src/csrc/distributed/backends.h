@@ -1,4 +1,4 @@
-// The backends of c10d that a process group may have: Gloo between CPUs, NCCL between GPUs.
+// The backends of c10d for a process group: Gloo between CPUs, NCCL between GPUs.
 #pragma once
 #include <chrono>
 #include <string>
@@ -7,7 +7,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 namespace unet {
-// What a rank needs to know to meet the others.
+// What a rank needs to find the others.
 struct Rendezvous {
   c10::intrusive_ptr<c10d::Store> store;
   std::string host;  // of rank 0
@@ -16,6 +16,6 @@ struct Rendezvous {
 };
 
 c10::intrusive_ptr<c10d::Backend> gloo(const Rendezvous&);
-// In gpu/cuda/nccl.cpp; fails where libtorch has no CUDA.
+// Defined in gpu/cuda/nccl.cpp. Without CUDA it fails.
 c10::intrusive_ptr<c10d::Backend> nccl(const Rendezvous&);
 }  // namespace unet

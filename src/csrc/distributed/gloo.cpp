@@ -12,7 +12,7 @@
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 
 namespace {
-// The address of this machine that packets to `host` leave from; empty where there is no way to it. Nothing is sent.
+// This machine's address on the way to `host`; empty if there is no way. Sends nothing.
 std::string own_address_towards(const std::string& host) {
   addrinfo hints{}, *found = nullptr;
   hints.ai_socktype = SOCK_DGRAM;
@@ -42,7 +42,8 @@ c10::intrusive_ptr<c10d::Backend> unet::gloo(const Rendezvous& rendezvous) {
   if (interface && *interface) {
     options->devices.push_back(ProcessGroupGloo::createDeviceForInterface(interface));
   } else {
-    // Gloo's own choice is the address of the host's name, which on many clusters is the loopback or another network.
+    // Gloo itself would choose the address of the host's name. On many clusters that is the loopback or another
+    // network.
     const std::string address = own_address_towards(rendezvous.host);
     options->devices.push_back(address.empty() ? ProcessGroupGloo::createDefaultDevice()
                                                : ProcessGroupGloo::createDeviceForHostname(address));

@@ -14,7 +14,7 @@ using c10d::ProcessGroup;
 
 RankStore open_store(const std::string& host, uint16_t port, bool is_server, const std::string& prefix, int size,
                      std::chrono::milliseconds timeout) {
-  // A lost connection is told with a C++ stack, before the error that says it for people.
+  // c10d prints a lost connection with a C++ stack, besides the error that a user can read.
   if (std::getenv("TORCH_CPP_LOG_LEVEL")) {
     c10::initLogging();
   } else {
@@ -23,7 +23,7 @@ RankStore open_store(const std::string& host, uint16_t port, bool is_server, con
   c10d::TCPStoreOptions options;
   options.port = port;
   options.isServer = is_server;
-  // Where another program serves the store, it counts the workers.
+  // If another program serves the store, that program counts the ranks.
   if (prefix.empty()) options.numWorkers = size;
   options.timeout = timeout;
   c10::intrusive_ptr<c10d::Store> keys = c10::make_intrusive<c10d::TCPStore>(host, options);
@@ -43,7 +43,7 @@ c10::intrusive_ptr<ProcessGroup> join_group(const RankStore& store, int rank, in
 void broadcast(ProcessGroup& group, const std::vector<at::Tensor>& tensors) {
   for (const at::Tensor& each : tensors) {
     const at::Tensor tensor = each.detach();
-    // Backends take contiguous tensors only, and not all weights are.
+    // Backends take contiguous tensors only, and not all weights are contiguous.
     std::vector<at::Tensor> sent{tensor.contiguous()};
     group.broadcast(sent)->wait();
     if (!sent[0].is_same(tensor)) tensor.copy_(sent[0]);

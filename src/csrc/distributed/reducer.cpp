@@ -7,7 +7,7 @@ namespace unet {
 
 c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup>& group,
                            const std::vector<at::Tensor>& parameters) {
-  // Sizes as in PyTorch: the gradients that are ready first start to travel early.
+  // Bucket sizes as in PyTorch: the first bucket is small, so that the gradients that are ready first leave early.
   constexpr int64_t first_bytes = c10d::kDefaultFirstBucketBytes, bytes = c10d::kDefaultBucketBytesCap;
   c10d::verify_params_across_processes(group, parameters, std::nullopt);
   auto [buckets, limits] = c10d::compute_bucket_assignment_by_size(parameters, {size_t(first_bytes), size_t(bytes)});
@@ -23,7 +23,7 @@ c10d::Reducer make_reducer(const c10::intrusive_ptr<c10d::ProcessGroup>& group,
 
 void before_forward(c10d::Reducer& reducer) {
   reducer.prepare_for_forward();
-  // After the first step: buckets in the order in which gradients did become ready.
+  // After the first step the buckets follow the order in which gradients became ready.
   reducer.rebuild_buckets();
 }
 

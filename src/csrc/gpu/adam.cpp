@@ -10,18 +10,19 @@ namespace {
 
 using at::Tensor;
 
-// What the kernel calls Weights: pointers to the same place of each list, and where each weight ends in lanes.
-struct Table {
-  static constexpr size_t MOST = 32;
-  void* master[MOST];
-  void* gradient[MOST];
-  void* exp_avg[MOST];
-  void* exp_avg_sq[MOST];
-  void* working[MOST];
-  uint32_t end[MOST];
+// The kernel's argument `Weights` (kernels/adam.cu): for each weight its pointers, and the number of lanes up to its
+// end.
+struct WeightTable {
+  static constexpr size_t MAX_COUNT = 32;
+  void* master[MAX_COUNT];
+  void* gradient[MAX_COUNT];
+  void* exp_avg[MAX_COUNT];
+  void* exp_avg_sq[MAX_COUNT];
+  void* working[MAX_COUNT];
+  uint32_t end[MAX_COUNT];
 };
 
-// Whether elements lie in the same order. The stride of a side of 1 means nothing.
+// Whether the elements of a and b lie in the same order. The stride of a side of 1 does not matter.
 bool same_order(const Tensor& a, const Tensor& b) {
   if (a.sizes() != b.sizes() || !a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
   for (int64_t dim = 0; dim < a.dim(); dim++)
@@ -43,7 +44,7 @@ bool suits_kernel(const Weight& weight) {
 
 void by_kernel(const Weight* weights, size_t count, const Tensor& step, const Tensor& found_inf,
                const Tensor& inverse_scale, AdamOptions options) {
-  Table table{};
+  WeightTable table{};
   uint32_t lanes = 0;
   for (size_t i = 0; i < count; i++) {
     const Weight& weight = weights[i];
@@ -65,7 +66,7 @@ void by_operations(const Weight& weight, const Tensor& step, const Tensor& found
   const Tensor gradient = weight.gradient.to(at::kFloat) * inverse_scale + weight.master * options.weight_decay;
   const Tensor exp_avg = weight.exp_avg * options.beta1 + gradient * (1 - options.beta1);
   const Tensor exp_avg_sq = weight.exp_avg_sq * options.beta2 + gradient * gradient * (1 - options.beta2);
-  // Near 1 - 1: in fp64.
+  // In fp64, because 1 - beta^step subtracts numbers near 1.
   const Tensor number = step.to(at::kDouble);
   const Tensor step_size = (options.learning_rate / (1 - at::pow(options.beta1, number))).to(at::kFloat);
   const Tensor root = (1 - at::pow(options.beta2, number)).sqrt().to(at::kFloat);
@@ -82,9 +83,9 @@ void by_operations(const Weight& weight, const Tensor& step, const Tensor& found
 void adam(const std::vector<Weight>& weights, const Tensor& step, const Tensor& found_inf, const Tensor& inverse_scale,
           const AdamOptions& options) {
   if (std::all_of(weights.begin(), weights.end(), suits_kernel)) {
-    for (size_t first = 0; first < weights.size(); first += Table::MOST)
-      by_kernel(&weights[first], std::min(Table::MOST, weights.size() - first), step, found_inf, inverse_scale,
-                options);
+    for (size_t first = 0; first < weights.size(); first += WeightTable::MAX_COUNT)
+      by_kernel(&weights[first], std::min(WeightTable::MAX_COUNT, weights.size() - first), step, found_inf,
+                inverse_scale, options);
     return;
   }
   for (const Weight& weight : weights) by_operations(weight, step, found_inf, inverse_scale, options);

@@ -1,6 +1,6 @@
-// Adam for weights that the network multiplies with in 16 bits (mixed precision with master weights; Micikevicius et
-// al., 2018). One pass reads the gradient in 16 bits and writes weight, moments and the 16-bit copy: no gradient is
-// cast, nor a weight in the next step.
+// Adam for mixed precision with master weights (Micikevicius et al., 2018): the network computes with 16-bit copies of
+// fp32 weights. One pass reads the 16-bit gradient and writes master weight, moments and 16-bit copy. So no gradient is
+// cast, and no weight in the next step.
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <vector>
@@ -11,14 +11,14 @@ struct AdamOptions {
   double learning_rate, beta1, beta2, epsilon, weight_decay;
 };
 
-// Five tensors of one shape: fp32, but for the gradient of `working` and `working` itself, which has the dtype of
-// activations.
+// A weight and its state: five tensors of one shape. `working`, the copy for the network, and its `gradient` have the
+// dtype of activations. The others are fp32.
 struct Weight {
   at::Tensor master, gradient, exp_avg, exp_avg_sq, working;
 };
 
-// One step in place, by an own kernel where it can run, else in libtorch's operations. Gradients are 1 / *inverse_scale
-// times too large. `step` is the 1-based step number, `[]` fp32; with `*found_inf` != 0 nothing is changed.
+// One step in place, by an own kernel where it can run, else by libtorch's operations. Gradients are 1 / *inverse_scale
+// times too large. `step` is the 1-based step number, [] fp32. Nothing changes if *found_inf != 0.
 void adam(const std::vector<Weight>& weights, const at::Tensor& step, const at::Tensor& found_inf,
           const at::Tensor& inverse_scale, const AdamOptions& options);
 

@@ -17,7 +17,7 @@ Tensor first_layer(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     bias_relu_(y, bias);
     return y;
   }
-  // [tap, channel] in fp32.
+  // The order of `taps` is [tap, channel].
   const Tensor taps = weight.to(at::kFloat).reshape({outputs, 9}).t().contiguous(), values = floats(bias);
   const int64_t lanes = outputs / lane_width(y), pixels = pixels_of(y);
   const Stripes stripes(lanes);

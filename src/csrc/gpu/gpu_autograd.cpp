@@ -25,7 +25,7 @@ Tensor convolve(const Tensor& x, const Tensor& weight, const Tensor& bias, const
   };
   const KernelChoice choice = kernel_choice();
   if (!x.is_cuda() || choice == KernelChoice::aten || choice == KernelChoice::separate) return in_two_steps();
-  // Asked for what it loads: cuDNN, too, compiles with NVRTC.
+  // Called for its side effect: it loads NVRTC, which cuDNN needs too.
   kernels_are_ready(x);
   const Tensor y = fused_convolution(x, weight, cast_bias.defined() ? cast_bias : bias,
                                      choice == KernelChoice::own ? in_two_steps : std::function<Tensor()>());

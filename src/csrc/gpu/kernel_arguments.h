@@ -1,4 +1,4 @@
-// Whether a kernel can run on tensors, and how it is started: for the files beside this one.
+// What the files of gpu/ share: whether a kernel can run on a tensor, and how to start it.
 #pragma once
 #include <ATen/ATen.h>
 #include <algorithm>
@@ -12,11 +12,11 @@ namespace unet::gpu {
 
 constexpr auto CHANNELS_LAST = at::MemoryFormat::ChannelsLast;
 
-// Elements that a thread moves at a time: 16 bytes.
+// The number of elements in a lane, the 16 bytes that a thread moves at a time.
 inline int64_t lane_width(const at::Tensor& x) { return 16 / x.element_size(); }
 
-// Whether threads can move x in lanes: whole lanes per pixel, each on a multiple of 16 bytes. Kernels count lanes in 32
-// bits.
+// Whether threads can move x in lanes: each pixel has whole lanes, and they begin at multiples of 16 bytes. Kernels
+// count lanes in 32 bits.
 inline bool in_lanes(const at::Tensor& x) {
   const int64_t width = lane_width(x);
   const auto whole = [&](int64_t n) { return n % width == 0; };
@@ -27,19 +27,18 @@ inline bool in_lanes(const at::Tensor& x) {
 
 inline bool dense(const at::Tensor& x) { return x.is_contiguous(CHANNELS_LAST); }
 
-// Whether one stride leads from each pixel to the next, over rows and images too.
+// Whether one stride leads from each pixel to the next, across rows and images too.
 inline bool evenly_spaced(const at::Tensor& x) {
   return x.stride(2) == x.size(3) * x.stride(3) && x.stride(0) == x.size(2) * x.stride(2);
 }
 
-// Numbers as kernels read them: fp32, on a multiple of 16 bytes.
+// x as kernels read it: fp32, at a multiple of 16 bytes.
 inline at::Tensor floats(const at::Tensor& x) {
   const at::Tensor values = x.to(at::kFloat).contiguous();
   return reinterpret_cast<uintptr_t>(values.const_data_ptr()) % 16 == 0 ? values : values.clone();
 }
 
-// A kernel's arguments, kept where it can read them. Tensors become pointers, undefined ones null; counts and strides
-// 32 bits.
+// The arguments of a kernel. Tensors become pointers, undefined ones null. Counts and strides become 32 bits.
 class Arguments {
  public:
   Arguments& tensor(const at::Tensor& x) {
@@ -47,7 +46,7 @@ class Arguments {
     return next();
   }
   Arguments& number(int64_t n) {
-    // Little-endian: the kernel reads the low half.
+    // The machine is little-endian: the kernel reads the low half.
     values_[count_] = static_cast<uint32_t>(n);
     return next();
   }
@@ -55,7 +54,7 @@ class Arguments {
     std::memcpy(&values_[count_], &x, sizeof(x));
     return next();
   }
-  // Strides from image to image, row to row and pixel to pixel, in lanes; of nothing, 0.
+  // The strides from image to image, from row to row and from pixel to pixel, in lanes; 0 for an undefined tensor.
   Arguments& strides(const at::Tensor& x) {
     for (const int64_t dim : {0, 2, 3}) number(x.defined() ? x.stride(dim) / lane_width(x) : 0);
     return *this;
@@ -68,20 +67,21 @@ class Arguments {
     count_++;
     return *this;
   }
-  static constexpr int MOST = 24;
-  uint64_t values_[MOST];
-  void* pointers_[MOST];
+  static constexpr int MAX_COUNT = 24;
+  uint64_t values_[MAX_COUNT];
+  void* pointers_[MAX_COUNT];
   int count_ = 0;
 };
 
-// How the threads of a block stand side by side: `columns` lanes of a pixel, `rows` pixels. A stripe is one warp's 512
-// bytes of a pixel, or all of a pixel that has less.
+// How the threads of a block divide the work: `columns` lanes of a pixel, `rows` pixels. A stripe is one warp's 512
+// bytes of each pixel, or the whole pixel if it has fewer bytes.
 struct Stripes {
   explicit Stripes(int64_t lanes)
       : columns(std::min<int64_t>(lanes, 32)), rows(THREADS / columns), count((lanes + columns - 1) / columns) {}
   int64_t columns, rows, count;
 
-  // Blocks that add up `pixels` pixels. Four a thread at least: each block's sums are written and read again.
+  // The number of blocks that sum over `pixels` pixels. Each thread gets at least four, because the sums of each block
+  // are written and read again.
   int64_t slabs(const at::Tensor& x, int64_t pixels) const {
     return blocks(x, std::max<int64_t>(1, pixels / (4 * rows)));
   }
@@ -89,7 +89,7 @@ struct Stripes {
 
 inline int64_t pixels_of(const at::Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }
 
-// Starts a kernel that does one lane per thread and turn.
+// Starts a kernel whose threads do one lane at a time, `count` lanes in all.
 inline void launch_for_each(const char* kernel, const at::Tensor& x, int64_t count, Arguments& arguments) {
   launch(kernel, x, blocks(x, (count + THREADS - 1) / THREADS), 1, arguments.pointers());
 }

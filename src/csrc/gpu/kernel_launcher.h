@@ -1,24 +1,24 @@
-// The own CUDA kernels, compiled when first used (cuda/kernels.cpp); none in a build without CUDA
-// (without_cuda/kernels.cpp).
+// Starts the own CUDA kernels (kernels/), which are compiled at their first use (cuda/kernel_launcher.cpp). A build
+// without CUDA has none (no_cuda/stubs.cpp).
 #pragma once
 #include <ATen/core/Tensor.h>
 
 namespace unet::gpu {
 
-// Threads of a block, in every kernel.
+// The number of threads in a block, in every kernel.
 constexpr unsigned THREADS = 256;
 
-// Whether the kernels run on the device and dtype of x. Compiles them at the first question; says so on stderr where
-// that fails.
+// Whether the kernels run on the device and dtype of x. The first question compiles them. If that fails, it prints a
+// warning to stderr.
 bool kernels_are_ready(const at::Tensor& x);
 
-// Blocks that fill the device of x with work, at most `wanted`.
+// The number of blocks that fill the device of x with work, at most `wanted`.
 unsigned blocks(const at::Tensor& x, int64_t wanted);
 
-// Starts `kernel` for the dtype of x on its device's current stream.
+// Starts `kernel` for the dtype of x on the current stream of its device.
 void launch(const char* kernel, const at::Tensor& x, unsigned grid_x, unsigned grid_y, void** arguments);
 
-// Compiles all kernels for a device of compute capability `capability` (75 is 7.5) without one; false where there is no
+// Compiles all kernels for compute capability `capability` (75 means 7.5), without such a device. False if there is no
 // NVRTC.
 bool compile_for(int capability);
 

@@ -11,7 +11,7 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Of cuda/loss.cu.
+// The number of sums per image, as in kernels/loss.cu.
 constexpr int64_t SUMS = 5;
 
 struct BothLosses : torch::autograd::Function<BothLosses> {

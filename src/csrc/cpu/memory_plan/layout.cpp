@@ -15,7 +15,7 @@ Layout lay_out(const std::vector<Lifetime>& lifetimes) {
 
   Layout layout;
   layout.offsets.resize(lifetimes.size());
-  std::vector<size_t> placed;  // in the order of their offsets
+  std::vector<size_t> placed;  // sorted by offset
   for (const size_t i : order) {
     constexpr size_t NONE = SIZE_MAX;
     size_t top = 0, best = NONE, best_gap = NONE;

@@ -1,6 +1,5 @@
-// Where the tensors of a step lie on the CPU when the step is planned: sizes and lifetimes of one step fix a place in
-// one piece of memory for each, so that those that live at the same time never share bytes. No tensors here, no
-// threads.
+// Where the tensors of a planned step lie. Their sizes and lifetimes give each a place in one piece of memory, so that
+// tensors that live at the same time never share bytes. The layout itself knows no tensors and no threads.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,7 +7,8 @@
 
 namespace unet {
 
-// `bytes` of memory, taken at event `born` and given back at event `died`; an event is any taking or giving back.
+// Memory of `bytes` bytes, taken at event `born` and given back at event `died`. Events count all takings and givings
+// back.
 struct Lifetime {
   size_t bytes;
   int64_t born, died;
@@ -19,8 +19,8 @@ struct Layout {
   size_t bytes = 0;
 };
 
-// Best fit, the largest first: each goes into the smallest gap that those placed before it leave during its life, or on
-// top of them. Offsets are multiples of 64, as libtorch's kernels expect.
+// Best fit, largest first: each tensor goes into the smallest gap that the tensors placed before it leave during its
+// life, or on top of them. Offsets are multiples of 64, as libtorch's kernels expect.
 Layout lay_out(const std::vector<Lifetime>& lifetimes);
 
 }  // namespace unet

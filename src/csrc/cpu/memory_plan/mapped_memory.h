@@ -1,4 +1,4 @@
-// Memory straight from the system, for the tensors of planned steps.
+// Memory that comes straight from the system, for the tensors of planned steps.
 #pragma once
 #include <sys/mman.h>
 
@@ -15,8 +15,8 @@
 
 namespace unet {
 
-// Memory straight from the system, and straight back to it; in huge pages as far as it fills them and the system grants
-// the wish.
+// One piece of memory, which goes straight back to the system when it is destroyed. A piece that fills huge pages asks
+// for them.
 class Mapping {
  public:
   explicit Mapping(size_t bytes) : bytes_(bytes < HUGE_PAGE ? bytes : bytes + HUGE_PAGE) {
@@ -34,7 +34,7 @@ class Mapping {
   Mapping& operator=(const Mapping&) = delete;
 
   char* data() const { return static_cast<char*>(base_) + align_; }
-  // What was asked for and may be used.
+  // The size that was asked for and may be used.
   size_t bytes() const { return bytes_ < HUGE_PAGE ? bytes_ : bytes_ - HUGE_PAGE; }
 
  private:
@@ -45,15 +45,15 @@ class Mapping {
   void* base_;
 };
 
-// Memory for large tensors while a step is recorded. Freed pieces serve again, as pages fresh from the system are dear;
-// but only as many are kept as the most that was in use at a time leaves room for, so that a recording takes no more
-// memory than its step.
+// Memory for large tensors while a step is recorded. The pool keeps freed pieces to use them again, because new pages
+// from the system are slow. Used and kept pieces together never exceed the most that was in use at a time, so that a
+// recording takes no more memory than its step.
 class Pool {
  public:
   std::unique_ptr<Mapping> take(size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::unique_ptr<Mapping> piece;
-    // A quarter larger than needed at most.
+    // A kept piece may be at most a quarter larger than needed.
     const auto kept = kept_.lower_bound(bytes);
     if (kept != kept_.end() && kept->first <= bytes + bytes / 4) {
       piece = std::move(kept->second);
@@ -63,15 +63,15 @@ class Pool {
       piece = std::make_unique<Mapping>(bytes);
     }
     used_bytes_ += piece->bytes();
-    most_used_bytes_ = std::max(most_used_bytes_, used_bytes_);
-    while (used_bytes_ + kept_bytes_ > most_used_bytes_) {
+    max_used_bytes_ = std::max(max_used_bytes_, used_bytes_);
+    while (used_bytes_ + kept_bytes_ > max_used_bytes_) {
       const auto largest = std::prev(kept_.end());
       kept_bytes_ -= largest->first;
       kept_.erase(largest);
     }
     return piece;
   }
-  // On whatever thread the tensor is freed.
+  // Called on whatever thread frees the tensor.
   void give_back(std::unique_ptr<Mapping> piece) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const size_t bytes = piece->bytes();
@@ -80,7 +80,7 @@ class Pool {
     kept_bytes_ += bytes;
     kept_.emplace(bytes, std::move(piece));
   }
-  // Keeps nothing from now on.
+  // Frees the kept pieces, and keeps none from now on.
   void close() {
     const std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
@@ -91,7 +91,7 @@ class Pool {
  private:
   std::mutex mutex_;
   std::multimap<size_t, std::unique_ptr<Mapping>> kept_;
-  size_t used_bytes_ = 0, kept_bytes_ = 0, most_used_bytes_ = 0;
+  size_t used_bytes_ = 0, kept_bytes_ = 0, max_used_bytes_ = 0;
   bool closed_ = false;
 };
 

@@ -15,7 +15,8 @@
 
 namespace unet {
 
-// Lifetimes of the tensors of one step, in the order of their requests. Tensors share it, for some outlive the step.
+// The lifetimes of the tensors of one step, in the order of their requests. Tensors share it, because some outlive the
+// step.
 class Recording {
  public:
   static constexpr int64_t ALIVE = -1;
@@ -27,7 +28,7 @@ class Recording {
     lifetimes_.push_back({bytes, events_++, ALIVE});
     return lifetimes_.size() - 1;
   }
-  // On whatever thread the tensor is freed.
+  // Called on whatever thread frees the tensor.
   void died(size_t index) {
     const std::lock_guard<std::mutex> lock(mutex_);
     lifetimes_[index].died = events_++;
@@ -43,12 +44,12 @@ class Recording {
   std::vector<Lifetime> lifetimes_;
 };
 
-// The memory of planned steps. Tensors share it, so it lives on after its plan where one of them does.
+// The memory of planned steps. Tensors share it, so that it outlives its plan if one of them does.
 class Arena {
  public:
   explicit Arena(size_t bytes) : memory_(bytes) {}
 
-  // The memory at `offset`, or null where a tensor holds a part of it.
+  // The memory at `offset`; null if a tensor holds a part of it.
   char* take(size_t offset, size_t bytes) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto above = taken_.lower_bound(offset);
@@ -57,7 +58,7 @@ class Arena {
     taken_.emplace_hint(above, offset, offset + bytes);
     return memory_.data() + offset;
   }
-  // On whatever thread the tensor is freed.
+  // Called on whatever thread frees the tensor.
   void give_back(size_t offset) {
     const std::lock_guard<std::mutex> lock(mutex_);
     taken_.erase(offset);
@@ -66,19 +67,19 @@ class Arena {
  private:
   Mapping memory_;
   std::mutex mutex_;
-  std::map<size_t, size_t> taken_;  // first byte to the one after the last
+  std::map<size_t, size_t> taken_;  // from the first byte of a place to the one after its last
 };
 
 namespace {
 
-// What stands behind memory that a plan has handed out; destroyed when the tensor is freed.
+// The owner of memory that a plan has handed out. It is destroyed when the tensor is freed.
 struct Block {
   virtual ~Block() = default;
 };
 
 struct RecordedBlock final : Block {
   RecordedBlock(std::shared_ptr<Recording> of, size_t bytes) : recording(std::move(of)), index(recording->born(bytes)) {
-    // Large ones not by malloc, which would keep what the arena will hold.
+    // malloc would keep large blocks, and the arena will need their memory.
     if (bytes < LARGE) {
       small = c10::GetDefaultCPUAllocator()->allocate(bytes);
     } else {
@@ -91,7 +92,7 @@ struct RecordedBlock final : Block {
   }
   void* data() const { return large ? large->data() : small.get(); }
 
-  // glibc's own threshold.
+  // The threshold of glibc.
   static constexpr size_t LARGE = size_t{128} << 10;
   std::shared_ptr<Recording> recording;
   size_t index;
@@ -107,15 +108,15 @@ struct PlannedBlock final : Block {
   size_t offset;
 };
 
-// The blocks by address: oneDNN frees memory by its address alone (`raw_deallocate`), and not all of it is a plan's.
-class Registry {
+// Finds blocks by address: oneDNN frees memory by its address alone (`raw_deallocate`), and not all memory is a plan's.
+class BlockRegistry {
  public:
   void* add(void* data, std::unique_ptr<Block> block) {
     const std::lock_guard<std::mutex> lock(mutex_);
     blocks_[data] = std::move(block);
     return data;
   }
-  // Null for memory that no plan has handed out.
+  // Returns null for memory that no plan has handed out.
   std::unique_ptr<Block> remove(void* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = blocks_.find(data);
@@ -130,16 +131,16 @@ class Registry {
   std::unordered_map<void*, std::unique_ptr<Block>> blocks_;
 };
 
-Registry& registry() {
-  // Never deleted: tensors are freed until the process ends.
-  static auto* const made = new Registry;
+BlockRegistry& registry() {
+  // It is never deleted, because tensors are freed until the process ends.
+  static auto* const made = new BlockRegistry;
   return *made;
 }
 
 // The plan that this thread works under.
 thread_local StepPlan* active = nullptr;
 
-// Passes on to libtorch's own allocator what no plan serves.
+// Asks the active plan, then libtorch's own allocator.
 struct PlannedAllocator final : c10::Allocator {
   c10::DataPtr allocate(size_t bytes) override {
     void* data = active && bytes > 0 ? active->allocate(bytes) : nullptr;
@@ -162,7 +163,7 @@ void StepPlan::begin() {
   if (places_.empty()) {
     recording_ = std::make_shared<Recording>();
 #if defined(__GLIBC__)
-    // Of no use any more: the tensors of steps get memory of their own.
+    // Memory that malloc keeps has no use any more: the tensors of steps get memory of their own.
     malloc_trim(0);
 #endif
   }
@@ -176,7 +177,7 @@ void StepPlan::end(bool completed) {
   running_ = false;
   const auto recording = std::exchange(recording_, nullptr);
   if (recording) recording->pool.close();
-  // A step that failed is no example for others: the next one is recorded.
+  // A step that failed is not representative: the next one is recorded again.
   if (recording && completed) make_places(recording->lifetimes());
 }
 
@@ -194,7 +195,7 @@ void* StepPlan::record(size_t bytes) {
 void* StepPlan::place(size_t request, size_t bytes) {
   const bool known = request < places_.size();
   const Place place = known ? places_[request] : Place{0, 0};
-  // A smaller batch makes the same requests, only smaller.
+  // A smaller batch makes the same requests with fewer bytes.
   if (bytes <= place.bytes) {
     if (void* data = arena_->take(place.offset, bytes))
       return registry().add(data, std::make_unique<PlannedBlock>(arena_, place.offset));
@@ -216,7 +217,7 @@ void StepPlan::make_places(const std::vector<Lifetime>& lifetimes) {
 }
 
 void install_planned_allocator() {
-  // Never deleted: tensors are made until the process ends. Where no plan is active it only passes requests on.
+  // It is never deleted, because tensors are made until the process ends.
   static c10::Allocator* const allocator = [] {
     auto* made = new PlannedAllocator;
     c10::SetCPUAllocator(made, /*priority=*/1);

@@ -1,9 +1,9 @@
-// A plan of the memory of one step on the CPU.
+// The memory plan of a step on the CPU.
 //
-// The first step under a plan is recorded: sizes and lifetimes of the tensors that its thread makes. They get places in
-// one arena, and later steps get the same places in the same order. Some requests do not fit the plan: larger than
-// their place, one too many, from another thread, or for a place still in use. libtorch's own allocator serves these.
-// So a plan decides about speed and memory, never about results.
+// The first step under a plan is recorded: sizes and lifetimes of the tensors that its thread makes. Each tensor gets a
+// place in one arena, and later steps use the places in the same order. libtorch's own allocator serves requests that
+// do not fit the plan: larger than their place, more than were recorded, from another thread, or for a place still in
+// use. So a plan affects speed and memory, never results.
 #pragma once
 #include <cstddef>
 #include <memory>
@@ -19,7 +19,7 @@ class Recording;
 class StepPlan {
  public:
   struct Statistics {
-    size_t requests, misses;  // of the step in progress, or of the last one
+    size_t requests, misses;  // of the current step, or of the last one
     size_t arena_bytes;
   };
 
@@ -27,13 +27,13 @@ class StepPlan {
   void begin();
   void end(bool completed);
 
-  // Memory for the next request of the step; null where the plan has none for it.
+  // Memory for the next request of the step; null if the plan has none for it.
   void* allocate(size_t bytes);
 
   Statistics statistics() const { return {next_, misses_, arena_bytes_}; }
 
  private:
-  // The place of one request. No bytes where its tensor outlived the recorded step.
+  // The place of one request. `bytes` is 0 if its tensor outlived the recorded step.
   struct Place {
     size_t offset, bytes;
   };
@@ -51,8 +51,8 @@ class StepPlan {
   StepPlan* outer_ = nullptr;
 };
 
-// Makes libtorch ask the active plan of a thread for memory before its own allocator. Without an active plan it only
-// passes requests on. Fails if another part of the program has replaced the allocator meanwhile.
+// From now on libtorch asks the active plan of a thread for memory, and its own allocator if there is none. Fails if
+// another part of the program has replaced the allocator.
 void install_planned_allocator();
 
 }  // namespace unet

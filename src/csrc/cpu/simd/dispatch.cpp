@@ -11,7 +11,7 @@ namespace {
 enum Isa { generic, avx2, avx512 };
 constexpr const char* names[] = {"generic", "avx2", "avx512"};
 
-// What this CPU can run at best.
+// The best instruction set that this CPU can run.
 Isa best() {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return generic;
@@ -45,7 +45,7 @@ void use_isa(const char* name) {
 
 const char* isa_name() { return names[isa()]; }
 
-const Kernels& kernels_f32() {
+const KernelTable& kernels_f32() {
 #if defined(__x86_64__)
   const Isa chosen = isa();
   if (chosen == avx512) return avx512_f32;
@@ -54,14 +54,14 @@ const Kernels& kernels_f32() {
   return generic_f32;
 }
 
-const Kernels* kernels_bf16() {
+const KernelTable* kernels_bf16() {
 #if defined(__x86_64__)
   if (isa() == avx512 && __builtin_cpu_supports("avx512bf16")) return &avx512_bf16;
 #endif
   return nullptr;
 }
 
-const Kernels* kernels_f32_on_bf16() {
+const KernelTable* kernels_f32_on_bf16() {
 #if defined(__x86_64__)
   if (kernels_bf16()) return &avx512_f32_on_bf16;
 #endif

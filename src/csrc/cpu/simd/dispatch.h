@@ -11,11 +11,14 @@ void use_isa(const char* name);
 // The name of the instruction set in use.
 const char* isa_name();
 
-const Kernels& kernels_f32();
-// Null where the CPU has no bf16 dot product: callers then use ATen.
-const Kernels* kernels_bf16();
+// The kernels for fp32.
+const KernelTable& kernels_f32();
 
-// For bf16 images too, but computing in floats; only what a convolution needs. Null as above.
-const Kernels* kernels_f32_on_bf16();
+// The kernels for bf16. Null if the CPU has no bf16 dot product; callers then use ATen.
+const KernelTable* kernels_bf16();
+
+// KernelTable that read and write bf16 images but compute in floats. They have only what a convolution needs. Null if
+// kernels_bf16 is null.
+const KernelTable* kernels_f32_on_bf16();
 
 }  // namespace unet

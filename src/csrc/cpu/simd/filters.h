@@ -1,4 +1,4 @@
-// Filters to and from panels, and plain pixels to and from panels.
+// Filters from filter banks to panels and back.
 #pragma once
 #include <utility>
 #include "cpu/simd/tiles.h"
@@ -6,7 +6,7 @@
 namespace unet {
 namespace {
 
-// The 9 taps of up to `lanes` vector channels and `count` (at most `filter_rows`) summed channels, tap-major.
+// The 9 taps of at most `lanes` vector channels and `filter_rows` summed channels.
 constexpr int64_t filter_rows = 16;
 struct Taps {
   alignas(64) float values[9][filter_rows][lanes];
@@ -27,7 +27,7 @@ template <int distance, int... j>
 UNET_INLINE Vector second_of(Vector x, Vector y, std::integer_sequence<int, j...>) {
   return __builtin_shufflevector(x, y, (j & distance ? lanes + j : j + distance)...);
 }
-// Transposes a square of lanes x lanes: swaps halves, then quarters and so on.
+// Transposes a square of lanes x lanes: swaps halves, then quarters, and so on.
 template <int distance = lanes / 2>
 UNET_INLINE void transpose(Vector (&v)[lanes]) {
   if constexpr (distance > 0) {
@@ -77,7 +77,7 @@ inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum
     }
 }
 
-// Fetches what `gather` reads next: with strides of a power of two neither the caches nor the processor's own
+// Fetches what `gather` reads next. If strides are powers of two, neither the caches nor the processor's own
 // prefetching help.
 UNET_INLINE void prefetch(const Filter& f, int64_t vector, int64_t sum) {
   const bool along_vectors = f.stride_vector == 1;
@@ -199,150 +199,6 @@ void tap(const Filter& f, int64_t ky, int64_t kx, Channels vector, Channels sum,
       else
         store(b + r * panel + l, rows[0]);
     }
-}
-
-template <class T>
-void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, int64_t count, int64_t channels,
-          void* to, bool paired) {
-  typedef typename T::Element Element;
-  const Element* from = static_cast<const Element*>(x);
-  const Element* gate = static_cast<const Element*>(mask);
-  Element* rows = static_cast<Element*>(to);
-  const bool pairs = paired && T::elements_per_word == 2;
-  for (int64_t row = 0; row < count; row += pairs ? 2 : 1)
-    each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-      Vector values[2] = {};
-      for (int64_t i = 0; i < (pairs ? 2 : 1) && row + i < count; ++i) {
-        values[i] = fetch(from + (row + i) * stride + c, n);
-        if (gate) values[i] = where_positive(fetch(gate + (row + i) * mask_stride + c, n), values[i]);
-      }
-      if (pairs)
-        store_pair(rows + row * panel + 2 * c, values[0], values[1]);
-      else
-        store(rows + row * panel + c, values[0]);
-    });
-}
-
-template <class T>
-void unpack(const float* rows, int64_t count, int64_t channels, const float* bias, bool relu, const void* mask,
-            int64_t mask_stride, void* y, int64_t stride) {
-  typedef typename T::Element Element;
-  Element* to = static_cast<Element*>(y);
-  const Element* gate = static_cast<const Element*>(mask);
-  for (int64_t row = 0; row < count; ++row)
-    each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-      Vector value = load(rows + row * panel + c);
-      if (bias) value += fetch(bias + c, n);
-      if (relu) value = positive(value);
-      if (gate) value = where_positive(fetch(gate + row * mask_stride + c, n), value);
-      if (n == lanes)
-        store(to + row * stride + c, value);
-      else
-        store(to + row * stride + c, value, n);
-    });
-}
-
-template <class T>
-void column_sums(const void* from, int64_t count, int64_t channels, float* sums, [[maybe_unused]] bool paired) {
-  const typename T::Element* rows = static_cast<const typename T::Element*>(from);
-  for (int64_t c = 0; c < channels; c += lanes) {
-    Vector sum{};
-#if UNET_BF16
-    if (paired)  // a dot product with pairs of ones
-      for (int64_t row = 0; row < (count + 1) / 2; ++row)
-        sum = BF16::multiply_add(sum, 0x3f803f80u, load(reinterpret_cast<const float*>(rows) + row * panel + c));
-    else
-#endif
-      for (int64_t row = 0; row < count; ++row) sum += load(rows + row * panel + c);
-    const int64_t n = channels - c < lanes ? channels - c : lanes;
-    store(sums + c, fetch(sums + c, n) + sum, n);
-  }
-}
-
-template <class T>
-void pool(const void* const window[4], int64_t channels, void* y) {
-  typedef typename T::Element Element;
-  each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-    Vector most = fetch(static_cast<const Element*>(window[0]) + c, n);
-    for (int i = 1; i < 4; ++i) {
-      const Vector value = fetch(static_cast<const Element*>(window[i]) + c, n);
-      most = most >= value ? most : value;  // passes a NaN on unless a later value replaces it
-    }
-    if (n == lanes)
-      store(static_cast<Element*>(y) + c, most);
-    else
-      store(static_cast<Element*>(y) + c, most, n);
-  });
-}
-
-template <class T>
-void pool_gradient(const void* const x[4], const void* pooled, const void* const crop[4], int64_t channels,
-                   void* const dx[4]) {
-  typedef typename T::Element Element;
-  each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-    Vector values[4];
-    for (int i = 0; i < 4; ++i) values[i] = x[i] ? fetch(static_cast<const Element*>(x[i]) + c, n) : Vector{};
-    Vector left = pooled && x[3] ? fetch(static_cast<const Element*>(pooled) + c, n) : Vector{};
-    const Vector first = values[0] >= values[1] ? values[0] : values[1],
-                 second = values[2] >= values[3] ? values[2] : values[3];
-    const Vector most = first >= second ? first : second;
-    for (int i = 0; i < 4; ++i) {
-      if (!dx[i]) continue;
-      Vector gradient = values[i] == most ? left : Vector{};
-      left = values[i] == most ? Vector{} : left;
-      if (crop[i]) gradient += fetch(static_cast<const Element*>(crop[i]) + c, n);
-      gradient = where_positive(values[i], gradient);
-      if (n == lanes)
-        store(static_cast<Element*>(dx[i]) + c, gradient);
-      else
-        store(static_cast<Element*>(dx[i]) + c, gradient, n);
-    }
-  });
-}
-
-// The convolution's kernels alone.
-template <class T>
-constexpr Kernels convolution_table(const char* name) {
-  return {name,
-          sizeof(typename T::Element),
-          panel,
-          T::tile,
-          (T::tile + 2) * (T::tile + 2),
-          tiles_to_panel<T, false>,
-          tiles_to_panel<T, true>,
-          output<T>,
-          filter<T>,
-          filter_gradient<T>,
-          multiply<T>,
-          multiply_transposed<T>,
-          nullptr,
-          nullptr,
-          nullptr,
-          nullptr,
-          nullptr,
-          nullptr};
-}
-
-template <class T>
-constexpr Kernels table(const char* name) {
-  return {name,
-          sizeof(typename T::Element),
-          panel,
-          T::tile,
-          (T::tile + 2) * (T::tile + 2),
-          tiles_to_panel<T, false>,
-          tiles_to_panel<T, true>,
-          output<T>,
-          filter<T>,
-          filter_gradient<T>,
-          multiply<T>,
-          multiply_transposed<T>,
-          pack<T>,
-          unpack<T>,
-          tap<T>,
-          column_sums<T>,
-          pool<T>,
-          pool_gradient<T>};
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// x86-64 with AVX-512: 32 registers, 6 x 4 of them sums.
+// The kernels for x86-64 with AVX-512: 32 registers, 6 x 4 of them for sums.
 #if defined(__x86_64__)
 #include <cstdint>
 #if defined(__clang__)
@@ -9,10 +9,10 @@
 #define UNET_LANES 16
 #define UNET_BLOCK_ROWS 6
 #define UNET_BLOCK_VECTORS 4
-#include "cpu/simd/filters.h"
+#include "cpu/simd/make_table.h"
 
 namespace unet {
-const Kernels avx512_f32 = table<F32>("avx512");
+const KernelTable avx512_f32 = table<F32>("avx512");
 }
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -1,4 +1,5 @@
-// x86-64 with AVX-512 BF16: the same blocks, each word a pair of bf16 for the dot product vdpbf16ps.
+// The kernels for x86-64 with AVX-512 BF16: blocks as with AVX-512. Each word is a pair of bf16 for the dot product
+// vdpbf16ps.
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <cstdint>
@@ -12,11 +13,11 @@
 #define UNET_LANES 16
 #define UNET_BLOCK_ROWS 6
 #define UNET_BLOCK_VECTORS 4
-#include "cpu/simd/filters.h"
+#include "cpu/simd/make_table.h"
 
 namespace unet {
-const Kernels avx512_f32_on_bf16 = convolution_table<F32OnBF16>("avx512 on bf16 images");
-const Kernels avx512_bf16 = table<BF16>("avx512-bf16");
+const KernelTable avx512_f32_on_bf16 = convolution_table<F32OnBF16>("avx512 on bf16 images");
+const KernelTable avx512_bf16 = table<BF16>("avx512-bf16");
 }  // namespace unet
 #if defined(__clang__)
 #pragma clang attribute pop

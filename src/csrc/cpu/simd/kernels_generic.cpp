@@ -1,4 +1,5 @@
-// Any CPU: 4-lane vectors, which are SSE2 on x86-64 and NEON on aarch64. NEON has 32 registers for sums, SSE2 has 16.
+// The kernels for any CPU: vectors of 4 lanes, which are SSE2 on x86-64 and NEON on aarch64. NEON has 32 registers,
+// SSE2 has 16.
 #define UNET_LANES 4
 #define UNET_BLOCK_VECTORS 4
 #if defined(__aarch64__)
@@ -6,8 +7,8 @@
 #else
 #define UNET_BLOCK_ROWS 2
 #endif
-#include "cpu/simd/filters.h"
+#include "cpu/simd/make_table.h"
 
 namespace unet {
-const Kernels generic_f32 = table<F32>("generic");
+const KernelTable generic_f32 = table<F32>("generic");
 }

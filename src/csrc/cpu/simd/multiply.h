@@ -1,4 +1,4 @@
-// The matrix products on panels: blocks of `block_rows` x `block_vectors` sums live in registers while the sum runs.
+// Matrix products on panels. A block of `block_rows` x `block_vectors` sums stays in registers while it is summed.
 #pragma once
 #include "cpu/simd/vectors.h"
 
@@ -32,8 +32,8 @@ void block(const Run* runs, int64_t run_count, int64_t a_offset, float* c, bool 
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) sums[r][v] = accumulate ? load(c + r * panel + v * lanes) : Vector{};
   for (int64_t i = 0; i < run_count; ++i) {
-    if constexpr (word_step ==
-                  1) {  // rows of a panel are adjacent: fetch the next panel's, or the next block's, during this one
+    // Rows of a panel are adjacent: fetch those of the next panel, or of the next block, during this one.
+    if constexpr (word_step == 1) {
       const Run& next = runs[i + 1 < run_count ? i + 1 : 0];
       const char* ahead = reinterpret_cast<const char*>(static_cast<const typename T::Word*>(next.a) + a_offset) +
                           (i + 1 < run_count ? 0 : rows * row_step * 4);
@@ -50,7 +50,7 @@ void block(const Run* runs, int64_t run_count, int64_t a_offset, float* c, bool 
     for (int v = 0; v < vectors; ++v) store(c + r * panel + v * lanes, sums[r][v]);
 }
 
-// All rows of one width, whole blocks first, then the rest.
+// Products of a given number of vectors, for all rows: whole blocks first, then the rows that are left.
 template <class T, int vectors, int64_t row_step, int64_t word_step>
 struct Rows {
   template <int rows>

@@ -1,4 +1,4 @@
-// Winograd tiles between images and panels.
+// Winograd's tiles from images to panels and back.
 #pragma once
 #include "cpu/simd/multiply.h"
 
@@ -17,7 +17,7 @@ UNET_INLINE Position position(const Tiles& tiles, int64_t tile) {
 
 alignas(64) const float zeros[panel] = {};
 
-// A square of side x side pixels as pointers to one panel's channels; pixels outside the image point to zeros.
+// Pointers to one panel's channels of a square of side x side pixels. Pixels outside the image point to zeros.
 template <class Element, int side>
 struct Patch {
   const Element* pixels[side * side];
@@ -51,8 +51,8 @@ UNET_INLINE Vector fetch(const Element* p, int64_t n) {
   return n == lanes ? load(p) : load(p, n);
 }
 
-// Calls f(first channel, channels) for each vector's worth; the whole ones with a constant count, so that f
-// specialises.
+// Calls f(first channel, number of channels) for each vector. Whole vectors pass a constant number, so that the
+// compiler specialises f.
 template <class F>
 UNET_INLINE void each_vector(int64_t channels, const F& f) {
   int64_t c = 0;
@@ -60,7 +60,7 @@ UNET_INLINE void each_vector(int64_t channels, const F& f) {
   if (c < channels) f(c, channels - c);
 }
 
-// values[point] of one tile: B^T d B, or A g A^T if `is_gradient`.
+// Transforms one tile into values[point]: B^T d B, or A g A^T if `is_gradient`.
 template <class T, bool is_gradient, bool masked, int side>
 UNET_INLINE void transform(const Patch<typename T::Pixel, side>& patch, const Patch<typename T::Pixel, side>& mask,
                            int64_t c, int64_t n, Vector* values) {

@@ -1,6 +1,6 @@
-// Vectors of floats for one instruction set and their bf16 forms. Included, after UNET_LANES is set, by one
-// kernels_*.cpp each; everything is in an unnamed namespace, so that no function compiled for one instruction set can
-// be linked into another.
+// Vectors of floats for one instruction set, and of bf16. Each kernels_*.cpp sets UNET_LANES and then includes this.
+// Everything is in an unnamed namespace, so that the linker cannot take a function compiled for one instruction set for
+// that of another.
 #pragma once
 #include "cpu/simd/kernel_table.h"
 #include "cpu/simd/winograd_transform.h"
@@ -25,12 +25,12 @@ UNET_INLINE Vector load(const float* p, int64_t n) {
   return v;
 }
 UNET_INLINE void store(float* p, Vector v, int64_t n) { __builtin_memcpy(p, &v, n * 4); }
-// A NaN stays one in both: a network that has come apart must not look healthy.
+// ReLU of v. In both functions a NaN stays a NaN: a network that has diverged must not look healthy.
 UNET_INLINE Vector positive(Vector v) { return v <= 0.f ? Vector{} : v; }
-// v, but 0 where mask <= 0, which is ReLU's gradient at 0 too.
+// v, but 0 where mask <= 0: the gradient of a ReLU whose output is `mask`.
 UNET_INLINE Vector where_positive(Vector mask, Vector v) { return mask <= 0.f ? Vector{} : v; }
 
-// A float element takes a word to itself.
+// fp32: each element is a word.
 struct F32 {
   typedef float Pixel;    // in images
   typedef float Element;  // in panels
@@ -40,11 +40,12 @@ struct F32 {
 };
 
 #if UNET_BF16
-// Computes on bf16 images in floats.
+// Images in bf16, all computation in floats.
 struct F32OnBF16 : F32 {
   typedef uint16_t Pixel;
 };
 
+// bf16: each word is a pair of elements for the dot product.
 struct BF16 {
   typedef uint16_t Pixel;
   typedef uint16_t Element;
@@ -55,7 +56,8 @@ struct BF16 {
   }
 };
 
-// Conversions in the compiler's vector language: the intrinsics' own definitions raise false warnings in GCC 12.
+// These conversions use the compiler's vector types, because the definitions of the intrinsics raise false warnings in
+// GCC 12.
 typedef uint32_t Words __attribute__((vector_size(lanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
 typedef uint16_t UnalignedHalves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
@@ -77,7 +79,7 @@ UNET_INLINE void store(uint16_t* p, Vector v, int64_t n) {
   store(whole, v);
   __builtin_memcpy(p, whole, n * 2);
 }
-// Two rows as words of neighbours.
+// Stores two rows as words: each word has an element of both.
 UNET_INLINE void store_pair(uint16_t* p, Vector first, Vector second) {
   store(reinterpret_cast<float*>(p), (Vector)(words(first) | words(second) << 16));
 }

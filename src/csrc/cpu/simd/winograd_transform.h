@@ -1,20 +1,24 @@
-// The one-dimensional Winograd transforms; every kernel applies them to columns, then to rows.
+// Winograd's transforms in one dimension. Every kernel applies them to columns, then to rows.
 //
-// Winograd's minimal filtering in ten lines (Lavin & Gray, arXiv:1509.09308):
-// A direct 3x3 convolution spends 9 multiplications per output pixel and channel pair. Take a tile of m x m outputs; it
-// needs (m+2) x (m+2) inputs d. Read the three filter taps, and the inputs, as coefficients of polynomials: a
-// convolution is a product of polynomials, and a product of degree m+1 is known from its values at m+2 points, where it
-// costs one multiplication each. So: evaluate the filter (U = G g G^T) and the input tile (V = B^T d B) at the points
-// in both directions, multiply value by value, and interpolate back (y = A^T [U . V] A). For m = 4 that is 36 products
-// for 16 pixels: 2.25 each instead of 9; for m = 2 it is 16 for 4: 4 each. Summing over input channels happens before
-// A, so the products of one point are a matrix product [tiles x channels] [channels x filters]: 36 (or 16) matrix
-// products per layer. Gradients reuse the same three matrices: for the input, the same convolution with flipped filters
-// and 2 pixels of padding; for the filter, dU = V^T (A dy A^T) summed over tiles, then dw = G^T dU G. The price is
-// rounding: B^T and A^T hold constants up to 5 and 8 for m = 4, which costs a factor of about 5 in fp32 (1e-6 relative)
-// but is too much for bf16 storage; m = 2 only adds and subtracts, and bf16 takes that.
+// Winograd's minimal filtering (Lavin & Gray, arXiv:1509.09308) in short:
+// * A direct 3x3 convolution takes 9 multiplications per output pixel and pair of channels.
+// * Take a tile of m x m outputs; it needs (m + 2) x (m + 2) inputs d. Read inputs and filter taps as coefficients of
+//   polynomials. A convolution is a product of polynomials. A product of degree m + 1 is known from its values at m + 2
+//   points, and each value costs one multiplication.
+// * So evaluate the filter (U = G g G^T) and the input tile (V = B^T d B) at the points in both directions, multiply
+//   value by value, and interpolate back (y = A^T [U . V] A).
+// * For m = 4 that takes 36 products for 16 pixels, 2.25 per pixel instead of 9. For m = 2 it takes 16 products for 4
+//   pixels, 4 per pixel.
+// * The sum over input channels comes before A. So the products at one point are a matrix product, [tiles, channels]
+//   times [channels, filters]: 36 (or 16) matrix products per layer.
+// * Gradients use the same three matrices. The gradient of the input is the same convolution with flipped filters and 2
+//   pixels of padding. For the gradient of the filter, dU = V^T (A dy A^T) is summed over tiles; then dw = G^T dU G.
+// * The price is rounding. For m = 4, B^T and A^T hold constants up to 5 and 8. That makes fp32 errors about 5 times as
+//   large (1e-6 relative) and is too much for bf16. For m = 2 there are only additions and subtractions, which suits
+//   bf16.
 //
-// Points: m = 4: 0, 1, -1, 2, -2, infinity; m = 2: 0, 1, -1, infinity. With `s` the distance between elements of an
-// array.
+// The points are 0, 1, -1, 2, -2 and infinity for m = 4, and 0, 1, -1 and infinity for m = 2. `s` and `r` are the
+// distances between elements of the arrays before them.
 #pragma once
 
 #define UNET_INLINE static inline __attribute__((always_inline))

@@ -1,5 +1,6 @@
-// CUDA graphs: the kernels of a step are recorded once and launched together from then on.
-// Compiles and links; has not run on a GPU.
+// A CUDA graph records the kernels of a step once and then launches them together.
+//
+// This file compiles and links; it has not run on a GPU.
 #include "api/cuda_graph.h"
 
 #include <memory>
@@ -15,8 +16,8 @@ at::cuda::CUDAGraph* graph_of(void* graph) { return static_cast<at::cuda::CUDAGr
 int32_t unet_cuda_graph_begin(void** graph) {
   return unet::guard([&] {
     auto made = std::make_unique<at::cuda::CUDAGraph>();
-    // The graph gets memory of its own; what warm-up left cached would only be held besides. Freeing it is not allowed
-    // in a capture.
+    // The graph gets memory of its own. Memory that libtorch has cached during warm-up would only be held in addition,
+    // and a capture does not allow to free it.
     c10::cuda::device_synchronize();
     c10::getDeviceAllocator(c10::kCUDA)->emptyCache();
     made->capture_begin();
@@ -33,12 +34,13 @@ int32_t unet_cuda_graph_replay(void* graph) {
 }
 
 void unet_cuda_graph_abandon(void* graph) {
-  // The stream leaves capture mode, and the error that spoilt the capture is reported by the caller.
+  // This ends the stream's capture mode. Its own error does not matter: the caller reports the one that ended the
+  // capture.
   (void)unet::guard([&] { graph_of(graph)->capture_end(); });
 }
 
 void unet_cuda_graph_free(void* graph) {
-  // Its last launch may still run.
+  // The last launch of the graph may still run.
   (void)unet::guard([] { c10::cuda::device_synchronize(); });
   delete graph_of(graph);
 }

@@ -1,4 +1,4 @@
-// cuDNN's backend descriptors, which its graphs of operations are made of.
+// cuDNN's backend descriptors, from which its graphs of operations are made.
 #pragma once
 #include <c10/util/Exception.h>
 #include <cudnn.h>
@@ -12,7 +12,7 @@ inline void check(cudnnStatus_t status, const char* what) {
   TORCH_CHECK(status == CUDNN_STATUS_SUCCESS, what, ": ", cudnnGetErrorString(status));
 }
 
-// The number by which cuDNN calls the type of an attribute's values.
+// cuDNN's number for the type of an attribute's values.
 template <class Value>
 constexpr cudnnBackendAttributeType_t attribute_type() {
   if constexpr (std::is_same_v<Value, int64_t>) return CUDNN_TYPE_INT64;
@@ -30,7 +30,7 @@ constexpr cudnnBackendAttributeType_t attribute_type() {
   if constexpr (std::is_same_v<Value, cudnnBackendDescriptor_t>) return CUDNN_TYPE_BACKEND_DESCRIPTOR;
 }
 
-// An object with attributes that are set before it is finalized and read afterwards.
+// An object of cuDNN's. Its attributes are set before it is finalized and read afterwards.
 class Descriptor {
  public:
   explicit Descriptor(cudnnBackendDescriptorType_t type) {
@@ -56,22 +56,23 @@ class Descriptor {
   Descriptor& set(cudnnBackendAttributeName_t name, const std::array<Value, N>& values) {
     return set(name, values.data(), N);
   }
-  // To the data of tensors. A descriptor has the same type in C.
+  // Sets pointers to the data of tensors. It has a name of its own, because a descriptor is a `void*` in C too.
   Descriptor& set_pointers(cudnnBackendAttributeName_t name, void* const* values, size_t count) {
     return set(name, CUDNN_TYPE_VOID_PTR, values, count);
   }
 
-  // Finalizes it and hands it over.
+  // Finalizes the descriptor and moves it out.
   Descriptor finalized() {
     check(cudnnBackendFinalize(raw_), "finalizing a descriptor");
     return std::move(*this);
   }
 
-  // How many values there are; at most `most` of them go to `values`.
+  // Returns the number of values, and writes at most `max_count` of them to `values`.
   template <class Value>
-  int64_t get(cudnnBackendAttributeName_t name, Value* values, int64_t most) const {
+  int64_t get(cudnnBackendAttributeName_t name, Value* values, int64_t max_count) const {
     int64_t count = 0;
-    check(cudnnBackendGetAttribute(raw_, name, attribute_type<Value>(), most, &count, values), "reading an attribute");
+    check(cudnnBackendGetAttribute(raw_, name, attribute_type<Value>(), max_count, &count, values),
+          "reading an attribute");
     return count;
   }
 

@@ -7,7 +7,7 @@
 int32_t unet_cuda_use_device(int32_t device, int32_t own_stream) {
   return unet::guard([&] {
     const auto index = static_cast<c10::DeviceIndex>(device);
-    // NCCL's communicator, a graph, its stream and the generator of random numbers are those of the current device.
+    // NCCL's communicator, a graph, its stream and the random number generator belong to the current device.
     c10::cuda::set_device(index);
     if (own_stream) c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, index));
   });

@@ -1,6 +1,8 @@
-// A graph of three operations for cuDNN's backend: it has kernels for the whole, of which the fastest is found by
-// timing. libtorch's own fused convolution also adds a tensor, times zero where there is none to add, which its kernels
-// may read. Plans are made here for GPUs that are not there (tests/cuda_kernels/fused.cpp); has not run on a GPU.
+// A graph of three operations for cuDNN's backend, which has kernels for the whole graph; timing finds the fastest one.
+// libtorch's own fused convolution does not serve: it also adds a tensor, and if there is none to add, its kernels may
+// read the output and multiply it by zero.
+//
+// tests/cuda_kernels/fused.cpp makes plans for GPUs that are not present. This file has not run on a GPU.
 #include "gpu/fused_convolution.h"
 
 #include <ATen/ATen.h>
@@ -28,12 +30,12 @@ namespace {
 
 using at::Tensor;
 
-// Kernels that are timed. cuDNN puts those first that it expects to be fast.
-constexpr size_t MOST_PLANS = 8;
-// More is not worth a pass.
-constexpr int64_t MOST_WORKSPACE = 256 << 20;
+// The number of kernels that are timed. cuDNN lists first the ones that it expects to be fast.
+constexpr size_t MAX_PLANS = 8;
+// A kernel that needs more bytes is not worth the pass that it saves.
+constexpr int64_t MAX_WORKSPACE = 256 << 20;
 
-// What plans are made for: the GPU of a handle, or one of which there is only a description.
+// The GPU that plans are made for: that of a handle, or one that only a description tells of.
 struct Target {
   cudnnHandle_t handle = nullptr;
   const Descriptor* gpu = nullptr;
@@ -42,17 +44,17 @@ struct Target {
 struct Shape {
   at::ScalarType type;
   int64_t n, c, h, w, outputs;
-  // Whether float32 may be rounded to TF32.
+  // Whether fp32 may be rounded to TF32.
   bool tf32;
 
   auto key() const { return std::tuple(type, n, c, h, w, outputs, tf32); }
 };
 
-// In the graph.
+// The ids of the graph's tensors.
 enum Id : int64_t { X = 1, WEIGHT, BIAS, Y, PRODUCT, SUM };
 
-// A kernel that is ready to run, with what it was made of.
-struct Plan {
+// A kernel that is ready to run, and the descriptors that it needs.
+struct ExecutionPlan {
   std::shared_ptr<std::deque<Descriptor>> graph;
   Descriptor config, plan;
   int64_t workspace;
@@ -62,7 +64,7 @@ cudnnDataType_t data_type(at::ScalarType type) {
   return type == at::kHalf ? CUDNN_DATA_HALF : type == at::kBFloat16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
 }
 
-// In channels-last memory; virtual ones exist only within a kernel.
+// A tensor in channels-last memory. A virtual tensor exists only within a kernel.
 Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, bool is_virtual = false) {
   const std::array<int64_t, 4> strides{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
   return Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR)
@@ -78,17 +80,17 @@ Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, boo
 Descriptor pointwise(cudnnPointwiseMode_t mode) {
   return Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
       .set(CUDNN_ATTR_POINTWISE_MODE, mode)
-      // As the own passes and libtorch: an overflow must be seen.
+      // NaN stays NaN, as in the own passes and libtorch, so that training notices an overflow.
       .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
       .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT)
       .finalized();
 }
 
-// Descriptors of the graph, itself the last. All numbers within a kernel are float32.
+// The descriptors of the graph's parts and, as the last, of the graph. Within a kernel all numbers are fp32.
 std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
   const cudnnDataType_t type = data_type(shape.type);
   const std::array<int64_t, 4> result{shape.n, shape.outputs, shape.h - 2, shape.w - 2};
-  // None of them moves when others come.
+  // A deque, because its elements do not move when others are added.
   std::deque<Descriptor> parts;
   const auto add = [&](Descriptor part) -> const Descriptor& { return parts.emplace_back(std::move(part)); };
   const Descriptor& x = add(tensor(X, type, {shape.n, shape.c, shape.h, shape.w}));
@@ -136,7 +138,7 @@ std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
   return parts;
 }
 
-// Configurations of engines for the graph, those that cuDNN expects to be fast first.
+// The configurations of engines for the graph. cuDNN puts those first that it expects to be fast.
 std::vector<Descriptor> configurations(const Descriptor& graph, const Target& target) {
   Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph).set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A);
@@ -151,7 +153,7 @@ std::vector<Descriptor> configurations(const Descriptor& graph, const Target& ta
   return configs;
 }
 
-// How a configuration may be used.
+// Whether a configuration may be used.
 enum class Use { yes, if_there_is_no_other, no };
 
 Use use_of(const Descriptor& config, const Shape& shape) {
@@ -161,7 +163,7 @@ Use use_of(const Descriptor& config, const Shape& shape) {
   std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes;
   const int64_t count = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, notes.data(), notes.size());
   const auto accepts = [&](cudnnBackendNumericalNote_t note) {
-    // No rounding beyond that of the dtype, no order of sums that changes from run to run.
+    // All other notes mean more rounding than the dtype has, or sums in an order that changes from run to run.
     if (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE) return shape.type != at::kFloat || shape.tf32;
     return note == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
   };
@@ -169,28 +171,28 @@ Use use_of(const Descriptor& config, const Shape& shape) {
   std::array<cudnnBackendBehaviorNote_t, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT> behaviour;
   const int64_t behaviours = engine.get(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, behaviour.data(), behaviour.size());
   const auto end = behaviour.begin() + behaviours;
-  // Takes up to a second.
+  // Such an engine compiles its kernel in up to a second.
   return std::find(behaviour.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == end ? Use::yes
                                                                                            : Use::if_there_is_no_other;
 }
 
-std::vector<Plan> plans_for(const Shape& shape, const Target& target) {
+std::vector<ExecutionPlan> plans_for(const Shape& shape, const Target& target) {
   const auto graph = std::make_shared<std::deque<Descriptor>>(graph_of(shape, target));
-  std::vector<Plan> plans;
+  std::vector<ExecutionPlan> plans;
   const auto add = [&](Descriptor& config) {
     Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
     if (target.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, target.handle);
     if (target.gpu) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.gpu);
-    // An engine may still refuse.
+    // An engine may still refuse the configuration.
     if (cudnnBackendFinalize(plan.raw()) != CUDNN_STATUS_SUCCESS) return;
     int64_t workspace = 0;
     plan.get(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &workspace, 1);
-    if (workspace <= MOST_WORKSPACE) plans.push_back({graph, std::move(config), std::move(plan), workspace});
+    if (workspace <= MAX_WORKSPACE) plans.push_back({graph, std::move(config), std::move(plan), workspace});
   };
   std::vector<Descriptor> compiled_now;
   for (Descriptor& config : configurations(graph->back(), target)) {
-    if (plans.size() == MOST_PLANS) break;
+    if (plans.size() == MAX_PLANS) break;
     const Use use = use_of(config, shape);
     if (use == Use::yes) add(config);
     if (use == Use::if_there_is_no_other) compiled_now.push_back(std::move(config));
@@ -202,8 +204,8 @@ std::vector<Plan> plans_for(const Shape& shape, const Target& target) {
 
 Tensor aligned(const Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 ? x : x.clone(); }
 
-Tensor run(const Plan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  // cuDNN's ready kernels add a bias of the dtype of the rest. The cast counts where ways are timed.
+Tensor run(const ExecutionPlan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  // cuDNN's precompiled kernels add a bias of the dtype of the other tensors. The cast is part of what `choose` times.
   const Tensor added = aligned(bias.to(x.scalar_type()).contiguous());
   Tensor y = at::empty({x.size(0), weight.size(0), x.size(2) - 2, x.size(3) - 2}, x.options(), CHANNELS_LAST);
   const Tensor workspace = at::empty({plan.workspace}, x.options().dtype(at::kByte));
@@ -218,9 +220,9 @@ Tensor run(const Plan& plan, const Tensor& x, const Tensor& weight, const Tensor
   return y;
 }
 
-// Milliseconds of the fastest of some runs.
+// The time of the fastest of three runs, in milliseconds.
 float time(const std::function<Tensor()>& work) {
-  // Sets up, and lets libtorch choose among its own.
+  // The first run sets up the work and lets libtorch choose its own kernels.
   work();
   float fastest = std::numeric_limits<float>::infinity();
   for (int i = 0; i < 3; i++) {
@@ -235,21 +237,21 @@ float time(const std::function<Tensor()>& work) {
   return fastest;
 }
 
-// The plan for tensors of this shape; null for two steps.
-std::shared_ptr<Plan> choose(const Shape& shape, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                             const std::function<Tensor()>& in_two_steps) {
+// The fastest plan for tensors of this shape; null if two steps are faster.
+std::shared_ptr<ExecutionPlan> choose(const Shape& shape, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                                      const std::function<Tensor()>& in_two_steps) {
   Target target;
   target.handle = at::native::getCudnnHandle();
-  std::vector<Plan> plans = plans_for(shape, target);
+  std::vector<ExecutionPlan> plans = plans_for(shape, target);
   if (plans.empty()) return nullptr;
-  if (!at::globalContext().benchmarkCuDNN()) return std::make_shared<Plan>(std::move(plans.front()));
+  if (!at::globalContext().benchmarkCuDNN()) return std::make_shared<ExecutionPlan>(std::move(plans.front()));
   float fastest = in_two_steps ? time(in_two_steps) : std::numeric_limits<float>::infinity();
-  Plan* best = nullptr;
-  for (Plan& plan : plans) {
+  ExecutionPlan* best = nullptr;
+  for (ExecutionPlan& plan : plans) {
     const float milliseconds = time([&] { return run(plan, x, weight, bias); });
     if (milliseconds < fastest) fastest = milliseconds, best = &plan;
   }
-  return best ? std::make_shared<Plan>(std::move(*best)) : nullptr;
+  return best ? std::make_shared<ExecutionPlan>(std::move(*best)) : nullptr;
 }
 
 }  // namespace
@@ -266,14 +268,14 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
 
   static std::mutex mutex;
   using Key = std::pair<c10::DeviceIndex, decltype(shape.key())>;
-  static std::map<Key, std::shared_ptr<Plan>> chosen;
-  std::shared_ptr<Plan> plan;
+  static std::map<Key, std::shared_ptr<ExecutionPlan>> chosen;
+  std::shared_ptr<ExecutionPlan> plan;
   {
     const std::lock_guard<std::mutex> lock(mutex);
     const Key key(x.get_device(), shape.key());
     auto found = chosen.find(key);
     if (found == chosen.end()) {
-      // Nothing can be timed while a graph is captured.
+      // While a graph is captured, nothing can be timed.
       if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
       try {
         plan = choose(shape, input, filters, bias, in_two_steps);

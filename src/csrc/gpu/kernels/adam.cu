@@ -1,15 +1,16 @@
-// The update of weights that are trained in 16 bits: gpu/adam.h.
+// The update of weights that are trained in 16 bits (gpu/adam.h).
 
-constexpr int MOST_WEIGHTS = 32;
+// The number of weights that one launch updates at most.
+constexpr int MAX_WEIGHTS = 32;
 
-// The weights of gpu/adam.h, place by place, and the number of lanes up to the end of each.
+// For each weight the pointers to its tensors, and the number of lanes up to its end.
 struct Weights {
-  Floats* master[MOST_WEIGHTS];
-  const Lane* gradient[MOST_WEIGHTS];
-  Floats* exp_avg[MOST_WEIGHTS];
-  Floats* exp_avg_sq[MOST_WEIGHTS];
-  Lane* working[MOST_WEIGHTS];
-  unsigned end[MOST_WEIGHTS];
+  Floats* master[MAX_WEIGHTS];
+  const Lane* gradient[MAX_WEIGHTS];
+  Floats* exp_avg[MAX_WEIGHTS];
+  Floats* exp_avg_sq[MAX_WEIGHTS];
+  Lane* working[MAX_WEIGHTS];
+  unsigned end[MAX_WEIGHTS];
 };
 
 struct AdamOptions {
@@ -19,7 +20,7 @@ struct AdamOptions {
 // One step of Adam for `count` lanes, unless *found_inf is not 0. `step` is the 1-based step number.
 extern "C" __global__ void adam(Weights weights, const float* step, const float* found_inf, const float* inverse_scale,
                                 unsigned count, AdamOptions options) {
-  // 1 - beta^step, near 1 - 1, needs 64 bits; once a block.
+  // 1 - beta^step needs 64 bits, because it subtracts numbers near 1. One thread of the block computes it.
   __shared__ float step_size, root;
   if (*found_inf != 0) return;
   if (threadIdx.x == 0) {
@@ -33,7 +34,7 @@ extern "C" __global__ void adam(Weights weights, const float* step, const float*
   const float rest1 = static_cast<float>(1 - options.beta1), rest2 = static_cast<float>(1 - options.beta2);
   unsigned weight = 0, start = 0;
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
-    // A thread's lanes only go up.
+    // The lanes of a thread only go up, so the search for the weight goes on where it was.
     while (i >= weights.end[weight]) start = weights.end[weight++];
     const unsigned lane = i - start;
     const Lane gradient = weights.gradient[weight][lane];

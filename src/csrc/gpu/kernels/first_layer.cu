@@ -1,13 +1,14 @@
-// The first convolution, of one channel: gpu/passes.h.
+// The first convolution, of one channel (gpu/few_channels.h).
 
-// The upper left of the window of x [.., height + 2, width + 2] that gives output pixel `pixel` of [.., height, width].
+// The upper left pixel of the window of x, [.., height + 2, width + 2], from which output pixel `pixel` of
+// [.., height, width] is computed.
 __device__ __forceinline__ const Scalar* window_of(const Scalar* x, unsigned pixel, unsigned height, unsigned width) {
   const unsigned column = pixel % width, image_row = pixel / width;
   return x + (image_row + image_row / height * 2) * (width + 2) + column;
 }
 
-// relu(w * x + bias), the 3x3 convolution of one channel x; weights[tap][lane]. A block's threads as in mask_and_sum,
-// each with the weights of its lane in registers.
+// y = relu(3x3 convolution of x + bias). x has one channel; the order of the weights is [tap][lane]. Threads divide the
+// work as in mask_and_sum. Each keeps the weights of its lane in registers.
 extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, const Floats* bias, Lane* y,
                                        unsigned pixels, unsigned lanes, unsigned columns, unsigned height,
                                        unsigned width) {
@@ -34,8 +35,8 @@ extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, c
   }
 }
 
-// The gradients of first_layer's weights (sums[blockIdx.x][tap][channel]) and of its bias (behind them, as a tenth
-// tap), from the gradient of its output y, which counts as 0 where y is. Both are dense.
+// The gradients of first_layer's weights and bias, from `gradient`, the gradient of its output y, which counts as 0
+// where y is 0. Both are dense. The sums of each block go to sums[blockIdx.x][tap][channel]; the tenth tap is the bias.
 extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane* y, const Scalar* x, float* sums,
                                                 unsigned pixels, unsigned lanes, unsigned columns, unsigned height,
                                                 unsigned width) {

@@ -1,11 +1,11 @@
-// The head, a 1x1 convolution to two classes: gpu/passes.h.
+// The head, a 1x1 convolution to two classes (gpu/few_channels.h).
 
 // The logits of a pixel, or their gradient.
 struct alignas(2 * sizeof(Scalar)) Pair {
   Scalar value[2];
 };
 
-// w * x + bias for each of `pixels` pixels; weights[class][lane].
+// logits = weights * x + bias, for `pixels` pixels. The order of the weights is [class][lane].
 extern "C" __global__ void head(const Lane* x, const Floats* weights, const float* bias, Pair* logits, unsigned pixels,
                                 unsigned lanes) {
   for (unsigned pixel = blockIdx.x * blockDim.x + threadIdx.x; pixel < pixels; pixel += gridDim.x * blockDim.x) {
@@ -24,8 +24,9 @@ extern "C" __global__ void head(const Lane* x, const Floats* weights, const floa
   }
 }
 
-// From the gradient of the logits that of x, 0 where x is, and that of the weights in sums[blockIdx.x][class][channel].
-// A block's threads as in mask_and_sum.
+// The gradients of x and of the weights, from `gradient`, the gradient of the logits. out, the gradient of x, is 0
+// where x is 0. The sums of each block for the weights go to sums[blockIdx.x][class][channel]. Threads divide the work
+// as in mask_and_sum.
 extern "C" __global__ void head_gradient(const Pair* gradient, const Lane* x, const Floats* weights, Lane* out,
                                          float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
   __shared__ float parts[THREADS * WIDTH];

@@ -1,11 +1,11 @@
-// What the kernels have in common, for one dtype: SCALAR_HALF, SCALAR_BFLOAT16 or SCALAR_FLOAT.
+// What the kernels share. They are compiled for one dtype at a time: SCALAR_HALF, SCALAR_BFLOAT16 or SCALAR_FLOAT.
 //
-// build.rs puts this file and those beside it that end in .cu together, and kernels.cpp compiles the text at run time
-// (NVRTC), so nothing may be included. tests/cuda_kernels/ compiles it as host C++ and compares it with loops.
+// build.rs puts this file and the .cu files together, and cuda/nvrtc.cpp compiles the text at run time. So nothing may
+// be included. tests/cuda_kernels/ compiles the kernels as C++ for the CPU and compares them with plain loops.
 //
-// Tensors are channels-last: the channels of a pixel lie side by side, and a thread moves 16 bytes of them, a "lane".
-// `lanes` is the number of lanes per pixel. Strides and offsets count lanes as well. Nearly all kernels are bound by
-// memory, so what counts is that each byte is touched once, by neighbouring threads in neighbouring places.
+// Tensors are channels-last: the channels of a pixel are adjacent. A thread moves 16 bytes of them, a lane, at a time.
+// `lanes` is the number of lanes per pixel; strides and offsets count lanes too. Memory limits the speed of nearly all
+// kernels. So each byte is touched once, and neighbouring threads touch neighbouring places.
 
 #if defined(SCALAR_FLOAT)
 typedef float Scalar;
@@ -17,7 +17,7 @@ __device__ __forceinline__ float to_float(Scalar x) { return __uint_as_float(sta
 __device__ __forceinline__ Scalar from_float(float x) {
   const unsigned bits = __float_as_uint(x);
   if (x != x) return 0x7fff;
-  // To nearest, ties to even.
+  // Rounds to nearest, ties to even.
   return static_cast<Scalar>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 #elif defined(SCALAR_HALF)
@@ -41,15 +41,15 @@ struct alignas(16) Lane {
   Scalar value[WIDTH];
 };
 
-// ReLU that lets NaN through, as libtorch's does.
+// ReLU that keeps NaN, as libtorch's does.
 __device__ __forceinline__ float relu(float x) { return x < 0 ? 0 : x; }
 
+// The values of a lane in fp32.
 struct alignas(16) Floats {
   float value[WIDTH];
 };
 
-// One value of each of a block's threads for WIDTH channels, added over its `rows` rows of threads, to out[channel of
-// all lanes].
+// Adds the sums of a block's threads, each of WIDTH channels, over its `rows` rows of threads, to out[channel].
 __device__ __forceinline__ void add_rows(const float* sum, float* parts, unsigned rows, unsigned columns,
                                          unsigned lanes, float* out) {
   for (int i = 0; i < WIDTH; i++) parts[threadIdx.x * WIDTH + i] = sum[i];

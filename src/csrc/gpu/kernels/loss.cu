@@ -1,28 +1,28 @@
-// Cross entropy and soft Dice of two classes, and their gradient: gpu/loss.h. Logits are a Pair (head.cu) for each
-// pixel; labels are class indices.
+// Cross entropy and soft Dice of two classes, and their gradient (gpu/loss.h). Each pixel has a Pair (head.cu) of
+// logits and a class index as its label.
 
-// Probabilities of both classes, and minus the logarithm of that of `label`.
+// The probabilities of both classes, and minus the logarithm of the label's probability.
 struct Softmax {
   float probability[2], cross_entropy;
 };
 
 __device__ __forceinline__ Softmax softmax(Pair logits, long long label) {
   const float lead = to_float(logits.value[1]) - to_float(logits.value[0]);
-  // exp of nothing above 0.
+  // exp of a number below 0 cannot overflow.
   const float e = expf(lead < 0 ? lead : -lead), larger = 1 / (1 + e), smaller = e * larger;
   Softmax result;
   result.probability[0] = lead < 0 ? larger : smaller;
   result.probability[1] = lead < 0 ? smaller : larger;
-  const float of_label = label ? lead : -lead;
-  result.cross_entropy = log1pf(e) - (of_label < 0 ? of_label : 0);
+  const float label_lead = label ? lead : -lead;
+  result.cross_entropy = log1pf(e) - (label_lead < 0 ? label_lead : 0);
   return result;
 }
 
-// What the losses need of an image: the sums over its pixels of the cross entropy, of p t for both classes, and of p^2
-// + t for both.
+// The number of sums over the pixels of an image: one of the cross entropy, one per class of p t, and one per class of
+// p^2 + t.
 constexpr int SUMS = 5;
 
-// Those of the image blockIdx.y, as far as block blockIdx.x has summed them: sums[image][block][SUMS].
+// The sums of image blockIdx.y over the pixels of block blockIdx.x: sums[image][block][SUMS].
 extern "C" __global__ void loss_sums(const Pair* logits, const long long* labels, float* sums, unsigned pixels) {
   __shared__ float parts[THREADS];
   const unsigned start = blockIdx.y * pixels;
@@ -51,9 +51,9 @@ extern "C" __global__ void loss_sums(const Pair* logits, const long long* labels
   }
 }
 
-// Adds up what loss_sums has left of `blocks` blocks (in one block of its own): the mean cross entropy and 1 - the mean
-// soft Dice. slopes[image][class] are what loss_gradient multiplies t and p with; totals[image][SUMS] is room to work
-// in.
+// The mean cross entropy and 1 - the mean soft Dice, from the sums of the `blocks` blocks of loss_sums. It runs in one
+// block. slopes[image][class] are the two factors by which loss_gradient multiplies t and p. totals[image][SUMS] is
+// scratch memory.
 extern "C" __global__ void loss_finish(const float* sums, float* totals, float* cross_entropy_loss, float* dice_loss,
                                        float* slopes, unsigned images, unsigned blocks, unsigned pixels,
                                        double epsilon) {
@@ -81,22 +81,23 @@ extern "C" __global__ void loss_finish(const float* sums, float* totals, float* 
   *dice_loss = 1 - dice / ratios;
 }
 
-// The gradient of the logits from those of both losses, for `count` pixels of all images, `pixels` an image.
+// The gradient of the logits from the gradients of both losses, for `count` pixels in all, `pixels` of them per image.
 extern "C" __global__ void loss_gradient(const Pair* logits, const long long* labels, const float* slopes,
                                          const float* cross_entropy_gradient, const float* dice_gradient, Pair* out,
                                          unsigned count, unsigned pixels) {
-  const float of_cross_entropy = *cross_entropy_gradient / count, of_dice = *dice_gradient;
+  const float cross_entropy_scale = *cross_entropy_gradient / count, dice_scale = *dice_gradient;
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
     const long long label = labels[i];
     const Softmax found = softmax(logits[i], label);
     const float* slope = slopes + i / pixels * 4;
-    // Of the Dice loss for each probability; the two are each other's rest.
-    float of_probability[2];
+    // The gradients of the Dice loss for the two probabilities. The probabilities add up to 1.
+    float probability_gradient[2];
 #pragma unroll
     for (int c = 0; c < 2; c++)
-      of_probability[c] = slope[2 * c + 1] * found.probability[c] - slope[2 * c] * (label == c);
+      probability_gradient[c] = slope[2 * c + 1] * found.probability[c] - slope[2 * c] * (label == c);
     const float p0 = found.probability[0], p1 = found.probability[1];
-    const float second = of_cross_entropy * (p1 - label) + of_dice * p0 * p1 * (of_probability[1] - of_probability[0]);
+    const float second =
+        cross_entropy_scale * (p1 - label) + dice_scale * p0 * p1 * (probability_gradient[1] - probability_gradient[0]);
     out[i] = Pair{{from_float(-second), from_float(second)}};
   }
 }

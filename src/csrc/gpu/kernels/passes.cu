@@ -1,20 +1,20 @@
-// The passes over memory between cuDNN's convolutions: gpu/passes.h says what each computes; the forms in libtorch's
-// operations are in gpu/passes.cpp.
+// The passes over memory between cuDNN's convolutions (gpu/passes.h). gpu/passes.cpp computes the same with libtorch's
+// operations.
 
-// x by value: one load of 16 bytes.
+// Takes x by value, so that it is loaded in one load of 16 bytes.
 __device__ __forceinline__ Lane bias_relu_lane(Lane x, Floats bias) {
   for (int i = 0; i < WIDTH; i++) x.value[i] = from_float(relu(to_float(x.value[i]) + bias.value[i]));
   return x;
 }
 
-// y = relu(x + bias), for `count` lanes; may be in place.
+// y = relu(x + bias), for `count` lanes. y may be x.
 extern "C" __global__ void bias_relu(const Lane* x, const Floats* bias, Lane* y, unsigned count, unsigned lanes) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x)
     y[i] = bias_relu_lane(x[i], bias[i % lanes]);
 }
 
-// Each pixel of y gets relu(x + bias) and behind it the pixel of skip: `count` lanes of x, [.., height, width, lanes];
-// skip has strides.
+// Each pixel of y is relu(x + bias), followed by the pixel of skip. x is [.., height, width, lanes] with `count` lanes.
+// skip may be a view; its strides are given.
 extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, const Lane* skip, Lane* y, unsigned count,
                                           unsigned lanes, unsigned height, unsigned width, unsigned skip_image,
                                           unsigned skip_row, unsigned skip_pixel) {
@@ -27,10 +27,10 @@ extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, con
   }
 }
 
-// out = gradient where y > 0, else 0 (as it is where y is null), and the sum of out over pixels in
-// sums[blockIdx.x][channel]. A block has THREADS / columns rows of threads, `columns` lanes side by side; blockIdx.y
-// counts such stripes of lanes. gradient and y have strides from pixel to pixel; out is dense and may be null where y
-// is.
+// out = gradient where y > 0, else 0. If y is null, the gradient is masked already, and out, which may be null too, is
+// not written. The sums of each block over its pixels go to sums[blockIdx.x][channel]. A block has THREADS / columns
+// rows of threads, and a row does `columns` adjacent lanes of a pixel; blockIdx.y counts such stripes of lanes. The
+// strides of gradient and y from pixel to pixel are given; out is dense.
 extern "C" __global__ void mask_and_sum(const Lane* gradient, unsigned gradient_pixel, const Lane* y, unsigned y_pixel,
                                         Lane* out, float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
   __shared__ float parts[THREADS * WIDTH];
@@ -58,7 +58,7 @@ struct Largest {
   int place;
 };
 
-// The largest of four, the first of equals; NaN is largest, as in libtorch.
+// The largest of four numbers and its place. The first of equals counts. NaN is the largest, as in libtorch.
 __device__ __forceinline__ Largest largest(const float* x) {
   Largest result = {x[0], 0};
   for (int k = 1; k < 4; k++)
@@ -66,7 +66,7 @@ __device__ __forceinline__ Largest largest(const float* x) {
   return result;
 }
 
-// 2x2 max pooling of x [.., height, width, lanes], both even; `count` lanes of pooled.
+// 2x2 max pooling of x, [.., height, width, lanes], to `count` lanes. Height and width are even.
 extern "C" __global__ void max_pool(const Lane* x, Lane* pooled, unsigned count, unsigned lanes, unsigned height,
                                     unsigned width) {
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
@@ -84,8 +84,9 @@ extern "C" __global__ void max_pool(const Lane* x, Lane* pooled, unsigned count,
   }
 }
 
-// The gradient of x, output of a ReLU, from those of its pooling and of its crop, which starts at (top, left); either
-// may be null. A thread does one lane of one window; `count` of them. Both gradients have strides.
+// The gradient of x, the output of a ReLU, from `pooled`, the gradient of its pooling, and `crop`, the gradient of its
+// crop at (top, left). Either may be null; the strides of both are given. A thread does one lane of a window at a time,
+// `count` in all.
 extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled, unsigned pooled_image,
                                               unsigned pooled_row, unsigned pooled_pixel, const Lane* crop,
                                               unsigned crop_image, unsigned crop_row, unsigned crop_pixel, Lane* out,
@@ -100,7 +101,7 @@ extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled,
     Lane four[4], gradients[4];
     for (int k = 0; k < 4; k++) four[k] = x[places[k]];
     for (int k = 0; k < 4; k++) {
-      // Outside the crop the difference wraps around to a large number.
+      // Outside the crop the difference is negative and wraps around to a large number.
       const unsigned crop_y = row * 2 + k / 2 - top, crop_x = column * 2 + k % 2 - left;
       const bool inside = crop && crop_y < crop_height && crop_x < crop_width;
       gradients[k] = inside ? crop[image * crop_image + crop_y * crop_row + crop_x * crop_pixel + lane] : Lane{};
@@ -111,7 +112,7 @@ extern "C" __global__ void pool_crop_gradient(const Lane* x, const Lane* pooled,
       float values[4];
       for (int k = 0; k < 4; k++) values[k] = to_float(four[k].value[c]);
       const int place = largest(values).place;
-      // Compared with, not indexed by: registers have no index.
+      // Compares with `place` instead of indexing by it, because registers have no index.
       for (int k = 0; k < 4; k++) {
         Scalar& g = gradients[k].value[c];
         if (k == place) g = from_float(to_float(g) + to_float(above.value[c]));
