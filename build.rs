@@ -84,8 +84,8 @@ fn cuda_headers(lib: &Path) -> Result<Vec<PathBuf>> {
         let system = Path::new("/usr/include").join(header);
         if !folders.iter().any(|folder| folder.join(header).is_file()) && !system.is_file() {
             bail!(
-                "no '{header}', which a libtorch with CUDA needs; run scripts/setup/libtorch.sh, set CUDA_HOME to a CUDA \
-                 toolkit (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or \
+                "no '{header}', which a libtorch with CUDA needs; run scripts/setup/libtorch.sh, set CUDA_HOME to a \
+                 CUDA toolkit (headers of NCCL and of cuDNN 9.8 or later: packages libnccl-dev and cudnn9-cuda-13), or \
                  set LIBTORCH to a libtorch without CUDA"
             );
         }

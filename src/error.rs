@@ -1,5 +1,5 @@
-//! Errors that the caller tells apart, their exit codes, and failures of libraries as errors. Everything else travels as
-//! `anyhow::Error`.
+//! Errors that the caller tells apart, their exit codes, and failures of libraries as errors. Everything else travels
+//! as `anyhow::Error`.
 
 use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};

@@ -22,7 +22,8 @@ impl BackgroundWriter {
         Self { folder: folder.to_owned(), keep, running: None }
     }
 
-    /// Begins to write `snapshot`, after the one before: never more than one waits in memory besides that of the caller.
+    /// Begins to write `snapshot`, after the one before: never more than one waits in memory besides that of the
+    /// caller.
     ///
     /// Errors: what the writing of the one before has met. This one is begun in any case.
     pub fn save(&mut self, snapshot: Snapshot) -> Result<()> {

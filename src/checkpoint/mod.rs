@@ -1,8 +1,9 @@
 //! Weights and training state on disk, as safetensors without pickle. Knows nothing of the loop.
 //!
 //! `model.safetensors` holds the parameters under PyTorch's names. A checkpoint, `checkpoints/step-N.safetensors`,
-//! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header (`state.rs`).
-//! `background_writer.rs` writes checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
+//! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header
+//! (`state.rs`). `background_writer.rs` writes checkpoints beside training. Random numbers have no state to save
+//! (`data/random.rs`).
 
 use std::fs;
 use std::io;
@@ -193,7 +194,8 @@ fn check_architecture(path: &Path, architecture: Architecture, base_filters: Opt
     }
     match base_filters {
         Some(asked) if asked != architecture.base_filters => bail!(
-            "'{}' holds a network of {} base filters, --base_filters says {asked}; leave the flag out to take the file's",
+            "'{}' holds a network of {} base filters, --base_filters says {asked}; leave the flag out to \
+             take the file's",
             path.display(),
             architecture.base_filters
         ),

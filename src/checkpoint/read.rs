@@ -1,4 +1,5 @@
-//! Reads a safetensors file of ours: facts in the header, and bytes of tensors that have the checksum they were written with.
+//! Reads a safetensors file of ours: facts in the header, and bytes of tensors that have the checksum they were written
+//! with.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,7 +18,7 @@ use super::state::FORMAT;
 /// The header entry with our own facts, in JSON.
 pub const HEADER_KEY: &str = "unet";
 
-/// Of the header in bytes; a checkpoint's has 40,000.
+/// The largest header in bytes; a checkpoint's has 40,000.
 const MAX_HEADER: u64 = 16 << 20;
 
 /// The part of the facts that is read first.
@@ -29,16 +30,17 @@ struct Format {
 /// The part of the facts that every file has.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Checksums {
-    /// Of each tensor's bytes.
+    /// SHA-256 of each tensor's bytes, by its name.
     pub sha256: BTreeMap<String, String>,
-    /// Of the safetensors header, this very number in it replaced by [`NO_CHECKSUM`].
+    /// SHA-256 of the safetensors header, this very number in it replaced by [`NO_CHECKSUM`].
     pub header_sha256: String,
 }
 
 /// What stands for the checksum of a header while it is computed.
 pub const NO_CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// Where `value` is in a header, and the checksum of the header with [`NO_CHECKSUM`] there. `None` unless it is there once.
+/// Where `value` is in a header, and the checksum of the header with [`NO_CHECKSUM`] there. `None` unless it is there
+/// once.
 pub fn header_checksum(header: &[u8], value: &str) -> Option<(usize, String)> {
     if value.len() != NO_CHECKSUM.len() {
         return None;
@@ -55,8 +57,8 @@ pub fn checksum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An open file, its header understood. Tensors are read one by one, and only those of the expected shape, so that a file
-/// cannot ask for more memory than the network takes.
+/// An open file, its header understood. Tensors are read one by one, and only those of the expected shape, so that a
+/// file cannot ask for more memory than the network takes.
 pub struct TensorFile {
     path: PathBuf,
     file: File,

@@ -1,4 +1,5 @@
-//! Writes a safetensors file of ours: tensors as f32; in the header facts about them, a checksum of each, and one of itself.
+//! Writes a safetensors file of ours: tensors as f32; in the header facts about them, a checksum of each, and one of
+//! itself.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

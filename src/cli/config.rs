@@ -150,8 +150,8 @@ fn check_benchmark(mode: &ExecMode, warmup_steps: u64, max_steps: u64) -> Result
     }
     if warmup_steps >= max_steps {
         return Err(UsageError::new(format!(
-            "--warmup_steps {warmup_steps} leaves nothing of --max_steps {max_steps} to time; raise --max_steps or lower \
-             --warmup_steps"
+            "--warmup_steps {warmup_steps} leaves nothing of --max_steps {max_steps} to time; raise --max_steps or \
+             lower --warmup_steps"
         )));
     }
     Ok(())

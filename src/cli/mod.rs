@@ -28,7 +28,8 @@ use values::{not_negative, positive, whole};
     name = "unet",
     version,
     about = "Trains, evaluates and runs the U-Net of Ronneberger et al. (2015) for biomedical image segmentation",
-    after_help = "Example: unet --data_dir data --model_dir results --exec_mode train_and_evaluate --crossvalidation_idx 0 --augment\n\
+    after_help = "Example: unet --data_dir data --model_dir results --exec_mode train_and_evaluate \
+                  --crossvalidation_idx 0 --augment\n\
                   Every flag may be spelled with dashes too (--data-dir). Files made and numbers printed: README.md.",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -75,13 +76,19 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// What to do; the evaluate modes need --crossvalidation_idx
-    #[arg(long = "exec_mode", value_name = "MODE", value_enum, default_value_t = ExecMode::Train, help_heading = "Task")]
+    #[arg(
+        long = "exec_mode", value_name = "MODE", value_enum, default_value_t = ExecMode::Train,
+        help_heading = "Task"
+    )]
     pub exec_mode: ExecMode,
     /// Time the steps of training or prediction; writes nothing to --model_dir
     #[arg(long, help_heading = "Task")]
     pub benchmark: bool,
     /// First steps that --benchmark does not count
-    #[arg(long = "warmup_steps", value_name = "N", default_value_t = 200, value_parser = whole(0..=1_000_000_000), help_heading = "Task")]
+    #[arg(
+        long = "warmup_steps", value_name = "N", default_value_t = 200,
+        value_parser = whole(0..=1_000_000_000), help_heading = "Task"
+    )]
     pub warmup_steps: u64,
     /// With --benchmark: look into 5 steps more, and write the time of each kernel and a trace to this folder
     #[arg(long, value_name = "DIR", help_heading = "Task")]
@@ -107,39 +114,63 @@ pub struct RunArgs {
     #[arg(long = "checkpoint_every", value_name = "N", value_parser = whole(1..=1_000_000_000), help_heading = "Files")]
     pub checkpoint_every: Option<u64>,
     /// Newest checkpoints that are kept
-    #[arg(long = "keep_checkpoints", value_name = "N", default_value_t = 3, value_parser = whole(1..=1_000_000), help_heading = "Files")]
+    #[arg(
+        long = "keep_checkpoints", value_name = "N", default_value_t = 3, value_parser = whole(1..=1_000_000),
+        help_heading = "Files"
+    )]
     pub keep_checkpoints: u64,
 
     /// Fold whose slices are kept for validation, 0 to 4; without it all slices are trained on
     #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=4), help_heading = "Training")]
     pub crossvalidation_idx: Option<u64>,
     /// Batches to train on, shared among processes; with --benchmark the steps timed, warm-up included
-    #[arg(long = "max_steps", value_name = "N", default_value_t = 1000, value_parser = whole(1..=1_000_000_000), help_heading = "Training")]
+    #[arg(
+        long = "max_steps", value_name = "N", default_value_t = 1000, value_parser = whole(1..=1_000_000_000),
+        help_heading = "Training"
+    )]
     pub max_steps: u64,
     /// Images per step on each GPU
-    #[arg(long = "batch_size", value_name = "N", default_value_t = 1, value_parser = whole(1..=65_536), help_heading = "Training")]
+    #[arg(
+        long = "batch_size", value_name = "N", default_value_t = 1, value_parser = whole(1..=65_536),
+        help_heading = "Training"
+    )]
     pub batch_size: u64,
     /// Adam's learning rate
-    #[arg(long = "learning_rate", value_name = "RATE", default_value_t = 1e-4, value_parser = positive, help_heading = "Training")]
+    #[arg(
+        long = "learning_rate", value_name = "RATE", default_value_t = 1e-4, value_parser = positive,
+        help_heading = "Training"
+    )]
     pub learning_rate: f64,
     /// L2 coefficient: this times the weight is added to each gradient
-    #[arg(long = "weight_decay", value_name = "COEFFICIENT", default_value_t = 5e-4, value_parser = not_negative, help_heading = "Training")]
+    #[arg(
+        long = "weight_decay", value_name = "COEFFICIENT", default_value_t = 5e-4,
+        value_parser = not_negative, help_heading = "Training"
+    )]
     pub weight_decay: f64,
     /// Random flips, crops and brightness in training
     #[arg(long, help_heading = "Training")]
     pub augment: bool,
     /// Seed of everything random: weights, folds, order, augmentation, dropout
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u32::MAX as u64), help_heading = "Training")]
+    #[arg(
+        long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u32::MAX as u64),
+        help_heading = "Training"
+    )]
     pub seed: u64,
     /// Filters of the first level; each level down doubles them [default: 64, or what the checkpoint holds]
     #[arg(long = "base_filters", value_name = "N", value_parser = whole(1..=1024), help_heading = "Training")]
     pub base_filters: Option<u64>,
     /// Steps between two lines of losses
-    #[arg(long = "log_every", value_name = "N", default_value_t = 100, value_parser = whole(1..=1_000_000_000), help_heading = "Training")]
+    #[arg(
+        long = "log_every", value_name = "N", default_value_t = 100, value_parser = whole(1..=1_000_000_000),
+        help_heading = "Training"
+    )]
     pub log_every: u64,
 
     /// Where to compute; auto takes the first GPU, or the CPU where there is none
-    #[arg(long, value_name = "DEVICE", value_enum, default_value_t = DeviceChoice::Auto, help_heading = "Device and precision")]
+    #[arg(
+        long, value_name = "DEVICE", value_enum, default_value_t = DeviceChoice::Auto,
+        help_heading = "Device and precision"
+    )]
     pub device: DeviceChoice,
     /// Mixed precision: float16 with loss scaling on a GPU, bfloat16 on the CPU
     #[arg(long, visible_alias = "use_amp", help_heading = "Device and precision")]
@@ -150,10 +181,12 @@ pub struct RunArgs {
     /// Multiply float32 in full on a GPU; by default convolutions round to TF32, as the reference's
     #[arg(long = "no_tf32", help_heading = "Device and precision")]
     pub no_tf32: bool,
-    /// The same bits from run to run on a GPU: deterministic cuDNN without autotuning, which is slower. The CPU's are so anyway
+    /// The same bits from run to run on a GPU: deterministic cuDNN without autotuning, which is slower. The CPU's are
+    /// so anyway
     #[arg(long, help_heading = "Device and precision")]
     pub deterministic: bool,
-    /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no XLA
+    /// Plan a step once and replay it: planned memory on the CPU, a CUDA graph on a GPU. Same results. libtorch has no
+    /// XLA
     #[arg(long, visible_alias = "use_xla", help_heading = "Device and precision")]
     pub xla: bool,
 
@@ -161,7 +194,10 @@ pub struct RunArgs {
     #[arg(long = "nproc_per_node", value_name = "N", value_parser = whole(1..=1024), help_heading = "Several GPUs")]
     pub nproc_per_node: Option<u64>,
     /// Seconds that a process waits for the others, at the start and later
-    #[arg(long = "dist_timeout", value_name = "SECONDS", default_value_t = 600, value_parser = whole(1..=604_800), help_heading = "Several GPUs")]
+    #[arg(
+        long = "dist_timeout", value_name = "SECONDS", default_value_t = 600,
+        value_parser = whole(1..=604_800), help_heading = "Several GPUs"
+    )]
     pub dist_timeout: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The ISBI stacks: read from TIFF, checked against each other, kept on the device as stored integers.
 //!
-//! Shapes: P pages (slices), H, W pixels; `[P, H, W]`. Pages go straight from the file to their place, so that a stack is in
-//! memory once. Not here: what values mean (`values`).
+//! Shapes: P pages (slices), H, W pixels; `[P, H, W]`. Pages go straight from the file to their place, so that a stack
+//! is in memory once. Not here: what values mean (`values`).
 
 use std::path::{Path, PathBuf};
 

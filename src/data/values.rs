@@ -18,7 +18,7 @@ pub struct GreyRange {
     pub white: f64,
 }
 
-/// Of an image stack.
+/// The values of an image stack, gathered page by page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GreyValues {
     format: SampleFormat,
@@ -142,7 +142,8 @@ impl LabelValues {
             shown.push("...".to_owned());
         }
         bail!(
-            "label values {}, expected 0 (membrane) and one of 1, 255 or 65535 (inside a cell); map the labels to two values",
+            "label values {}, expected 0 (membrane) and one of 1, 255 or 65535 (inside a cell); map the labels to \
+             two values",
             shown.join(", ")
         )
     }

@@ -89,7 +89,8 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         let Some(launcher) = LAUNCHERS.iter().find(|launcher| has(launcher.sign)) else {
             return match self.text("WORLD_SIZE") {
                 Some(size) if size != "1" => Err(UsageError::new(format!(
-                    "WORLD_SIZE is {size} but RANK is not set; a launcher sets both, unset WORLD_SIZE to run one process"
+                    "WORLD_SIZE is {size} but RANK is not set; a launcher sets both, unset WORLD_SIZE to run \
+                     one process"
                 ))),
                 _ => Ok(None),
             };
@@ -128,7 +129,8 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
             _ if size == 1 || local_size == Some(size) => "127.0.0.1".to_owned(),
             _ => {
                 return Err(UsageError::new(format!(
-                    "{} started {size} processes, but MASTER_ADDR is not set; set it to the address of rank 0's machine",
+                    "{} started {size} processes, but MASTER_ADDR is not set; set it to the address of \
+                     rank 0's machine",
                     launcher.name
                 )));
             }

@@ -47,8 +47,8 @@ struct Ended {
     status: ExitStatus,
 }
 
-/// Runs `workers` processes with the arguments of this one and waits for them. The result is the exit code: 0, or that of
-/// the worker that failed first (128 + n where signal n ended it).
+/// Runs `workers` processes with the arguments of this one and waits for them. The result is the exit code: 0, or that
+/// of the worker that failed first (128 + n where signal n ended it).
 pub fn launch(workers: usize) -> Result<u8> {
     let mut signals = Signals::new(stop::heeded(&FORWARDED)).context("cannot listen for signals")?;
     let port = free_port()?;
@@ -163,7 +163,7 @@ fn end(mut workers: Vec<Worker>) {
 
 /// Prints why the run failed: the worker that failed by itself, if there is one, not those that lost it. Its exit code.
 fn report(failed: Vec<Ended>, forwarded: Option<Signal>) -> u8 {
-    // Of several with the same cause rank 0, which has told it already.
+    // Among several with the same cause it is rank 0, which has told it already.
     let order = |Ended { worker, status }: &Ended| {
         (status.code() == Some(i32::from(EXIT_LOST_RANKS)), status.signal().is_none(), worker.rank)
     };

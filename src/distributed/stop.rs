@@ -48,7 +48,8 @@ impl Drop for StopRequest {
     }
 }
 
-/// Those of `signals` to listen for: SIGHUP is none of them where the process was started to outlive its terminal, as by `nohup`.
+/// The signals among `signals` to listen for. SIGHUP is left out where the process was started to outlive its terminal,
+/// as by `nohup`.
 pub fn heeded(signals: &[i32]) -> Vec<i32> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -57,7 +58,7 @@ pub fn heeded(signals: &[i32]) -> Vec<i32> {
     signals.iter().copied().filter(|signal| *signal != SIGHUP || !outlives).collect()
 }
 
-/// Of a process that ended because of `signal`, as shells count it.
+/// The exit code of a process that `signal` ended, as shells count it.
 pub fn exit_code(signal: i32) -> u8 {
     128u8.saturating_add(signal as u8)
 }

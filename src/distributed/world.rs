@@ -34,8 +34,8 @@ impl World {
         Self { rank: 0, size: 1, device, link: None }
     }
 
-    /// Meets the other ranks; `None` is a process alone. Waits for the last of them, `timeout` at most, which bounds every
-    /// later exchange too. `settings` is what must be the same on all ranks.
+    /// Meets the other ranks; `None` is a process alone. Waits for the last of them, `timeout` at most, which bounds
+    /// every later exchange too. `settings` is what must be the same on all ranks.
     ///
     /// Errors: ranks that do not come, or were started with other settings.
     pub fn join(
@@ -47,8 +47,9 @@ impl World {
         let Some(RankInfo { rank, size, address, .. }) = rank else { return Ok(Self::alone(device)) };
         let cannot_meet = || {
             format!(
-                "rank {rank} of {size} cannot meet the others at {}:{} (--dist_timeout {} s); check that every rank was \
-                 started, that MASTER_ADDR and MASTER_PORT are those of rank 0 on each, and that the port is free and open",
+                "rank {rank} of {size} cannot meet the others at {}:{} (--dist_timeout {} s); check that every rank \
+                 was started, that MASTER_ADDR and MASTER_PORT are those of rank 0 on each, and that the port is free \
+                 and open",
                 address.host,
                 address.port,
                 timeout.as_secs()
@@ -56,7 +57,8 @@ impl World {
         };
         let store = Store::open(address, *rank, *size, timeout).map_err(|error| match error.to_string() {
             text if text.contains("EADDRINUSE") => anyhow!(
-                "port {} of this machine is in use; set MASTER_PORT to another one on all ranks, or wait for the other run",
+                "port {} of this machine is in use; set MASTER_PORT to another one on all ranks, or wait for the \
+                 other run",
                 address.port
             ),
             _ => error.context(cannot_meet()),
@@ -134,7 +136,8 @@ pub fn explain(error: anyhow::Error, ranks: LostRanks) -> anyhow::Error {
     if in_exchange { error.context(ranks) } else { error }
 }
 
-/// Compares `settings` with those of rank 0, which tells all ranks alike. The outer error is one of reaching the others.
+/// Compares `settings` with those of rank 0, which tells all ranks alike. The outer error is one of reaching the
+/// others.
 fn agree(store: &Store, rank: usize, size: usize, settings: &Map<String, Value>) -> Result<Result<()>> {
     const VERDICT: &str = "verdict";
     let key = |rank: usize| format!("settings/{rank}");
@@ -160,7 +163,8 @@ fn compare(rank: usize, settings: &Map<String, Value>, main: &Map<String, Value>
         let other = main.get(name).unwrap_or(&Value::Null);
         if value != other {
             bail!(
-                "rank {rank} has {name} {value}, rank 0 has {other}; start all ranks with the same flags, data and program"
+                "rank {rank} has {name} {value}, rank 0 has {other}; start all ranks with the same flags, data and \
+                 program"
             );
         }
     }

@@ -55,8 +55,8 @@ impl Adam {
             .collect()
     }
 
-    /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes. `inverse_scale` (`[]` f32) takes the loss
-    /// scale out of gradients in 16 bits.
+    /// One update from `grads`; where `found_inf` (`[1]` f32) is not 0, nothing changes. `inverse_scale` (`[]` f32)
+    /// takes the loss scale out of gradients in 16 bits.
     pub fn step(&mut self, grads: &[Tensor], found_inf: &Tensor, inverse_scale: &Tensor) -> Result<()> {
         tch::no_grad(|| {
             let applied = found_inf.eq(0.0).to_kind(Kind::Float).squeeze();

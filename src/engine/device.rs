@@ -56,7 +56,8 @@ pub fn describe(device: Device) -> String {
 /// How a GPU computes, for the whole process.
 #[derive(Debug, Clone, Copy)]
 pub struct GpuOptions {
-    /// cuDNN takes kernels that add in a fixed order. Otherwise it chooses its kernels by trial, as shapes do not change.
+    /// cuDNN takes kernels that add in a fixed order. Otherwise it chooses its kernels by trial, as shapes do not
+    /// change.
     pub deterministic: bool,
     /// GPUs that can (Ampere and later) round the factors of f32 products to TF32, as the reference does.
     pub tf32: bool,

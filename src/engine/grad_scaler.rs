@@ -47,8 +47,8 @@ impl GradScaler {
         if self.dynamic { loss * &self.scale } else { loss.shallow_clone() }
     }
 
-    /// Takes the scale out of `grads` in place, but for those in 16 bits, which could not hold small values without it. The result
-    /// is `[1]` f32, 1 where any was not finite, else 0; and the factor that takes the scale out, `[]` f32.
+    /// Takes the scale out of `grads` in place, but for those in 16 bits, which could not hold small values without it.
+    /// The result is `[1]` f32, 1 where any was not finite, else 0; and the factor that takes the scale out, `[]` f32.
     pub fn unscale(&mut self, grads: &[Tensor]) -> Result<(&Tensor, Tensor)> {
         let _ = self.found_inf.zero_();
         let inverse = self.scale.reciprocal();

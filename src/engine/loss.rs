@@ -28,8 +28,8 @@ impl Losses {
 
 /// Both terms for `logits` `[N, C, H, W]` of any float dtype and class indices `labels` `[N, H, W]` i64.
 ///
-/// Computed in f32 (in f64 for f64 logits). Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and class on
-/// softmax probabilities, then the mean over images and all classes.
+/// Computed in f32 (in f64 for f64 logits). Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and
+/// class on softmax probabilities, then the mean over images and all classes.
 pub fn losses(logits: &Tensor, labels: &Tensor) -> Result<Losses> {
     if Backend::of(logits)?.has_losses(logits.size()[1]) {
         let (cross_entropy, dice_loss) = gpu_layers::losses(logits, labels, DICE_EPSILON)?;

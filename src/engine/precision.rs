@@ -37,7 +37,8 @@ impl Precision {
         images.to_kind(self.0)
     }
 
-    /// Whether products of f32 numbers are of factors rounded to TF32 (10 bits after the point), which GPUs do if `allowed`.
+    /// Whether products of f32 numbers are of factors rounded to TF32 (10 bits after the point), which GPUs do if
+    /// `allowed`.
     pub fn multiplies_in_tf32(self, device: Device, allowed: bool) -> bool {
         device.is_cuda() && allowed && self.0 == Kind::Float
     }

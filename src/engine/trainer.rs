@@ -84,8 +84,8 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// From now on the network multiplies with weights in the dtype of activations, which the update writes together with
-    /// their f32 masters: nothing is cast but in the update.
+    /// From now on the network multiplies with weights in the dtype of activations, which the update writes together
+    /// with their f32 masters: nothing is cast but in the update.
     fn make_working_weights(&mut self) {
         self.optimizer.use_working_weights(self.net.make_working_weights(self.precision.0));
     }
@@ -108,8 +108,8 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// One optimiser step on `batch`, with the other ranks on theirs; the losses are those of this batch before the step.
-    /// Does not wait for the device.
+    /// One optimiser step on `batch`, with the other ranks on theirs; the losses are those of this batch before the
+    /// step. Does not wait for the device.
     pub fn step(&mut self, batch: &Batch) -> Result<Losses> {
         let images = batch.images.size()[0] as u64;
         // Dropout is libtorch's, which has one generator: its seed in each step follows from the samples.
@@ -142,12 +142,14 @@ impl Trainer {
         Ok(Losses { cross_entropy, dice_loss })
     }
 
-    /// Steps since the start of the process whose gradients were not finite; the same on all ranks. Waits for the device.
+    /// Steps since the start of the process whose gradients were not finite; the same on all ranks. Waits for the
+    /// device.
     pub fn skipped_steps(&self) -> u64 {
         self.counters.skipped()
     }
 
-    /// The first step (1-based) since the start of the process whose loss on this rank was not finite. Waits for the device.
+    /// The first step (1-based) since the start of the process whose loss on this rank was not finite. Waits for the
+    /// device.
     pub fn first_bad_step(&self) -> Option<u64> {
         let good = self.counters.good_steps();
         let made = self.progress.step - self.start.step;

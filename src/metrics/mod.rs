@@ -1,7 +1,7 @@
 //! The scores by which the ISBI 2012 challenge ranked, as Fiji computes them, and Dice and IoU (docs/metrics.md).
 //!
-//! Slices are scored one by one, in two dimensions: H, W pixels, `[H, W]` row after row. What a slice adds is a handful of
-//! numbers, from which the scores of a stack are made. No tensors here. Not here: files (`tools/score.rs`).
+//! Slices are scored one by one, in two dimensions: H, W pixels, `[H, W]` row after row. What a slice adds is a handful
+//! of numbers, from which the scores of a stack are made. No tensors here. Not here: files (`tools/score.rs`).
 
 use std::thread;
 
@@ -17,7 +17,7 @@ use segments::Segments;
 
 /// A probability above a threshold is inside a cell, others are membrane.
 const THRESHOLDS: usize = 11;
-/// That of Dice and IoU, 0.5.
+/// The index of the threshold of Dice and IoU, 0.5.
 const HALF: usize = 5;
 
 /// 0 to 1 in steps of 0.1, added up as Fiji does it: the one for 0.8 is 0.7999999999999999, the last just below 1.
@@ -30,7 +30,8 @@ fn thresholds() -> [f64; THRESHOLDS] {
     })
 }
 
-/// The scores of a stack, 0 to 1. With each maximum or minimum over thresholds the threshold that it is of; the lowest of equals.
+/// The scores of a stack, 0 to 1. With each maximum or minimum over thresholds the threshold that it is of; the lowest
+/// of equals.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ChallengeScores {
     /// Foreground-restricted Rand score after border thinning; higher is better.
@@ -45,7 +46,7 @@ pub struct ChallengeScores {
     /// 1 - F-score of the pixels inside cells; lower is better.
     pub pixel_error_2012: f64,
     pub pixel_error_2012_threshold: f64,
-    /// Of the pixels inside cells, of all slices together, at threshold 0.5; higher is better.
+    /// Dice of the pixels inside cells, all slices together, at threshold 0.5; higher is better.
     pub dice: f64,
     /// Intersection over union of the same; higher is better.
     pub iou: f64,
@@ -74,13 +75,14 @@ impl SliceScores {
     /// Numbers that a slice is handed on as.
     pub const NUMBERS: usize = 1 + ThresholdScores::NUMBERS * THRESHOLDS;
 
-    /// Of a slice with the labels `is_inside` `[H, W]` and the probability of the same, 0 to 1. The thresholds are shared
-    /// among `threads`, each of which takes 10 to 35 bytes per pixel while it works.
+    /// The scores of a slice with the labels `is_inside` `[H, W]` and the probability of the same, 0 to 1. The
+    /// thresholds are shared among `threads`, each of which takes 10 to 35 bytes per pixel while it works.
     pub fn new(is_inside: &[bool], probability: &[f32], width: usize, threads: usize) -> Self {
         let truth = Segments::components(is_inside, width);
         let thresholds = thresholds();
         let counts = thresholds.map(|threshold| probability.iter().filter(|&&p| f64::from(p) > threshold).count());
-        // Masks only lose pixels from one threshold to the next, so that equal counts are equal masks: all 11 of a binary stack.
+        // Masks only lose pixels from one threshold to the next, so that equal counts are equal masks: all 11 of a
+        // binary stack.
         let repeats = |index: usize| index > 0 && counts[index] == counts[index - 1];
         let mut at = [ThresholdScores::default(); THRESHOLDS];
         let mut shares: Vec<Vec<_>> = (0..threads.clamp(1, THRESHOLDS)).map(|_| Vec::new()).collect();
@@ -151,7 +153,7 @@ impl ThresholdScores {
 }
 
 impl ChallengeScores {
-    /// Of a stack of at least one slice.
+    /// The scores of a stack of at least one slice.
     pub fn new(slices: &[SliceScores]) -> Self {
         let at = |index: usize| slices.iter().map(move |slice| slice.at[index]);
         let mean =

@@ -1,24 +1,25 @@
 //! Two segmentations of a slice laid over each other, and the scores that come of it.
 //!
-//! Source: Arganda-Carreras et al. (2015), doi 10.3389/fnana.2015.00142, as Fiji computes it (docs/metrics.md). Only pixels
-//! inside the objects of the labels count. Not here: stacks and thresholds (`mod`).
+//! Source: Arganda-Carreras et al. (2015), doi 10.3389/fnana.2015.00142, as Fiji computes it (docs/metrics.md). Only
+//! pixels inside the objects of the labels count. Not here: stacks and thresholds (`mod`).
 
 use super::segments::Segments;
 
 /// Sizes of what two segmentations of one slice have in common, within the objects of the labels, in pixels.
 #[derive(Debug)]
 pub struct Overlap {
-    /// Of each object of the labels with each segment of the proposal, where they overlap.
+    /// Pixels that an object of the labels and a segment of the proposal share, where they overlap.
     common: Vec<u64>,
-    /// Of each object of the labels.
+    /// Pixels of each object of the labels.
     truth: Vec<u64>,
-    /// Of each segment of the proposal.
+    /// Pixels of each segment of the proposal.
     proposal: Vec<u64>,
     /// Pixels in no segment of the proposal: each counts as a segment of its own.
     singletons: u64,
 }
 
-/// How many of what is counted is in the labels, in the proposal, and in both: pixels, or pairs of pixels in one segment.
+/// How many of what is counted is in the labels, in the proposal, and in both: pixels, or pairs of pixels in one
+/// segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Agreement {
     pub both: u128,
@@ -27,7 +28,7 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Of the pixels that are set.
+    /// The agreement of the pixels that are set.
     pub fn of_masks(truth: &[bool], proposal: &[bool]) -> Self {
         let count = |mask: &[bool]| mask.iter().filter(|&&set| set).count() as u128;
         let both = truth.iter().zip(proposal).filter(|&(&truth, &proposal)| truth && proposal).count() as u128;

@@ -1,8 +1,8 @@
 //! Segments of a slice: 4-connected components, and border thinning by watershed.
 //!
-//! Source: the metrics that Fiji scored the challenge with, described in docs/metrics.md. Thinning is the algorithm of Vincent
-//! and Soille (1991) on an image of two levels, inside 0 and border 255; which of two equally near segments gets a pixel
-//! depends on the order of visits, which is Fiji's. Not here: what segments are compared by (`overlap`).
+//! Source: the metrics that Fiji scored the challenge with, described in docs/metrics.md. Thinning is the algorithm of
+//! Vincent and Soille (1991) on an image of two levels, inside 0 and border 255; which of two equally near segments
+//! gets a pixel depends on the order of visits, which is Fiji's. Not here: what segments are compared by (`overlap`).
 
 use std::collections::VecDeque;
 
@@ -47,8 +47,8 @@ impl Segments {
         Self { ids, count, width }
     }
 
-    /// Grows the segments over the pixels of no segment, until only dams are left between them: pixels of id 0 where two
-    /// segments meet. Without any segment the whole slice becomes one.
+    /// Grows the segments over the pixels of no segment, until only dams are left between them: pixels of id 0 where
+    /// two segments meet. Without any segment the whole slice becomes one.
     pub fn thin_borders(mut self) -> Self {
         if self.count == 0 {
             self.ids.fill(1);
@@ -118,7 +118,7 @@ impl Popped {
     }
 }
 
-/// Those inside the image: left, up, right, down.
+/// The neighbours inside the image: left, up, right, down.
 #[inline]
 fn neighbours(pixel: usize, width: usize, length: usize) -> impl Iterator<Item = usize> {
     let column = pixel % width;

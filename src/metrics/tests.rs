@@ -1,5 +1,5 @@
-//! Against the values that Fiji's own classes print for a synthetic stack (tests/golden/isbi_metrics), and what must hold
-//! of any stack.
+//! Against the values that Fiji's own classes print for a synthetic stack (tests/golden/isbi_metrics), and what must
+//! hold of any stack.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::data::random::{Purpose, stream};
 use crate::data::tiff::{Samples, StackReader};
 
-/// Of Fiji's values, which are printed in full.
+/// The largest allowed difference from Fiji's values, which are printed in full.
 const TOLERANCE: f64 = 1e-12;
 
 fn golden(name: &str) -> PathBuf {

@@ -16,8 +16,8 @@ use crate::native::{cpu_layers, gpu_layers};
 pub enum Backend {
     /// Own kernels of the CPU (`csrc/cpu/`).
     Cpu,
-    /// cuDNN's convolutions (`csrc/gpu/`). With `own_kernels` the passes between them, the head, the losses and the update
-    /// of 16-bit weights are own CUDA kernels; without them libtorch's operations.
+    /// cuDNN's convolutions (`csrc/gpu/`). With `own_kernels` the passes between them, the head, the losses and the
+    /// update of 16-bit weights are own CUDA kernels; without them libtorch's operations.
     Gpu { own_kernels: bool },
     /// libtorch's operations alone, on any device and in any dtype.
     Libtorch,
@@ -56,8 +56,9 @@ impl Backend {
         Self::new(x.device(), x.kind())
     }
 
-    /// Whether `consumer` multiplies the gradient that it passes down by that of the ReLU which its input comes from. On its
-    /// own this costs a pass over memory, so that a neighbour which touches the numbers anyway does it where it can.
+    /// Whether `consumer` multiplies the gradient that it passes down by that of the ReLU which its input comes from.
+    /// On its own this costs a pass over memory, so that a neighbour which touches the numbers anyway does it where it
+    /// can.
     pub fn masks_gradient(self, consumer: Consumer) -> bool {
         match self {
             Self::Cpu => matches!(consumer, Consumer::Convolutions | Consumer::Pooling),
@@ -66,7 +67,8 @@ impl Backend {
         }
     }
 
-    /// Whether the first layer, whose input `x` is an image without gradient, has a kernel for it: of one channel alone.
+    /// Whether the first layer, whose input `x` is an image without gradient, has a kernel for it: of one channel
+    /// alone.
     pub fn has_first_layer(self, x: &Tensor) -> bool {
         matches!(self, Self::Gpu { .. }) && x.size()[1] == 1 && !x.requires_grad()
     }
@@ -76,8 +78,8 @@ impl Backend {
         self == Self::Gpu { own_kernels: true } && classes == 2
     }
 
-    /// Whether training in 16 bits keeps copies of the weights in 16 bits, which the update writes together with their f32
-    /// masters. `adds_up_gradients`: ranks exchange gradients, which they do in f32.
+    /// Whether training in 16 bits keeps copies of the weights in 16 bits, which the update writes together with their
+    /// f32 masters. `adds_up_gradients`: ranks exchange gradients, which they do in f32.
     pub fn keeps_working_weights(self, kind: Kind, adds_up_gradients: bool) -> bool {
         self == Self::Gpu { own_kernels: true } && kind != Kind::Float && !adds_up_gradients
     }

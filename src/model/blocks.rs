@@ -85,7 +85,8 @@ impl Up {
         self.convolutions.prepare(backend, like)
     }
 
-    /// See `Convolution::make_working_weights`; in the order of `parameters`. The transposed convolution adds its bias in f32.
+    /// See `Convolution::make_working_weights`; in the order of `parameters`. The transposed convolution adds its bias
+    /// in f32.
     pub fn make_working_weights(&mut self, kind: Kind) -> Vec<Option<Tensor>> {
         let up = self.up.make_working_weights(kind, false);
         up.into_iter().chain(self.convolutions.make_working_weights(kind)).collect()

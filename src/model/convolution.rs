@@ -1,4 +1,5 @@
-//! A convolution's parameters, in the form that training or prediction needs. Which kernel multiplies with them: `ops.rs`.
+//! A convolution's parameters, in the form that training or prediction needs. Which kernel multiplies with them:
+//! `ops.rs`.
 //!
 //! Shapes: N images, C channels, H, W pixels. Tensor names follow PyTorch's modules (`weight`, `bias`).
 
@@ -22,8 +23,8 @@ pub type Pack = fn(&Tensor, &Tensor) -> Result<Option<PackedFilters>>;
 pub enum Weights {
     /// The f32 parameter; cast to the dtype of activations in each use.
     Master(Tensor),
-    /// The f32 parameter with its copy in the dtype of activations (Micikevicius et al., 2018). The network multiplies with
-    /// `working`, which gets the gradient; the optimiser updates both.
+    /// The f32 parameter with its copy in the dtype of activations (Micikevicius et al., 2018). The network multiplies
+    /// with `working`, which gets the gradient; the optimiser updates both.
     MasterAndWorking {
         master: Tensor,
         working: Tensor,
@@ -44,14 +45,14 @@ pub struct Convolution {
 }
 
 impl Convolution {
-    /// With the parameters `path.weight` of this shape and `path.bias` of `outputs` numbers.
+    /// Asks `source` for `path.weight` of the shape `kernel` and `path.bias` of `outputs` numbers.
     fn new(path: &str, kernel: [i64; 4], outputs: i64, source: &mut Source) -> Result<Self> {
         let weight = channels_last(&source(&format!("{path}.weight"), &kernel)?);
         let bias = source(&format!("{path}.bias"), &[outputs])?;
         Ok(Self::from_parameters(weight.set_requires_grad(true), bias.set_requires_grad(true)))
     }
 
-    /// With these f32 parameters.
+    /// A convolution with these f32 parameters.
     pub fn from_parameters(weight: Tensor, bias: Tensor) -> Self {
         Self { weights: Weights::Master(weight), bias }
     }
@@ -124,12 +125,12 @@ impl Convolution {
         copies
     }
 
-    /// Makes this a layer for prediction alone, from inputs like `like`: packed by `pack` for the kernels of the CPU where
-    /// that gains something, elsewhere cast once instead of in each prediction.
+    /// Makes this a layer for prediction alone, from inputs like `like`: packed by `pack` for the kernels of the CPU
+    /// where that gains something, elsewhere cast once instead of in each prediction.
     pub fn prepare(&mut self, backend: Backend, like: &Tensor, pack: Pack) -> Result<()> {
         let (Weights::Master(master) | Weights::MasterAndWorking { master, .. }) = &self.weights else { return Ok(()) };
         if backend == Backend::Cpu {
-            // Those that gain nothing stay f32, from which the kernels cast.
+            // Weights that gain nothing by packing stay f32; the kernels cast them.
             self.weights = match pack(master, like)? {
                 Some(packed) => Weights::Packed(packed),
                 None => Weights::Master(master.shallow_clone()),

@@ -1,11 +1,11 @@
-//! What the network costs: operations, and bytes that must go through memory. Both are counted of the work, whatever the means;
-//! over a machine's speed they say how fast it could be at most.
+//! What the network costs: operations, and bytes that must go through memory. Both depend on shapes, not on the
+//! algorithm; over a machine's speed they say how fast it could be at most.
 
 use super::architecture::Architecture;
 use super::shapes::{Layer, Operation};
 
-/// Floating-point operations for one image, counted as direct convolutions: a multiply-add is two, bias, ReLU and pooling are
-/// none. Winograd's algorithm takes fewer.
+/// Floating-point operations for one image, counted as direct convolutions: a multiply-add is two, bias, ReLU and
+/// pooling are none. Winograd's algorithm takes fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flops {
     /// Prediction.
@@ -14,8 +14,8 @@ pub struct Flops {
     pub training: u64,
 }
 
-/// Adam reads and writes an f32 weight and its two moments, and reads a gradient: of 4 bytes, or of 2 where it also writes a
-/// copy of the weight of 2.
+/// Adam reads and writes an f32 weight and its two moments, and reads a gradient: of 4 bytes, or of 2 where it also
+/// writes a copy of the weight of 2.
 const UPDATE_BYTES: u64 = 28;
 
 /// What the program with libtorch takes before it computes, in bytes.
@@ -31,9 +31,10 @@ impl Architecture {
         })
     }
 
-    /// Bytes that a step on `images` images must move through memory with activations and weights of `element` bytes, if each
-    /// layer is one pass forward and one backward: it reads its input and weights and writes its output, and backward reads those, and
-    /// the gradient above, and writes those of its input and weights. In training the update comes to it. The loss is left out.
+    /// Bytes that a step on `images` images must move through memory with activations and weights of `element` bytes,
+    /// if each layer is one pass forward and one backward: it reads its input and weights and writes its output, and
+    /// backward reads those, and the gradient above, and writes those of its input and weights. In training the update
+    /// comes to it. The loss is left out.
     pub fn least_bytes(&self, height: i64, width: i64, images: u64, element: u64, training: bool) -> u64 {
         let layers = self.layers(height, width);
         let activations: u64 = layers.iter().map(|layer| layer.least_elements(training)).sum();
@@ -46,8 +47,8 @@ impl Architecture {
     /// About the bytes that a step on `images` images of `side` x `side` takes, with activations of `element` bytes.
     ///
     /// The shares were fitted to what the CPU takes (docs/BENCHMARKS.md): a training step has all activations, their
-    /// gradients and what its convolutions need in between, about 1.7 times the activations; a prediction frees most of them, and
-    /// has 0.7 times. A parameter takes 16 bytes in training (weight, gradient, two moments), else 8.
+    /// gradients and what its convolutions need in between, about 1.7 times the activations; a prediction frees most of
+    /// them, and has 0.7 times. A parameter takes 16 bytes in training (weight, gradient, two moments), else 8.
     pub fn memory(&self, images: u64, side: i64, element: u64, training: bool) -> u64 {
         let (share, per_parameter) = if training { (17, 16) } else { (7, 8) };
         let activations = self.layers(side, side).iter().map(Layer::elements_out).sum::<u64>() * element * images;
@@ -62,17 +63,18 @@ impl Architecture {
 }
 
 impl Layer {
-    /// Of this layer, for one image.
+    /// The operations of this layer for one image.
     pub fn flops(&self) -> Flops {
-        // Meetings of a pixel and a weight, for every input and output channel.
-        let meetings = match self.operation {
+        // Multiply-adds per pair of channels.
+        let multiply_adds = match self.operation {
             Operation::Convolution { .. } => 9 * self.output[0] * self.output[1],
-            // Each input pixel meets each weight, but for those of the first row and column that fall off the output.
+            // Each input pixel is multiplied with each weight, but for products that fall off the output at its first
+            // row and column.
             Operation::Transposed => (3 * self.input[0] - 1) * (3 * self.input[1] - 1),
             Operation::Pooling => 0,
             Operation::Head => self.output[0] * self.output[1],
         };
-        let forward = (2 * meetings * self.inputs * self.outputs) as u64;
+        let forward = (2 * multiply_adds * self.inputs * self.outputs) as u64;
         Flops { forward, training: if self.reads_image { 2 } else { 3 } * forward }
     }
 
@@ -127,7 +129,8 @@ mod tests {
         let read_up =
             [16 * 16, 16 * 64, 8 * 36, 8 * 16, 8 * 64, 4 * 36, 4 * 16, 4 * 64, 2 * 36, 2 * 16, 2 * 64, 36, 16];
         let read: u64 = read_down.iter().chain(&read_deep).chain(&read_up).sum();
-        // All that is read was written, but for the image; the joining layers read as much again from the crops; and the logits.
+        // All that is read was written, but for the image; the joining layers read as much again from the crops; and
+        // the logits.
         let joined: u64 = (8 + 4 + 2 + 1) * 64;
         let written = read - 188 * 188 - joined + 16;
         let weights = architecture.parameters() - (2 + 4 + 8 + 16 + 32) - (8 + 4 + 2 + 1) * 3 - 1;

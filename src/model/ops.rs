@@ -1,4 +1,5 @@
-//! The layers of the network on the kernels of a backend: own kernels of the CPU, those for a GPU, or libtorch's operations.
+//! The layers of the network on the kernels of a backend: own kernels of the CPU, those for a GPU, or libtorch's
+//! operations.
 //!
 //! Shapes: N images, C, O channels, H, W pixels.
 
@@ -25,7 +26,8 @@ impl ReluGradient {
     }
 }
 
-/// ReLU of the unpadded 3x3 convolution of `x`, or of `x` and `x2` concatenated: `[N, C, H, W]` to `[N, O, H - 2, W - 2]`.
+/// ReLU of the unpadded 3x3 convolution of `x`, or of `x` and `x2` concatenated: `[N, C, H, W]` to `[N, O, H - 2, W -
+/// 2]`.
 pub fn conv3x3_relu(
     backend: Backend,
     convolution: &Convolution,
@@ -63,7 +65,8 @@ pub enum Joined {
     Apart { up: Tensor, skip: Tensor },
 }
 
-/// ReLU of the 3x3 transposed convolution with stride 2, `[N, C, H, W]` to `[N, O, 2H, 2W]`, joined with `skip` `[N, O, 2H, 2W]`.
+/// ReLU of the 3x3 transposed convolution with stride 2, `[N, C, H, W]` to `[N, O, 2H, 2W]`, joined with `skip` `[N, O,
+/// 2H, 2W]`.
 pub fn upconv_relu_join(
     backend: Backend,
     convolution: &Convolution,

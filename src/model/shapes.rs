@@ -18,7 +18,7 @@ pub enum Operation {
 /// A layer at its place in the network.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// As its parameters are called, without what they are: `encoder.0.conv1`.
+    /// Prefix of its parameters, such as `encoder.0.conv1`.
     pub name: String,
     pub operation: Operation,
     /// Channels of the input; of both together if it joins two.

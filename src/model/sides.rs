@@ -1,4 +1,5 @@
-//! The arithmetic of the network's sides: which inputs fit, and what the unpadded convolutions take off (paper, figure 1).
+//! The arithmetic of the network's sides: which inputs fit, and what the unpadded convolutions take off (paper, figure
+//! 1).
 
 use thiserror::Error;
 

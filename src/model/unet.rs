@@ -1,4 +1,5 @@
-//! The U-Net (paper, figure 1; reference `model/unet.py`): its wiring. No loss here, and no choice of device or precision.
+//! The U-Net (paper, figure 1; reference `model/unet.py`): its wiring. No loss here, and no choice of device or
+//! precision.
 //!
 //! Shapes: N images, H, W pixels.
 
@@ -38,8 +39,8 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Logits as those of `UNet::forward`, without dropout and without gradients. `x` of any float dtype is cast to that of
-    /// the activations, which the logits have too.
+    /// Logits as those of `UNet::forward`, without dropout and without gradients. `x` of any float dtype is cast to
+    /// that of the activations, which the logits have too.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         tch::no_grad(|| self.net.forward_on(self.backend, &x.to_kind(self.kind), false))
     }
@@ -107,9 +108,9 @@ impl UNet {
         ops::head(backend, &self.head, &x)
     }
 
-    /// Makes copies of the parameters in `kind` that training multiplies with from now on (`Weights::MasterAndWorking`). The
-    /// result has them in the order of `parameters`. The first layer has none, as its kernels take f32; only the 3x3
-    /// convolutions add their biases in `kind`.
+    /// Makes copies of the parameters in `kind` that training multiplies with from now on
+    /// (`Weights::MasterAndWorking`). The result has them in the order of `parameters`. The first layer has none, as
+    /// its kernels take f32; only the 3x3 convolutions add their biases in `kind`.
     pub fn make_working_weights(&mut self, kind: Kind) -> Vec<Option<Tensor>> {
         let mut copies = Vec::new();
         for (level, block) in self.encoder.iter_mut().enumerate() {
@@ -189,7 +190,8 @@ mod tests {
         }
     }
 
-    /// A predictor without packed weights casts them once, which must not change the logits. In f64, which has no own kernels.
+    /// A predictor without packed weights casts them once, which must not change the logits. In f64, which has no own
+    /// kernels.
     #[test]
     fn parameters_that_are_cast_once_give_the_same_logits() {
         let architecture = Architecture { base_filters: 4, channels: 1, classes: 2 };

@@ -1,7 +1,7 @@
 //! The layers of the CPU (`csrc/cpu/`): own convolution kernels, with gradients.
 //!
-//! Shapes: N images, C, O channels, H, W pixels. Activations are f32 or bfloat16, `[N, C, H, W]` in channels-last memory;
-//! weights and biases are f32 whatever the activations are.
+//! Shapes: N images, C, O channels, H, W pixels. Activations are f32 or bfloat16, `[N, C, H, W]` in channels-last
+//! memory; weights and biases are f32 whatever the activations are.
 
 use anyhow::Result;
 use tch::Tensor;
@@ -61,7 +61,8 @@ pub struct ReluMasks {
     pub output_is_masked: bool,
 }
 
-/// Makes the kernels those of an instruction set: `avx512`, `avx2` or `generic`. Without a call they are the best of this CPU.
+/// Makes the kernels those of an instruction set: `avx512`, `avx2` or `generic`. Without a call they are the best of
+/// this CPU.
 ///
 /// Errors: an unknown name, or one that this CPU cannot run.
 pub fn use_isa(name: &str) -> Result<()> {

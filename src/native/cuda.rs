@@ -25,8 +25,8 @@ pub fn load() -> Result<()> {
     check(unsafe { unet_load_cuda() })
 }
 
-/// Makes this CUDA device the current one, with `own_stream` on a stream that can be captured. Must come before any other
-/// work on the device, on the thread that does that work.
+/// Makes this CUDA device the current one, with `own_stream` on a stream that can be captured. Must come before any
+/// other work on the device, on the thread that does that work.
 pub fn use_device(device: usize, own_stream: bool) -> Result<()> {
     // SAFETY: sets what is current on this thread.
     check(unsafe { unet_cuda_use_device(device as i32, i32::from(own_stream)) })

@@ -47,7 +47,7 @@ pub struct Address {
     pub port: u16,
     /// Whether rank 0 serves the store; a launcher may do so instead.
     pub rank_0_serves: bool,
-    /// Of the keys, where the store is not ours alone; else empty.
+    /// Prefix of our keys where another program serves the store; else empty.
     pub prefix: String,
 }
 
@@ -56,12 +56,14 @@ pub struct Address {
 pub struct Store(NonNull<c_void>);
 
 impl Store {
-    /// Waits until all `size` ranks have come, `timeout` at most, which bounds every later call on it and its groups too.
+    /// Waits until all `size` ranks have come, `timeout` at most, which bounds every later call on it and its groups
+    /// too.
     pub fn open(address: &Address, rank: usize, size: usize, timeout: Duration) -> Result<Self> {
         let (host, prefix) = (c_string(address.host.as_str())?, c_string(address.prefix.as_str())?);
         let is_server = i32::from(address.rank_0_serves && rank == 0);
         let timeout = timeout.as_millis() as i64;
-        // SAFETY: both texts live through the call; on success the shim stores a new store, freed by the handle made here.
+        // SAFETY: both texts live through the call; on success the shim stores a new store, freed by the handle made
+        // here.
         new_handle(|store| unsafe {
             unet_store_new(store, host.as_ptr(), address.port, is_server, prefix.as_ptr(), size as i32, timeout)
         })
@@ -107,8 +109,8 @@ impl ProcessGroup {
     pub fn broadcast(&self, tensors: &[&Tensor]) -> Result<()> {
         let tensors: Vec<Tensor> = tensors.iter().map(|tensor| tensor.shallow_clone()).collect();
         let tensors = pointers(&tensors);
-        // SAFETY: the tensors are borrowed for the call, which returns when their values are there (or queued on the GPU's
-        // stream that later work waits for).
+        // SAFETY: the tensors are borrowed for the call, which returns when their values are there (or queued on the
+        // GPU's stream that later work waits for).
         check(unsafe { unet_group_broadcast(self.0.as_ptr(), tensors.len(), tensors.as_ptr()) })
     }
 

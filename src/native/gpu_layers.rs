@@ -1,5 +1,5 @@
-//! The layers and losses of a GPU (`csrc/gpu/`): cuDNN's convolutions, own passes over memory between them, with gradients.
-//! They compute the same on the CPU, more slowly, which tests use.
+//! The layers and losses of a GPU (`csrc/gpu/`): cuDNN's convolutions, own passes over memory between them, with
+//! gradients. They compute the same on the CPU, more slowly, which tests use.
 //!
 //! Shapes: N images, C, O channels, H, W pixels. `weight` and `bias` are f32, or of the dtype of the activations.
 
@@ -91,7 +91,8 @@ pub fn first_layer(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor>
 }
 
 /// ReLU of the unpadded 3x3 convolution of `x`. `cast_bias`, if given, is `bias` in x's dtype, and spares a cast. With
-/// `output_is_masked` every layer that uses the output applies the gradient of this ReLU; wrong gradients if one does not.
+/// `output_is_masked` every layer that uses the output applies the gradient of this ReLU; wrong gradients if one does
+/// not.
 pub fn conv3x3_relu(
     x: &Tensor,
     weight: &Tensor,
@@ -130,7 +131,8 @@ pub fn losses(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Result<(Tensor,
     })
 }
 
-/// 2x2 max pooling and the centre `height` x `width` of `x`, a view; applies the gradient of the ReLU that `x` comes from.
+/// 2x2 max pooling and the centre `height` x `width` of `x`, a view; applies the gradient of the ReLU that `x` comes
+/// from.
 pub fn pool_and_crop(x: &Tensor, height: i64, width: i64) -> Result<(Tensor, Tensor)> {
     // SAFETY: as in `first_layer`.
     two_new_tensors(|pooled, crop| unsafe { unet_gpu_pool_and_crop(pooled, crop, x.as_ptr(), height, width) })

@@ -48,7 +48,7 @@ impl CpuPlan {
     }
 }
 
-/// Of the last step: requests for memory, and those that a plan was there for and did not fit. Bytes of the arena.
+/// What the last step asked for: requests for memory, requests that did not fit the plan, and the bytes of the arena.
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct Statistics {

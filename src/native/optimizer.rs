@@ -54,8 +54,8 @@ pub struct AdamTensors<'a> {
     pub working: &'a [Option<Tensor>],
 }
 
-/// One Adam step in place. `step` is the 1-based step number, `[]` f32; `inverse_scale` (`[]` f32) takes the loss scale out of
-/// the gradients that have it; if `found_inf` (`[1]` f32) is not 0 nothing changes.
+/// One Adam step in place. `step` is the 1-based step number, `[]` f32; `inverse_scale` (`[]` f32) takes the loss scale
+/// out of the gradients that have it; if `found_inf` (`[1]` f32) is not 0 nothing changes.
 pub fn adam(
     tensors: &AdamTensors,
     step: &Tensor,
@@ -90,8 +90,8 @@ pub fn adam(
     check(status)
 }
 
-/// Multiplies those of `grads` that are not in 16 bits by `inverse_scale` (`[]` f32) in place; sets `found_inf` (`[1]` f32) to 1
-/// where any of all is not finite, and leaves it otherwise.
+/// Multiplies those of `grads` that are not in 16 bits by `inverse_scale` (`[]` f32) in place; sets `found_inf` (`[1]`
+/// f32) to 1 where any of all is not finite, and leaves it otherwise.
 pub fn unscale(grads: &[Tensor], found_inf: &mut Tensor, inverse_scale: &Tensor) -> Result<()> {
     let grads = pointers(grads);
     // SAFETY: as in `adam`.

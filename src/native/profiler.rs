@@ -20,14 +20,15 @@ unsafe extern "C" {
 pub struct Event {
     pub name: String,
     pub on_gpu: bool,
-    /// Of the thread, or on a GPU of the stream.
+    /// The number of the thread, or on a GPU of the stream.
     pub place: u64,
     /// Nanoseconds on the profiler's clock.
     pub start: u64,
     pub end: u64,
 }
 
-/// Events of `work`, of this thread and those that compute for it. Also writes them to the file `trace`, for chrome://tracing.
+/// Events of `work`, of this thread and those that compute for it. Also writes them to the file `trace`, for
+/// chrome://tracing.
 ///
 /// Errors: those of `work`; a profiler that is running already.
 pub fn profile(with_gpu: bool, trace: &Path, work: impl FnOnce() -> Result<()>) -> Result<Vec<Event>> {
@@ -36,7 +37,8 @@ pub fn profile(with_gpu: bool, trace: &Path, work: impl FnOnce() -> Result<()>) 
     check(unsafe { unet_profiler_start(i32::from(with_gpu)) })?;
     let done = work();
     let mut events: Vec<Event> = Vec::new();
-    // SAFETY: the path ends with NUL; `push` gets `events`, which lives for the call, and nothing else uses it meanwhile.
+    // SAFETY: the path ends with NUL; `push` gets `events`, which lives for the call, and nothing else uses it
+    // meanwhile.
     check(unsafe { unet_profiler_stop(path.as_ptr(), (&raw mut events).cast(), push) })?;
     done.map(|()| events)
 }

@@ -22,8 +22,8 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// Writes a TorchScript module to `path`: `parameters` under their names, in which dots separate modules; `program`, the
-/// source of its method `forward`; and `extra`, name and content of a text file that goes with it.
+/// Writes a TorchScript module to `path`: `parameters` under their names, in which dots separate modules; `program`,
+/// the source of its method `forward`; and `extra`, name and content of a text file that goes with it.
 ///
 /// Errors: a program that does not compile, a file that cannot be written.
 pub fn save(path: &Path, program: &str, parameters: &[(String, Tensor)], extra: (&str, &str)) -> Result<()> {

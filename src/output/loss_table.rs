@@ -1,7 +1,7 @@
 //! The losses of a run, step by step, in `learning_curves.csv`: what learning curves are drawn from.
 //!
-//! Rows are appended as they come. A run that goes on from a checkpoint takes over the rows up to its step and drops later ones,
-//! so that no step is there twice, however often a run was killed and from wherever it went on.
+//! Rows are appended as they come. A run that goes on from a checkpoint takes over the rows up to its step and drops
+//! later ones, so that no step is there twice, however often a run was killed and from wherever it went on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -126,7 +126,8 @@ mod tests {
         let mut losses = LossTable::resume(&path, Vec::new(), 0);
         losses.add(row(2)).unwrap();
         losses.add(LossRow { step: 2, eval_dice_score: Some(0.75), ..LossRow::default() }).unwrap();
-        let header = "step,train_ce_loss,train_dice_loss,train_total_loss,eval_ce_loss,eval_dice_loss,eval_total_loss,eval_dice_score";
+        let header = "step,train_ce_loss,train_dice_loss,train_total_loss,\
+                      eval_ce_loss,eval_dice_loss,eval_total_loss,eval_dice_score";
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{header}\n2,0.5,,,,,,\n2,,,,,,,0.75\n"));
     }
 

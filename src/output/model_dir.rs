@@ -76,8 +76,8 @@ impl ModelDir {
             .with_context(|| format!("cannot write to --model_dir '{}'", self.root.display()))
     }
 
-    /// Makes this process the only one that writes here, for as long as it keeps the result, and clears away what killed
-    /// ones have left unfinished.
+    /// Makes this process the only one that writes here, for as long as it keeps the result, and clears away what
+    /// killed ones have left unfinished.
     ///
     /// Errors: another one does.
     pub fn lock(&self) -> Result<File> {

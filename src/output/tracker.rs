@@ -1,6 +1,7 @@
 //! What people watch a run by: learning curves, contact sheets and TensorBoard's event files, all in the model folder.
 //!
-//! A run is worth no less where a picture of it cannot be written: failures are warnings. Other ranks than 0 do nothing here.
+//! A run is worth no less where a picture of it cannot be written: failures are warnings. Other ranks than 0 do nothing
+//! here.
 
 use std::path::Path;
 

@@ -14,8 +14,8 @@ use crate::output::model_dir::ModelDir;
 /// Time between two checkpoints where no number of steps is asked for.
 const INTERVAL: Duration = Duration::from_secs(600);
 
-/// Writes checkpoints beside training. One that cannot be written is a warning, for training goes on and the one before it is
-/// there; only of the last one it is an error.
+/// Writes checkpoints beside training. One that cannot be written is a warning, for training goes on and the one before
+/// it is there; only of the last one it is an error.
 pub struct CheckpointSchedule {
     writer: BackgroundWriter,
     settings: Map<String, Value>,

@@ -27,8 +27,8 @@ impl Compute {
         StepRunner::new(self.xla, self.device)
     }
 
-    /// What carries out training steps. What ranks exchange in a step is not captured in a CUDA graph: NCCL could no longer
-    /// tell a rank that is gone.
+    /// What carries out training steps. What ranks exchange in a step is not captured in a CUDA graph: NCCL could no
+    /// longer tell a rank that is gone.
     pub fn training_step_runner(&self) -> Result<StepRunner> {
         StepRunner::new(self.xla && !self.exchanges_on_gpu(), self.device)
     }

@@ -29,6 +29,7 @@ pub fn constant_output(share: f64) -> Option<String> {
         _ => return None,
     };
     Some(format!(
-        "every pixel of the output is {class}; the network has not learnt yet, or its input is unlike what it was trained on"
+        "every pixel of the output is {class}; the network has not learnt yet, or its input is unlike what it was \
+         trained on"
     ))
 }

@@ -36,8 +36,8 @@ mod settings;
 mod step_metrics;
 mod train;
 
-/// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal that
-/// stopped the run.
+/// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal
+/// that stopped the run.
 pub fn run(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     error::catch(|| carry_out(config, rank)).map_err(|error| out_of_memory::explain(error, config))
 }
@@ -187,8 +187,8 @@ fn warn_of_known_slices(split: &Split, journal: &Journal) {
     }
 }
 
-/// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work where
-/// results would be replaced unasked, or could not be written.
+/// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work
+/// where results would be replaced unasked, or could not be written.
 fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
     let mode = config.exec_mode;
     if !mode.trains() {

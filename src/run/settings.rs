@@ -1,4 +1,5 @@
-//! What describes a run: one list, of which a resumed run must share a part, all ranks a part, and `config.json` shows a part.
+//! What describes a run: one list, of which a resumed run must share a part, all ranks a part, and `config.json` shows
+//! a part.
 
 use serde_json::{Map, Value, json};
 use tch::Device;

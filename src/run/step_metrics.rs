@@ -1,5 +1,5 @@
-//! What the ranks tell each other when they look at the losses of a step: means for the log, whether training still learns,
-//! and whether a signal has asked one of them to stop.
+//! What the ranks tell each other when they look at the losses of a step: means for the log, whether training still
+//! learns, and whether a signal has asked one of them to stop.
 
 use anyhow::{Result, bail};
 
@@ -62,8 +62,8 @@ impl StepMetrics {
         named
     }
 
-    /// Errors: training learns nothing more, since a loss is not finite, or gradients are not and no loss scale helps. All
-    /// ranks come to the same answer. `slices` tells on which slices a batch was.
+    /// Errors: training learns nothing more, since a loss is not finite, or gradients are not and no loss scale helps.
+    /// All ranks come to the same answer. `slices` tells on which slices a batch was.
     pub fn check(
         &self,
         trainer: &Trainer,

@@ -1,5 +1,5 @@
-//! `--exec_mode train*`: the training loop, and what it leaves in the model folder. `step_metrics.rs` is what is read of a
-//! step, `checkpoint_schedule.rs` says when checkpoints are written.
+//! `--exec_mode train*`: the training loop, and what it leaves in the model folder. `step_metrics.rs` is what is read
+//! of a step, `checkpoint_schedule.rs` says when checkpoints are written.
 
 use std::time::Instant;
 
@@ -28,8 +28,8 @@ pub enum Outcome {
     Stopped(i32),
 }
 
-/// Trains up to `max_steps` and writes the record of the run, checkpoints and the weights. A signal ends training after its
-/// step, with a checkpoint. `settings` are kept in checkpoints, for a resumed run to be compared with.
+/// Trains up to `max_steps` and writes the record of the run, checkpoints and the weights. A signal ends training after
+/// its step, with a checkpoint. `settings` are kept in checkpoints, for a resumed run to be compared with.
 pub fn train(
     config: &Config,
     compute: &Compute,

@@ -1,6 +1,6 @@
 //! `unet check`: whether this machine computes what it should, before days are spent on it. Logits and gradients of the
-//! device in each precision against the same network in f64 by libtorch's own operations on the CPU; loss scaling after an
-//! overflow that is provoked; captured or planned steps (`--xla`) against ordinary ones. The image is the phantom's.
+//! device in each precision against the same network in f64 by libtorch's own operations on the CPU; loss scaling after
+//! an overflow that is provoked; captured or planned steps (`--xla`) against ordinary ones. The image is the phantom's.
 
 use anyhow::{Result, bail};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! `unet layers`: how long each layer of the network takes on the CPU by itself, beside libtorch's own kernels for it.
 //!
-//! Layers get random inputs of the sizes that they have in the network at 572x572 pixels, and run as the network runs them.
-//! Both sides are timed in turn, so that a machine whose speed drifts favours neither. Memory traffic between layers, the
-//! loss and the optimiser are not in here: see `--benchmark`.
+//! Layers get random inputs of the sizes that they have in the network at 572x572 pixels, and run as the network runs
+//! them. Both sides are timed in turn, so that a machine whose speed drifts favours neither. Memory traffic between
+//! layers, the loss and the optimiser are not in here: see `--benchmark`.
 
 use std::time::Instant;
 
@@ -219,9 +219,8 @@ impl Report {
         for row in self.layers.iter().chain([&self.sum]) {
             let Row { name, inputs, outputs, side, gflop, ms, libtorch_ms } = row;
             let (rate, libtorch_rate, ratio) = (gflop / ms * 1e3, gflop / libtorch_ms * 1e3, libtorch_ms / ms);
-            text += &format!(
-                "{name:<18}{inputs:>6}{outputs:>6}{side:>6}{gflop:>9.2}{ms:>10.2}{rate:>9.0}{libtorch_ms:>13.2}{libtorch_rate:>9.0}{ratio:>8.2}\n"
-            );
+            text += &format!("{name:<18}{inputs:>6}{outputs:>6}{side:>6}{gflop:>9.2}{ms:>10.2}{rate:>9.0}");
+            text += &format!("{libtorch_ms:>13.2}{libtorch_rate:>9.0}{ratio:>8.2}\n");
         }
         text
     }

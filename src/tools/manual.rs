@@ -1,5 +1,5 @@
-//! `unet completions` and `unet man`: what a shell and `man` are told about the command line, made from `cli/` by clap's own
-//! generators.
+//! `unet completions` and `unet man`: what a shell and `man` are told about the command line, made from `cli/` by
+//! clap's own generators.
 
 use std::io::{self, Write};
 
@@ -11,8 +11,9 @@ use clap_complete::shells::{Bash, Fish, Zsh};
 use crate::cli::{self, Shell};
 use crate::error::UsageError;
 
-/// How fish's script of clap_complete 4.6 looks whether a command is given. It fails while the last flag still wants its value, and
-/// the values of no flag are offered then (tests/manual.rs has such a line); so that flag is left out the second time.
+/// How fish's script of clap_complete 4.6 looks whether a command is given. It fails while the last flag still wants
+/// its value, and the values of no flag are offered then (tests/manual.rs has such a line); so that flag is left out
+/// the second time.
 const FISH_PARSE: &str = "    argparse -s (__fish_unet_global_optspecs) -- $cmd 2>/dev/null\n";
 const FISH_PARSE_WITHOUT_LAST: &str = "    argparse -s (__fish_unet_global_optspecs) -- $cmd 2>/dev/null\n    \
                                        or argparse -s (__fish_unet_global_optspecs) -- $cmd[1..-2] 2>/dev/null\n";
@@ -41,7 +42,8 @@ pub fn completions(shell: Shell) -> Result<()> {
 
 /// In place of a line with every flag, which their sections have.
 const SYNOPSIS: &str = "unet --data_dir <DIR> [OPTIONS]\nunet <COMMAND> [OPTIONS]";
-/// What the program's page has besides, as roff: `.TP` is a term and its text, `.nf` begins lines that stay as they are.
+/// What the program's page has besides, as roff: `.TP` is a term and its text, `.nf` begins lines that stay as they
+/// are.
 const MORE_SECTIONS: &str = r#".SH "EXIT STATUS"
 .TP
 0

@@ -65,8 +65,8 @@ fn read(path: &Path) -> Result<Row> {
     }
 }
 
-/// What a file records as JSON: eval.json one object, log.json the `data` of each DLLogger line. Captured output records
-/// nothing. A last line that was cut short is left out.
+/// What a file records as JSON: eval.json one object, log.json the `data` of each DLLogger line. Captured output
+/// records nothing. A last line that was cut short is left out.
 fn records(text: &str) -> Vec<Value> {
     if let Ok(scores @ Value::Object(_)) = serde_json::from_str(text) {
         return vec![scores];
@@ -94,7 +94,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Of the sample, with n - 1; the folds stand for more folds.
+/// The deviation of a sample, with n - 1: the folds stand for more folds.
 fn deviation(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

@@ -40,8 +40,8 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let wrong = wrong_share(&slices, size[1] * size[2]);
     if wrong > LIKELY_INVERTED {
         eprintln!(
-            "warning: {:.0} % of the pixels are of the wrong class at threshold 0.5; white must be the inside of cells, \
-             invert a prediction of membranes",
+            "warning: {:.0} % of the pixels are of the wrong class at threshold 0.5; white must be the inside of \
+             cells, invert a prediction of membranes",
             100.0 * wrong
         );
     }

@@ -23,7 +23,7 @@ const TILE_BYTE_COUNTS: u16 = 325;
 #[derive(Debug)]
 pub struct Chunks {
     pub tiled: bool,
-    /// Of one strip or tile, in samples, at least 1; the last one of a row or column is cut at the
+    /// Height and width of one strip or tile, in samples, at least 1; the last one of a row or column is cut at the
     /// edge of the page, and the only one can be larger than it.
     pub width: u64,
     pub height: u64,

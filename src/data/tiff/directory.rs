@@ -12,7 +12,7 @@ use super::{Fault, Resolution};
 
 /// A page of another program has some 20 fields.
 const MAX_FIELDS: u64 = 4096;
-/// Of an ImageDescription, in bytes; ImageJ's text is a few lines.
+/// The longest ImageDescription that is read, in bytes; ImageJ's text is a few lines.
 const MAX_TEXT: u64 = 4096;
 
 const IMAGE_DESCRIPTION: u16 = 270;
@@ -31,7 +31,7 @@ struct Field {
 /// Reads directories and tables from a file.
 pub struct Scanner<'a, R> {
     reader: &'a mut R,
-    /// Of the file, in bytes.
+    /// Length of the file in bytes.
     pub length: u64,
     pub big_endian: bool,
     big_tiff: bool,
@@ -39,7 +39,7 @@ pub struct Scanner<'a, R> {
     budget: u64,
     /// Bytes of the file that are not yet samples of any page.
     pub unclaimed: u64,
-    /// Of the directory last read, by tag. Of several fields with one tag the last counts, as in
+    /// The fields of the directory last read, by tag; among several with one tag the last counts, as in
     /// the `tiff` crate.
     fields: BTreeMap<u16, Field>,
 }

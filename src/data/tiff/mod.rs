@@ -48,8 +48,8 @@ pub struct Resolution {
 }
 
 impl Resolution {
-    /// The unit as ImageJ wants it in its text, beside which it does not look at ResolutionUnit. As there, 72 dots per inch mean
-    /// that nothing is known.
+    /// The unit as ImageJ wants it in its text, beside which it does not look at ResolutionUnit. As there, 72 dots per
+    /// inch mean that nothing is known.
     fn unit_name(&self) -> Option<&str> {
         match (&self.imagej_unit, self.unit) {
             (Some(unit), _) => Some(unit),

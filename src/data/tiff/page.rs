@@ -68,7 +68,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Of the decoded page; at most [`MAX_STACK_BYTES`].
+    /// Bytes of the decoded page; at most [`MAX_STACK_BYTES`].
     pub fn bytes(&self) -> u64 {
         self.width * self.height * self.format.bytes()
     }

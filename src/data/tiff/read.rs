@@ -81,12 +81,13 @@ impl<R: Read + Seek> StackReader<R> {
         [self.pages, first.height as usize, first.width as usize]
     }
 
-    /// Of all pages.
+    /// The sample format of all pages.
     pub fn format(&self) -> SampleFormat {
         self.layout.pages[0].format
     }
 
-    /// What page 0 says of the physical size of a pixel, to be handed on to [`StackWriter::create`](super::StackWriter).
+    /// What page 0 says of the physical size of a pixel, to be handed on to
+    /// [`StackWriter::create`](super::StackWriter).
     pub fn resolution(&self) -> Option<&Resolution> {
         self.layout.resolution.as_ref()
     }
@@ -236,7 +237,7 @@ fn pages_with_directories<T: Sample>(
     let window = Window { reader, position: 0, end: length };
     let mut decoder = Decoder::new(window).map_err(|e| fault(e).on_page(0))?;
     let mut limits = Limits::default();
-    // Of what a strip has stored, which is checked and never in memory as a whole. The limit for
+    // What a strip has stored, which is checked and never in memory as a whole. The limit for
     // tables stays; the crate ignores the third.
     limits.intermediate_buffer_size = usize::MAX;
     decoder = decoder.with_limits(limits);

@@ -17,7 +17,7 @@ struct Given {
 }
 
 impl Given {
-    /// Of one channel the input is data, which has no gradient: that is the first layer's case.
+    /// An input of one channel is data without gradient, as the first layer's.
     fn new(channels: i64) -> Self {
         let double = (Kind::Double, Device::Cpu);
         let shapes: [&[i64]; 10] = [
@@ -56,7 +56,8 @@ impl Given {
         let x = x.set_requires_grad(x_has_gradient);
         let y = forward(&x, &parameters);
         assert_eq!(y.kind(), kind);
-        // Weights that differ from place to place, so that no gradient can be mistaken for another's, and do not cancel in sums.
+        // Weights that differ from place to place, so that no gradient can be mistaken for another's, and do not cancel
+        // in sums.
         let weights =
             (Tensor::arange(y.numel() as i64, (Kind::Double, Device::Cpu)) * 0.7).sin().reshape(y.size()) + 0.5;
         (&y * weights.to_kind(kind).to_device(device)).sum(kind).backward();
@@ -68,7 +69,8 @@ impl Given {
     }
 }
 
-/// Two levels of a U-Net: encoder convolution, pooling, bottleneck convolution, up, joined with the skip, convolution, head.
+/// Two levels of a U-Net: encoder convolution, pooling, bottleneck convolution, up, joined with the skip, convolution,
+/// head.
 fn with_gpu_layers(x: &Tensor, p: &[Tensor]) -> Tensor {
     let is_image = x.size()[1] == 1 && !x.requires_grad();
     let first = if is_image {
@@ -153,7 +155,8 @@ fn convolve(x: &Tensor, weight: &Tensor, bias: &Tensor) -> anyhow::Result<Tensor
     if x.size()[1] == 1 { gpu::first_layer(x, weight, bias) } else { gpu::conv3x3_relu(x, weight, bias, None, false) }
 }
 
-/// If a fused kernel read its output, as some of cuDNN's do that can add to it, a NaN that was there would come through.
+/// If a fused kernel read its output, as some of cuDNN's do that can add to it, a NaN that was there would come
+/// through.
 #[test]
 #[ignore = "needs a GPU"]
 fn on_a_gpu_fused_convolutions_do_not_read_what_their_output_held() {

@@ -1,4 +1,5 @@
-//! Learning curves: losses against training step, on a logarithmic axis, and those of the validation slices where they were scored.
+//! Learning curves: losses against training step, on a logarithmic axis, and those of the validation slices where they
+//! were scored.
 
 use std::ops::Range;
 
@@ -20,7 +21,7 @@ const LEGEND_WIDTH: u32 = 370;
 const SCALE: u32 = 2;
 /// Training rows above which curves are means of neighbours, with the single steps pale behind them.
 const MOST_UNSMOOTHED: usize = 100;
-/// Of a smoothed curve: means that do not overlap.
+/// The most points of a smoothed curve, which are means that do not overlap.
 const SMOOTHED_POINTS: usize = 40;
 
 /// Radii of a validation point: a ring that shows upon curves.
@@ -161,7 +162,8 @@ fn smoothed(points: &[Point]) -> Vec<Point> {
     means.map(|near| (near[near.len() / 2].0, near.iter().map(|(_, y)| y).sum::<f64>() / near.len() as f64)).collect()
 }
 
-/// A logarithmic axis with numbers at values that people read easily, as many as a picture needs however short the axis is.
+/// A logarithmic axis with numbers at values that people read easily, as many as a picture needs however short the axis
+/// is.
 struct LossAxis {
     low: f64,
     high: f64,
@@ -170,7 +172,7 @@ struct LossAxis {
 }
 
 impl LossAxis {
-    /// With a little room below `low` and above `high`, which are above 0.
+    /// An axis with a little room below `low` and above `high`, which are above 0.
     fn new(low: f64, high: f64) -> Self {
         const DIGITS: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], &FINE];
         const FINE: [f64; 20] =
@@ -252,7 +254,7 @@ mod tests {
         let rows = [row(100, 0.4, 0.1), row(200, 0.4, 0.1), row(400, 0.2, 0.05)];
         let canvas = draw(&rows);
         let (blue, red) = (places(&canvas, BLUE), places(&canvas, VERMILLION));
-        // Of the dots at the first and the last step, the middle.
+        // The middle of the dots at the first and the last step.
         let ends = |places: &[(u32, u32)]| {
             let columns = places.iter().map(|(x, _)| *x);
             (columns.clone().min().unwrap() + 4, columns.max().unwrap() - 4)

@@ -1,7 +1,8 @@
 //! Pictures that the program makes: a canvas of RGB pixels, text on it, and PNG.
 //!
-//! `curves.rs` draws learning curves, `sheet.rs` contact sheets of slices. Lines and text are by `plotters`, with a font that is part
-//! of the program: nothing is asked of the system. Not here: what is drawn when, and where it is written.
+//! `curves.rs` draws learning curves, `sheet.rs` contact sheets of slices. Lines and text are by `plotters`, with a
+//! font that is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it is
+//! written.
 
 use std::sync::Once;
 
@@ -128,7 +129,7 @@ pub mod tests {
         }
     }
 
-    /// Of the pixels that are not white: left, top, right, bottom.
+    /// The bounds of the pixels that are not white: left, top, right, bottom.
     fn ink(canvas: &Canvas) -> [u32; 4] {
         let mut ink = [u32::MAX, u32::MAX, 0, 0];
         for (x, y) in (0..canvas.height).flat_map(|y| (0..canvas.width).map(move |x| (x, y))) {

@@ -1,5 +1,5 @@
-//! A contact sheet: some slices of a stack, a row each, with the image, what the network says of it, and the outline of its mask, and
-//! of the label where that is known.
+//! A contact sheet: some slices of a stack, a row each, with the image, what the network says of it, and the outline of
+//! its mask, and of the label where that is known.
 
 use std::path::Path;
 
@@ -42,14 +42,15 @@ pub struct Sheet {
 }
 
 impl Sheet {
-    /// Of the stack at `path`, for `shown` slices of what `all` names.
+    /// A sheet of the stack at `path`, for `shown` slices of what `all` names.
     pub fn new(path: &Path, shown: usize, all: &str) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Self { title: format!("{name}: {shown} of {all} (numbered from 0)"), rows: Vec::new() }
     }
 
-    /// Adds a row for `slice`: its stored samples, of which `range` is shown from black to white, the probability of background, and
-    /// the class indices where they are known. All are `[H, W]`, for each slice the same, and with label or not.
+    /// Adds a row for `slice`: its stored samples, of which `range` is shown from black to white, the probability of
+    /// background, and the class indices where they are known. All are `[H, W]`, for each slice the same, and with
+    /// label or not.
     pub fn add(
         &mut self,
         slice: usize,

@@ -1,5 +1,6 @@
-//! The messages of TensorBoard's event files that are written here, with the field numbers of TensorFlow's `event.proto`,
-//! `summary.proto` and `tensor.proto`, and of TensorBoard's `plugins/hparams/plugin_data.proto`. Fields that are not needed are left out.
+//! The messages of TensorBoard's event files that are written here, with the field numbers of TensorFlow's
+//! `event.proto`, `summary.proto` and `tensor.proto`, and of TensorBoard's `plugins/hparams/plugin_data.proto`. Fields
+//! that are not needed are left out.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! TensorBoard's event files: scalars, images and hyperparameters of a run, as records that TensorBoard reads.
 //!
-//! A record is its length, the length's checksum, an `Event` message and its checksum (TensorFlow's `record_writer.h`); checksums are
-//! CRC-32C, masked. A run that goes on begins a new file, which sorts after the earlier ones, with a `SessionLog` that takes back
-//! what those hold of later steps. `messages.rs` has the messages. Not here: what is written when (`monitor`).
+//! A record is its length, the length's checksum, an `Event` message and its checksum (TensorFlow's `record_writer.h`);
+//! checksums are CRC-32C, masked. A run that goes on begins a new file, which sorts after the earlier ones, with a
+//! `SessionLog` that takes back what those hold of later steps. `messages.rs` has the messages. Not here: what is
+//! written when (`monitor`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

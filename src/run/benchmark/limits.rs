@@ -14,7 +14,8 @@ pub fn matmul_flops_per_second(device: Device, kind: Kind) -> f64 {
     let (side, products) = if device.is_cuda() { (8192, 20) } else { (2048, 1) };
     let matrix = || Tensor::rand([side, side], (Kind::Float, device)).to_kind(kind);
     let (a, b) = (matrix(), matrix());
-    // A product with b read as [out, in, 1, 1] filters and a as an image of side / 64 x 64 pixels in channels-last memory.
+    // A product with b read as [out, in, 1, 1] filters and a as an image of side / 64 x 64 pixels in channels-last
+    // memory.
     let image = a.view([1, side / 64, 64, side]).permute([0, 3, 1, 2]);
     let filters = b.view([side, side, 1, 1]);
     let fastest = tch::no_grad(|| {
@@ -57,9 +58,10 @@ fn fastest(device: Device, count: u32, work: impl Fn() -> Tensor) -> Duration {
     fastest
 }
 
-/// How long ago this process was started, its program's loading included; `None` where the system does not say (it is Linux's /proc).
+/// How long ago this process was started, its program's loading included; `None` where the system does not say (it is
+/// Linux's /proc).
 pub fn process_age() -> Option<Duration> {
-    /// Of /proc/PID/stat, on every machine that Linux runs on with glibc.
+    /// The unit of times in /proc/PID/stat, on every machine that Linux runs on with glibc.
     const TICKS_PER_SECOND: f64 = 100.0;
     /// starttime, counted behind the name, which may hold anything.
     const STARTED: usize = 19;

@@ -1,8 +1,8 @@
 //! `--benchmark`: how many images a second training and prediction do, and how near that is to what the machine can do.
 //! Writes nothing to the model folder.
 //!
-//! A step is timed until the device has finished it, and with it the making of the next batch. On a GPU that goes on meanwhile, as in
-//! training, which waits for nothing.
+//! A step is timed until the device has finished it, and with it the making of the next batch. On a GPU that goes on
+//! meanwhile, as in training, which waits for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,8 @@ pub fn time_training(
     measured.run(|number| batches.batch(number + 1), |batch| trainer.step(&batch).map(drop))
 }
 
-/// Times predictions of `stack`'s slices, again and again, and reports the figures. `is_first`: nothing was timed before.
+/// Times predictions of `stack`'s slices, again and again, and reports the figures. `is_first`: nothing was timed
+/// before.
 pub fn time_prediction(
     config: &Config,
     options: &Benchmark,
@@ -85,7 +86,8 @@ impl Measured<'_> {
     fn run<B>(mut self, mut prepare: impl FnMut(u64) -> B, mut step: impl FnMut(B) -> Result<()>) -> Result<()> {
         let Compute { device, world, .. } = self.compute;
         let (device, steps, warmup_steps) = (*device, self.max_steps, self.options.warmup_steps);
-        // Opened first, so that an unwritable folder fails early. All ranks make the profiled steps; rank 0 looks into its own.
+        // Opened first, so that an unwritable folder fails early. All ranks make the profiled steps; rank 0 looks into
+        // its own.
         let folder = self.options.profile.as_ref().filter(|_| world.is_main());
         let profile = folder.map(|folder| Profile::begin(folder, self.work)).transpose()?;
         let mut first_step_after = None;
@@ -151,7 +153,8 @@ impl Measured<'_> {
         self.report(&figures);
     }
 
-    /// Reports speed and memory, beside the speeds that this device reaches in matrix products of the same dtype and in copying.
+    /// Reports speed and memory, beside the speeds that this device reaches in matrix products of the same dtype and in
+    /// copying.
     fn report_limits(&mut self, images_per_second: f64) -> Result<()> {
         let name = self.work.name();
         let Compute { device, precision, world, .. } = self.compute;

@@ -1,5 +1,5 @@
-//! `--profile`: where the time of a step goes, by the name of what ran. On a GPU these are its kernels and copies, on the CPU
-//! libtorch's operations and the program's own layers, without what they call.
+//! `--profile`: where the time of a step goes, by the name of what ran. On a GPU these are its kernels and copies, on
+//! the CPU libtorch's operations and the program's own layers, without what they call.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -36,7 +36,7 @@ struct Row {
     name: String,
     calls_per_step: f64,
     ms_per_step: f64,
-    /// Of the time of a step.
+    /// Share of the time of a step.
     percent: f64,
 }
 
@@ -76,7 +76,10 @@ impl Profile {
         let (rows, busy) = if device.is_cuda() {
             let kernels: Vec<&Event> = events.iter().filter(|event| event.on_gpu).collect();
             if kernels.is_empty() {
-                logger.warn("the profiler saw nothing on the GPU; it may not be allowed to look (NVIDIA's ERR_NVGPUCTRPERM), or something else looks already");
+                logger.warn(
+                    "the profiler saw nothing on the GPU; it may not be allowed to look (NVIDIA's ERR_NVGPUCTRPERM), \
+                     or something else looks already",
+                );
             }
             let busy = 100.0 * covered(&kernels) / wall.as_nanos() as f64;
             (rows(kernels.iter().map(|event| (event.name.as_str(), event.end - event.start)), step), Some(busy))
@@ -166,7 +169,8 @@ mod tests {
 
     #[test]
     fn an_event_s_own_time_is_without_those_within_it() {
-        // On thread 1 `a` holds two `b`, the first of which holds `c`; then comes another `a`. Thread 2 has nothing to do with it.
+        // On thread 1 `a` holds two `b`, the first of which holds `c`; then comes another `a`. Thread 2 has nothing to
+        // do with it.
         let events = [
             event("c", 1, 20, 30),
             event("b", 1, 10, 40),

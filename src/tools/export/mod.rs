@@ -1,7 +1,9 @@
-//! `unet export`: the trained network as a file for other programs, ONNX or TorchScript, in place of the reference's `export.py`.
+//! `unet export`: the trained network as a file for other programs, ONNX or TorchScript, in place of the reference's
+//! `export.py`.
 //!
-//! Here: the command, what the file says about itself, and its check before it appears. The formats are in `onnx.rs` and
-//! `torchscript.rs`; the operations that both write, in `wiring.rs`. docs/deployment.md shows what to do with the files.
+//! Here: the command, what the file says about itself, and its check before it appears. The formats are in `onnx.rs`
+//! and `torchscript.rs`; the operations that both write, in `wiring.rs`. docs/deployment.md shows what to do with the
+//! files.
 //!
 //! Shapes: N images, H, W pixels.
 
@@ -32,8 +34,8 @@ mod wiring;
 
 use spec::ExportSpec;
 
-/// Largest difference from our own output that a file in float32 may have, and one in float16; for outputs beyond 1, relative
-/// to the largest. Both sides round differently; float16 has 3 digits.
+/// Largest difference from our own output that a file in float32 may have, and one in float16; for outputs beyond 1,
+/// relative to the largest. Both sides round differently; float16 has 3 digits.
 const LIMIT: f64 = 1e-4;
 const HALF_LIMIT: f64 = 1e-2;
 
@@ -42,7 +44,8 @@ const SYNTHETIC_SIDE: usize = 512;
 
 /// Writes `args.out`, which appears once it has been read back and computes what our own network does.
 ///
-/// Errors: sides that do not fit, no weights, a file that is there already without `--overwrite`, one that fails its check.
+/// Errors: sides that do not fit, no weights, a file that is there already without `--overwrite`, one that fails its
+/// check.
 pub fn export(args: &ExportArgs) -> Result<()> {
     let sides = sides(args)?;
     if args.out.exists() && !args.overwrite {
@@ -130,7 +133,8 @@ struct Check {
 }
 
 impl Check {
-    /// Reads the file at `path` back and runs it: on one slice of the fixed size, or on two sizes of which one is not square.
+    /// Reads the file at `path` back and runs it: on one slice of the fixed size, or on two sizes of which one is not
+    /// square.
     fn new(net: UNet, spec: &ExportSpec, slices: &Slices, path: &Path, format: ExportFormat) -> Result<Self> {
         let (smallest, step) = fitting_sides();
         let images = match spec.sides {
@@ -179,15 +183,16 @@ impl Check {
         let advice =
             if spec.half { "float16 does not suffice for these weights, leave out --amp" } else { "report this" };
         bail!(
-            "the exported network's output differs from ours by {:.1e}, at most {limit:.1e} is allowed; {advice}; '{}' is not written",
+            "the exported network's output differs from ours by {:.1e}, at most {limit:.1e} is allowed; {advice}; \
+             '{}' is not written",
             self.difference,
             out.display()
         )
     }
 }
 
-/// An image and our own network's logits for it in float16 arithmetic, which the files do on a GPU alone: where numbers overflow
-/// it is found here. Of the smallest size, as that takes a CPU long.
+/// An image and our own network's logits for it in float16 arithmetic, which the files do on a GPU alone: where numbers
+/// overflow it is found here. The smallest image: float16 is slow on a CPU.
 fn half_logits(net: &UNet, slices: &Slices) -> Result<(Tensor, Tensor)> {
     let (smallest, _) = fitting_sides();
     // Without the frame, which would be most of it.

@@ -20,9 +20,9 @@ use super::wiring::{self, Operations};
 use crate::model::sides::skip_margins;
 use crate::model::unet::UNet;
 
-/// Of the operators: old enough for TensorRT 8.6 and later, new enough for all that the network takes.
+/// Version of the operators: old enough for TensorRT 8.6 and later, new enough for all that the network takes.
 pub const OPSET: i64 = 17;
-/// Of the file format; the one that came with this opset.
+/// Version of the file format, the one that came with this opset.
 const IR_VERSION: i64 = 8;
 
 /// Writes `net` to `file`.
@@ -39,8 +39,8 @@ pub fn write(net: &UNet, spec: &ExportSpec, file: impl Write) -> Result<()> {
     Ok(write_all(&model.encode_to_vec(), file)?)
 }
 
-/// The output of the graph in `path` for `images`, computed by the crate `rten`, which knows nothing of libtorch or of this
-/// program. It has no float16: the file's numbers are rounded to that, the arithmetic is in float32.
+/// The output of the graph in `path` for `images`, computed by the crate `rten`, which knows nothing of libtorch or of
+/// this program. It has no float16: the file's numbers are rounded to that, the arithmetic is in float32.
 pub fn run(path: &Path, images: &[Tensor]) -> Result<Vec<Tensor>> {
     let operators = rten::op_registry!(Cast, Concat, Conv, ConvTranspose, MaxPool, Relu, Slice, Softmax);
     let mut bytes = fs::read(path)?;

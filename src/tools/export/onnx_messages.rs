@@ -1,4 +1,5 @@
-//! The part of ONNX's file format that a network of ours takes: messages and field numbers of `onnx.proto`, IR version 8.
+//! The part of ONNX's file format that a network of ours takes: messages and field numbers of `onnx.proto`, IR version
+//! 8.
 //!
 //! Repeated numbers are not packed, as that file is in the second version of the protobuf language.
 

@@ -34,7 +34,7 @@ impl ExportSpec {
     }
 
     pub fn output_sides(&self) -> Option<[i64; 2]> {
-        // Those of `sides` were checked to fit.
+        // The sides were checked to fit.
         self.sides.map(|sides| sides.map(|side| side - 2 * MARGIN))
     }
 
@@ -51,11 +51,12 @@ impl ExportSpec {
     pub fn metadata(&self) -> Map<String, Value> {
         let (smallest, step) = fitting_sides();
         let sides = |sides: Option<[i64; 2]>| sides.map_or(json!("dynamic"), |sides| json!(sides));
+        let lost = 2 * MARGIN;
         let metadata = json!({
             "source": concat!("unet ", env!("CARGO_PKG_VERSION")),
             "base_filters": self.architecture.base_filters,
             "input": format!("{}: float32 [N, 1, height, width]", Self::INPUT),
-            "output": format!("{}: float32 [N, 2, height - {}, width - {}]", self.output_name(), 2 * MARGIN, 2 * MARGIN),
+            "output": format!("{}: float32 [N, 2, height - {lost}, width - {lost}]", self.output_name()),
             "input_size": sides(self.sides),
             "output_size": sides(self.output_sides()),
             "sides_that_fit": format!("{smallest} + {step} k"),

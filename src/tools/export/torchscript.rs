@@ -1,5 +1,5 @@
-//! TorchScript: the parameters under their own names, and a program in libtorch's own operations, which any libtorch and
-//! `torch.jit.load` run, on the CPU and on a GPU.
+//! TorchScript: the parameters under their own names, and a program in libtorch's own operations, which any libtorch
+//! and `torch.jit.load` run, on the CPU and on a GPU.
 
 use std::path::Path;
 

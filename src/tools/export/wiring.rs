@@ -1,4 +1,5 @@
-//! The order of operations of a prediction, for formats that write it down. The network that computes is in `model/unet.rs`.
+//! The order of operations of a prediction, for formats that write it down. The network that computes is in
+//! `model/unet.rs`.
 
 use crate::model::architecture::LEVELS;
 use crate::model::sides::skip_margins;

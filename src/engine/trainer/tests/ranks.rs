@@ -1,5 +1,5 @@
-//! Training on several ranks against the same computation in one process. Each test starts copies of this test program as
-//! its workers, which meet over Gloo.
+//! Training on several ranks against the same computation in one process. Each test starts copies of this test program
+//! as its workers, which meet over Gloo.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -171,7 +171,7 @@ fn ranks_do_what_one_process_does_with_a_larger_batch() {
     }
 }
 
-/// With everything random on, which is other on each rank.
+/// Augmentation and dropout are on; they draw other numbers on each rank.
 #[test]
 fn all_ranks_have_the_same_weights_to_the_bit() {
     if let Some(folder) = worker_folder() {

@@ -137,7 +137,8 @@ fn working_weights_train_as_weights_that_are_cast_in_each_step() {
         trainer.scaler.restore(2f64.powi(28), 0);
     }
     let before: Vec<Tensor> = cast.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
-    // The first update that is made differs by the rounding of float32; in later ones float16 rounds that here and there to its next number.
+    // The first update that is made differs by the rounding of float32; in later ones float16 rounds that here and
+    // there to its next number.
     for (updates, limit) in [(1.0, 1e-5), (5.0, 2e-2)] {
         while cast.optimizer.state().2 < updates {
             for trainer in [&mut cast, &mut kept] {
