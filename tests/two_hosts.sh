@@ -10,8 +10,8 @@ skip() { echo "skipped: $1"; exit 0; }
 command -v ip >/dev/null || skip "no command ip (package iproute2)"
 a=unet-a-$$ b=unet-b-$$ folder=$(mktemp -d)
 trap 'ip netns del $a 2>/dev/null; ip netns del $b 2>/dev/null; rm -rf "$folder"' EXIT
-{ ip netns add "$a" && ip netns add "$b" && ip -n "$a" link add veth0 type veth peer name veth0 netns "$b"; } 2>"$folder/why" ||
-  skip "no network namespaces here: $(cat "$folder/why")"
+{ ip netns add "$a" && ip netns add "$b" && ip -n "$a" link add veth0 type veth peer name veth0 netns "$b"; } \
+  2>"$folder/why" || skip "no network namespaces here: $(cat "$folder/why")"
 for host in "$a 10.99.0.1" "$b 10.99.0.2"; do
   read -r name address <<<"$host"
   ip -n "$name" address add "$address/24" dev veth0
@@ -21,18 +21,19 @@ done
 
 cd "$folder"
 "$unet" phantom --out data --slices 6 --size 64 >/dev/null
-flags=(--data_dir data --device cpu --base_filters 2 --augment --max_steps 8 --log_every 2 --dist_timeout 60)
+flags=(--data_dir data --device cpu --base_filters 2 --augment --max_steps 4 --log_every 2 --dist_timeout 60)
 export OMP_NUM_THREADS=1
 
 # by_hand HOST RANK
 by_hand() {
-  ip netns exec "$1" env RANK="$2" WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=10.99.0.1 MASTER_PORT=29500 \
-    "$unet" "${flags[@]}" --model_dir by_hand
+  ip netns exec "$1" env RANK="$2" WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 \
+    MASTER_ADDR=10.99.0.1 MASTER_PORT=29500 "$unet" "${flags[@]}" --model_dir by_hand
 }
 # by_torchrun HOST RANK
 by_torchrun() {
-  ip netns exec "$1" env PYTHONPATH="$root/.libtorch/site-packages" python3 -m torch.distributed.run --no-python --nnodes 2 \
-    --node_rank "$2" --nproc_per_node 1 --master_addr 10.99.0.1 --master_port 29501 "$unet" "${flags[@]}" --model_dir by_torchrun
+  ip netns exec "$1" env PYTHONPATH="$root/.libtorch/site-packages" python3 -m torch.distributed.run --no-python \
+    --nnodes 2 --node_rank "$2" --nproc_per_node 1 --master_addr 10.99.0.1 --master_port 29501 \
+    "$unet" "${flags[@]}" --model_dir by_torchrun
 }
 # both WAY: on both hosts; fails if either fails.
 both() {
@@ -45,7 +46,7 @@ both() {
 both by_hand
 cmp one_host/model.safetensors by_hand/model.safetensors
 echo "two hosts, started by hand: the same weights as two processes on one host"
-if PYTHONPATH="$root/.libtorch/site-packages" python3 -c 'import torch' 2>/dev/null; then
+if [[ -f $root/.libtorch/site-packages/torch/distributed/run.py ]]; then
   both by_torchrun
   cmp one_host/model.safetensors by_torchrun/model.safetensors
   echo "two hosts, started by torchrun: the same weights as two processes on one host"

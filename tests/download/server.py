@@ -1,8 +1,9 @@
-"""Serves the files of a folder on a free port of this machine, as servers of archives do, with the faults that a test asks for.
+"""Serves the files of a folder on a free port of this machine, as servers of archives do, with the faults of a test.
 
     server.py FOLDER [ranges|no-ranges] [CUT]
 
-Prints the port, then a line for each request: path and Range header. With CUT each answer ends after so many bytes, as a lost connection.
+Prints the port, then a line for each request: path and Range header. With CUT each answer ends after so many bytes, as
+if the connection were lost.
 """
 
 import http.server
