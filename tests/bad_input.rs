@@ -1,18 +1,18 @@
-//! Bad input gets one line that names the file and what to do, exit code 1, and loses nothing.
+//! Bad input: one line that names the file and what to do, exit code 1, nothing lost.
 
 mod common;
 
 use std::fs;
 use std::io::Write;
 
-use common::{Place, fails};
+use common::{TestDir, fails};
 use sha2::{Digest, Sha256};
 
-/// A little-endian TIFF of uncompressed 8-bit pages, made without the program.
+/// Builds a little-endian TIFF of uncompressed 8-bit pages without the program.
 fn tiff(pages: usize, height: u32, width: u32, samples_per_pixel: u32, values: impl Fn(usize) -> u8) -> Vec<u8> {
     let mut bytes = b"II*\0".to_vec();
     let length = (height * width * samples_per_pixel) as usize;
-    // Header, then for each page its pixels and its directory.
+    // The file has a header, then for each page its pixels and its directory.
     let mut next_pointer = bytes.len();
     bytes.extend(0u32.to_le_bytes());
     for page in 0..pages {
@@ -36,7 +36,7 @@ fn tiff(pages: usize, height: u32, width: u32, samples_per_pixel: u32, values: i
         bytes.extend((fields.len() as u16).to_le_bytes());
         for (tag, value) in fields {
             bytes.extend(tag.to_le_bytes());
-            // Type 4 is a 32-bit integer.
+            // Field type 4 is a 32-bit integer.
             bytes.extend(4u16.to_le_bytes());
             bytes.extend(1u32.to_le_bytes());
             bytes.extend(value.to_le_bytes());
@@ -53,42 +53,40 @@ fn binary(i: usize) -> u8 {
 
 const TRAIN: &str = "--max_steps 1 --base_filters 1";
 
-/// The hand-made TIFF itself is good: otherwise the tests below could pass for the wrong reason.
+/// The hand-made TIFF itself is good: otherwise other tests of this file could pass for the wrong reason.
 #[test]
 fn hand_made_stacks_are_read() {
-    let place = Place::new();
-    fs::write(place.path("data/train-volume.tif"), tiff(3, 20, 24, 1, |i| i as u8)).unwrap();
-    fs::write(place.path("data/train-labels.tif"), tiff(3, 20, 24, 1, binary)).unwrap();
-    place.run(TRAIN).success();
+    let dir = TestDir::new();
+    fs::write(dir.path("data/train-volume.tif"), tiff(3, 20, 24, 1, |i| i as u8)).unwrap();
+    fs::write(dir.path("data/train-labels.tif"), tiff(3, 20, 24, 1, binary)).unwrap();
+    dir.run(TRAIN).success();
 }
 
 #[test]
 fn an_unknown_instruction_set_is_refused() {
-    let place = Place::new();
-    let mut command = assert_cmd::Command::cargo_bin("unet").unwrap();
-    let args = "--data_dir data --model_dir model --device cpu --max_steps 1 --base_filters 1".split(' ');
-    let run = command.current_dir(place.path(".")).env("UNET_CPU_ISA", "sse").args(args).assert();
+    let dir = TestDir::new();
+    let run = assert_cmd::Command::from_std(dir.command(TRAIN)).env("UNET_CPU_ISA", "sse").assert();
     fails(run, 1, &["UNET_CPU_ISA", "'sse'", "avx2"]);
 }
 
 #[test]
 fn missing_folders_and_stacks_are_named() {
-    let place = Place::new();
-    fails(place.unet(&["--data_dir", "nowhere", "--model_dir", "model"]), 1, &["no folder 'nowhere'", "--data_dir"]);
+    let dir = TestDir::new();
+    fails(dir.unet(&["--data_dir", "nowhere", "--model_dir", "model"]), 1, &["no folder 'nowhere'", "--data_dir"]);
     for name in ["train-volume.tif", "train-labels.tif"] {
-        fs::rename(place.path("data").join(name), place.path("hidden.tif")).unwrap();
-        fails(place.run(TRAIN), 1, &[name, "'data'", "phantom"]);
-        fs::rename(place.path("hidden.tif"), place.path("data").join(name)).unwrap();
+        fs::rename(dir.path("data").join(name), dir.path("hidden.tif")).unwrap();
+        fails(dir.run(TRAIN), 1, &[name, "'data'", "phantom"]);
+        fs::rename(dir.path("hidden.tif"), dir.path("data").join(name)).unwrap();
     }
-    fs::remove_file(place.path("data/test-volume.tif")).unwrap();
-    fails(place.run("--exec_mode train_and_predict --base_filters 1"), 1, &["test-volume.tif"]);
-    assert!(!place.path("model").exists(), "no folder is made for a run that cannot be");
+    fs::remove_file(dir.path("data/test-volume.tif")).unwrap();
+    fails(dir.run("--exec_mode train_and_predict --base_filters 1"), 1, &["test-volume.tif"]);
+    assert!(!dir.path("model").exists(), "no folder is made for a run that cannot be");
 }
 
 #[test]
 fn files_that_are_no_stack_are_refused_with_file_and_page() {
-    let place = Place::new();
-    let good = place.read("data/train-volume.tif");
+    let dir = TestDir::new();
+    let good = dir.read("data/train-volume.tif");
     let whole = tiff(2, 16, 16, 1, |i| i as u8);
     let cases: Vec<(&str, Vec<u8>, &[&str])> = vec![
         ("empty", Vec::new(), &["train-volume.tif"]),
@@ -99,111 +97,108 @@ fn files_that_are_no_stack_are_refused_with_file_and_page() {
         ("RGB", tiff(2, 16, 16, 3, |i| i as u8), &["train-volume.tif", "page 0", "grey"]),
     ];
     for (what, bytes, words) in cases {
-        fs::write(place.path("data/train-volume.tif"), bytes).unwrap();
+        fs::write(dir.path("data/train-volume.tif"), bytes).unwrap();
         eprintln!("case: {what}");
-        fails(place.run(TRAIN), 1, words);
+        fails(dir.run(TRAIN), 1, words);
     }
 }
 
 #[test]
 fn a_nan_in_a_float_stack_is_named_with_its_place() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiff/bad-nan.tif");
-    fs::copy(fixture, place.path("data/train-volume.tif")).unwrap();
-    fails(place.run(TRAIN), 1, &["train-volume.tif", "page", "NaN", "row", "column"]);
+    fs::copy(fixture, dir.path("data/train-volume.tif")).unwrap();
+    fails(dir.run(TRAIN), 1, &["train-volume.tif", "page", "NaN", "row", "column"]);
 }
 
 #[test]
 fn stacks_that_do_not_fit_together_are_refused_with_both_sizes() {
-    let place = Place::new();
-    fs::write(place.path("data/train-labels.tif"), tiff(5, 64, 64, 1, binary)).unwrap();
-    fails(place.run(TRAIN), 1, &["6 pages of 64x64", "5 pages of 64x64", "train-labels.tif"]);
-    fs::write(place.path("data/train-labels.tif"), tiff(6, 64, 60, 1, binary)).unwrap();
-    fails(place.run(TRAIN), 1, &["6 pages of 64x64", "6 pages of 64x60"]);
+    let dir = TestDir::new();
+    fs::write(dir.path("data/train-labels.tif"), tiff(5, 64, 64, 1, binary)).unwrap();
+    fails(dir.run(TRAIN), 1, &["6 pages of 64x64", "5 pages of 64x64", "train-labels.tif"]);
+    fs::write(dir.path("data/train-labels.tif"), tiff(6, 64, 60, 1, binary)).unwrap();
+    fails(dir.run(TRAIN), 1, &["6 pages of 64x64", "6 pages of 64x60"]);
 }
 
 #[test]
-fn a_third_label_value_is_shown() {
-    let place = Place::new();
+fn a_third_label_value_is_named_with_the_others() {
+    let dir = TestDir::new();
     let three = |i: usize| if i == 1000 { 17 } else { binary(i) };
-    fs::write(place.path("data/train-labels.tif"), tiff(6, 64, 64, 1, three)).unwrap();
-    fails(place.run(TRAIN), 1, &["train-labels.tif", "0, 17, 255"]);
+    fs::write(dir.path("data/train-labels.tif"), tiff(6, 64, 64, 1, three)).unwrap();
+    fails(dir.run(TRAIN), 1, &["train-labels.tif", "0, 17, 255"]);
 }
 
 #[test]
 fn too_few_slices_for_a_fold_are_refused() {
-    let place = Place::new();
-    fs::write(place.path("data/train-volume.tif"), tiff(1, 64, 64, 1, |i| i as u8)).unwrap();
-    fs::write(place.path("data/train-labels.tif"), tiff(1, 64, 64, 1, binary)).unwrap();
-    let run = place.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 1 --base_filters 1");
+    let dir = TestDir::new();
+    fs::write(dir.path("data/train-volume.tif"), tiff(1, 64, 64, 1, |i| i as u8)).unwrap();
+    fs::write(dir.path("data/train-labels.tif"), tiff(1, 64, 64, 1, binary)).unwrap();
+    let run = dir.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 1 --base_filters 1");
     fails(run, 1, &["1 pages", "--crossvalidation_idx"]);
 }
 
 #[test]
 fn a_model_dir_that_cannot_be_written_is_named_before_any_work() {
-    let place = Place::new();
-    // Under a file, so that even the superuser cannot make it.
-    let run = place.unet(&["--data_dir", "data", "--model_dir", "data/test-volume.tif/model", "--device", "cpu"]);
+    let dir = TestDir::new();
+    // A folder inside a file cannot be made, even by root.
+    let run = dir.unet(&["--data_dir", "data", "--model_dir", "data/test-volume.tif/model", "--device", "cpu"]);
     fails(run, 1, &["--model_dir", "data/test-volume.tif/model"]);
-    let run = place.unet(&["--data_dir", "data", "--model_dir", "m", "--log_dir", "data/test-volume.tif/log"]);
+    let run = dir.unet(&["--data_dir", "data", "--model_dir", "m", "--log_dir", "data/test-volume.tif/log"]);
     fails(run, 1, &["--log_dir", "data/test-volume.tif/log"]);
 }
 
 #[test]
 fn a_model_dir_that_holds_a_run_is_kept() {
-    let place = Place::new();
-    place.run(TRAIN).success();
-    let weights = place.read("model/model.safetensors");
-    fails(place.run(TRAIN), 1, &["already holds a run", "--resume_training", "--overwrite"]);
-    assert_eq!(place.read("model/model.safetensors"), weights);
-    fs::write(place.path("model/notes.txt"), "mine").unwrap();
-    fs::write(place.path("model/checkpoints/notes.txt"), "mine").unwrap();
-    place.run(&format!("{TRAIN} --seed 1 --overwrite")).success();
-    assert_ne!(place.read("model/model.safetensors"), weights);
-    assert_eq!(place.read("model/notes.txt"), b"mine", "--overwrite removes nothing but the run");
-    assert_eq!(place.read("model/checkpoints/notes.txt"), b"mine");
+    let dir = TestDir::trained(TRAIN);
+    let weights = dir.read("model/model.safetensors");
+    fails(dir.run(TRAIN), 1, &["already holds a run", "--resume_training", "--overwrite"]);
+    assert_eq!(dir.read("model/model.safetensors"), weights);
+    fs::write(dir.path("model/notes.txt"), "mine").unwrap();
+    fs::write(dir.path("model/checkpoints/notes.txt"), "mine").unwrap();
+    dir.run(&format!("{TRAIN} --seed 1 --overwrite")).success();
+    assert_ne!(dir.read("model/model.safetensors"), weights);
+    assert_eq!(dir.read("model/notes.txt"), b"mine", "--overwrite removes nothing but the run");
+    assert_eq!(dir.read("model/checkpoints/notes.txt"), b"mine");
 }
 
 #[test]
 fn bad_data_leaves_the_run_that_overwrite_would_replace() {
-    let place = Place::new();
-    place.run(TRAIN).success();
-    let files = place.files("model");
-    fs::write(place.path("data/train-volume.tif"), "no TIFF").unwrap();
-    fails(place.run(&format!("{TRAIN} --overwrite")), 1, &["train-volume.tif"]);
-    assert_eq!(place.files("model"), files);
+    let dir = TestDir::trained(TRAIN);
+    let files = dir.files("model");
+    fs::write(dir.path("data/train-volume.tif"), "no TIFF").unwrap();
+    fails(dir.run(&format!("{TRAIN} --overwrite")), 1, &["train-volume.tif"]);
+    assert_eq!(dir.files("model"), files);
 }
 
 #[test]
 fn results_are_replaced_only_when_asked() {
-    let place = Place::new();
-    place.run(&format!("{TRAIN} --exec_mode train_and_predict")).success();
-    fails(place.run("--exec_mode predict"), 1, &["test-masks.tif", "--overwrite"]);
-    place.run("--exec_mode predict --overwrite").success();
-    place.run("--exec_mode evaluate --crossvalidation_idx 0").success();
-    fails(place.run("--exec_mode evaluate --crossvalidation_idx 0"), 1, &["eval.json", "--overwrite"]);
+    let dir = TestDir::new();
+    dir.run(&format!("{TRAIN} --exec_mode train_and_predict")).success();
+    fails(dir.run("--exec_mode predict"), 1, &["test-masks.tif", "--overwrite"]);
+    dir.run("--exec_mode predict --overwrite").success();
+    dir.run("--exec_mode evaluate --crossvalidation_idx 0").success();
+    fails(dir.run("--exec_mode evaluate --crossvalidation_idx 0"), 1, &["eval.json", "--overwrite"]);
 }
 
 #[test]
 fn missing_weights_and_checkpoints_are_named() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for mode in ["predict", "evaluate --crossvalidation_idx 0"] {
-        fails(place.run(&format!("--exec_mode {mode}")), 1, &["model/model.safetensors", "train first"]);
+        fails(dir.run(&format!("--exec_mode {mode}")), 1, &["model/model.safetensors", "train first"]);
     }
-    assert!(!place.path("model").exists(), "no folder is made for a run that cannot be");
-    fails(place.run("--resume_training"), 1, &["--resume_training", "no checkpoint", "model/checkpoints"]);
+    assert!(!dir.path("model").exists(), "no folder is made for a run that cannot be");
+    fails(dir.run("--resume_training"), 1, &["--resume_training", "no checkpoint", "model/checkpoints"]);
 }
 
 #[test]
 fn weights_of_another_width_are_refused() {
-    let place = Place::new();
-    place.run(TRAIN).success();
-    fails(place.run("--exec_mode predict --base_filters 2"), 1, &["model.safetensors", "1 base filters", "says 2"]);
-    let resume = place.run("--resume_training --max_steps 2 --base_filters 2");
+    let dir = TestDir::trained(TRAIN);
+    fails(dir.run("--exec_mode predict --base_filters 2"), 1, &["model.safetensors", "1 base filters", "says 2"]);
+    let resume = dir.run("--resume_training --max_steps 2 --base_filters 2");
     fails(resume, 1, &["step-0000000001.safetensors", "1 base filters", "says 2"]);
 }
 
-/// A safetensors header that has been changed, with its checksum made anew.
+/// A changed safetensors header with a checksum that fits again.
 fn with_checksum(mut header: Vec<u8>) -> Vec<u8> {
     let key = br#"\"header_sha256\":\""#;
     let place = header.windows(key.len()).position(|bytes| bytes == key).unwrap() + key.len();
@@ -215,14 +210,13 @@ fn with_checksum(mut header: Vec<u8>) -> Vec<u8> {
 
 #[test]
 fn corrupt_weights_are_named() {
-    let place = Place::new();
-    place.run(TRAIN).success();
-    let good = place.read("model/model.safetensors");
+    let dir = TestDir::trained(TRAIN);
+    let good = dir.read("model/model.safetensors");
     let foreign = {
         let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
         [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat()
     };
-    // One digit of the header changed, so that all lengths stay.
+    // Changing one digit of the header keeps all lengths.
     let with_digit = |old: &[u8], digit| {
         let at = good.windows(old.len()).position(|bytes| bytes == old).unwrap();
         let mut bytes = good.clone();
@@ -247,10 +241,10 @@ fn corrupt_weights_are_named() {
         (three_classes, "classes: 3 }, expected Architecture { base_filters: 1, channels: 1, classes: 2 }"),
     ];
     for (bytes, word) in cases {
-        fs::write(place.path("model/model.safetensors"), bytes).unwrap();
-        fails(place.run("--exec_mode predict"), 1, &["model/model.safetensors", word]);
+        fs::write(dir.path("model/model.safetensors"), bytes).unwrap();
+        fails(dir.run("--exec_mode predict"), 1, &["model/model.safetensors", word]);
     }
-    // 64 GiB of nothing, which the header owns up to.
+    // A sparse file of 64 GiB, whose header says so.
     let bytes = 1u64 << 36;
     let zeros = "0".repeat(64);
     let network = r#"{\"base_filters\":1,\"channels\":1,\"classes\":2}"#;
@@ -258,20 +252,20 @@ fn corrupt_weights_are_named() {
     let tensor = format!(r#"{{"dtype":"F32","shape":[{}],"data_offsets":[0,{bytes}]}}"#, bytes / 4);
     let header = format!(r#"{{"__metadata__":{{"unet":"{facts}"}},"encoder.0.conv1.weight":{tensor}}}"#);
     let header = with_checksum(header.into_bytes());
-    let file = fs::File::create(place.path("model/model.safetensors")).unwrap();
+    let file = fs::File::create(dir.path("model/model.safetensors")).unwrap();
     (&file).write_all(&[&(header.len() as u64).to_le_bytes()[..], &header].concat()).unwrap();
     file.set_len(8 + header.len() as u64 + bytes).unwrap();
-    fails(place.run("--exec_mode predict"), 1, &["tensor 'encoder.0.conv1.weight'", "[17179869184]", "[1, 1, 3, 3]"]);
-    assert!(!place.path("model/pred").exists());
+    fails(dir.run("--exec_mode predict"), 1, &["tensor 'encoder.0.conv1.weight'", "[17179869184]", "[1, 1, 3, 3]"]);
+    assert!(!dir.path("model/pred").exists());
 }
 
 #[test]
-fn a_gpu_that_is_not_there_is_said() {
+fn a_missing_gpu_is_named_with_the_way_out() {
     if std::path::Path::new("/dev/nvidiactl").exists() {
         eprintln!("skipped: this machine has a GPU");
         return;
     }
-    let place = Place::new();
-    let run = place.unet(&["--data_dir", "data", "--model_dir", "model", "--device", "cuda"]);
+    let dir = TestDir::new();
+    let run = dir.unet(&["--data_dir", "data", "--model_dir", "model", "--device", "cuda"]);
     fails(run, 1, &["--device cuda", "no usable GPU", "--device cpu"]);
 }

@@ -2,92 +2,310 @@
 
 mod common;
 
-use common::{Place, fails, stderr, stdout};
+use std::collections::BTreeSet;
 
+use common::{TestDir, fails, free_port, stderr, stdout};
+
+/// Every argument of the program, whose name here is empty, and of its subcommands. A line has the names of a flag
+/// (`--help` does not show the kebab-case ones), the name of its value, and its default, values and aliases.
 /// Adding or renaming a flag is a conscious act: it changes this list, the README and the CHANGELOG.
-#[test]
-fn the_flags_are_these() {
-    let help = stdout(&Place::new().unet(&["--help"]).success());
-    let mut flags: Vec<&str> = help
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("--"))
-        .map(|word| word.trim_matches(|c: char| !(c.is_ascii_alphanumeric() || c == '_')))
-        .collect();
-    flags.sort_unstable();
-    flags.dedup();
-    let expected = [
-        "amp",
-        "amp_dtype",
-        "augment",
-        "base_filters",
-        "batch_size",
-        "benchmark",
-        "checkpoint_every",
-        "crossvalidation_idx",
-        "data_dir",
-        "deterministic",
-        "device",
-        "dist_timeout",
-        "exec_mode",
-        "help",
-        "keep_checkpoints",
-        "learning_rate",
-        "log_dir",
-        "log_every",
-        "max_steps",
-        "model_dir",
-        "no_tf32",
-        "nproc_per_node",
-        "overwrite",
-        "profile",
-        "resume_training",
-        "seed",
-        "use_amp",
-        "use_xla",
-        "version",
-        "warmup_steps",
-        "weight_decay",
-        "xla",
-    ];
-    assert_eq!(flags, expected);
+const ARGUMENTS: [(&str, &[&str]); 10] = [
+    (
+        "",
+        &[
+            "-h, --help",
+            "-V, --version",
+            "--exec_mode, --exec-mode <MODE> [default: train] \
+             [possible values: train, train_and_predict, predict, evaluate, train_and_evaluate]",
+            "--benchmark",
+            "--warmup_steps, --warmup-steps <N> [default: 200]",
+            "--profile <DIR>",
+            "--data_dir, --data-dir <DIR>",
+            "--model_dir, --model-dir <DIR> [default: /results]",
+            "--log_dir, --log-dir <DIR>",
+            "--overwrite",
+            "--resume_training, --resume-training",
+            "--checkpoint_every, --checkpoint-every <N> [default: as many as 10 minutes take]",
+            "--keep_checkpoints, --keep-checkpoints <N> [default: 3]",
+            "--crossvalidation_idx, --crossvalidation-idx <FOLD>",
+            "--max_steps, --max-steps <N> [default: 1000]",
+            "--batch_size, --batch-size <N> [default: 1]",
+            "--learning_rate, --learning-rate <RATE> [default: 0.0001]",
+            "--weight_decay, --weight-decay <COEFFICIENT> [default: 0.0005]",
+            "--augment",
+            "--seed <N> [default: 0]",
+            "--base_filters, --base-filters <N> [default: 64, or what the checkpoint holds]",
+            "--log_every, --log-every <N> [default: 100]",
+            "--device <DEVICE> [default: auto] [possible values: auto, cpu, cuda]",
+            "--amp, --use-amp [alias: --use_amp]",
+            "--amp_dtype, --amp-dtype <DTYPE> [default: float16 on a GPU, bfloat16 on the CPU] \
+             [possible values: float16, bfloat16]",
+            "--no_tf32, --no-tf32",
+            "--deterministic",
+            "--xla, --use-xla [alias: --use_xla]",
+            "--nproc_per_node, --nproc-per-node <N>",
+            "--dist_timeout, --dist-timeout <SECONDS> [default: 600]",
+        ],
+    ),
+    (
+        "phantom",
+        &[
+            "-h, --help",
+            "--out <DIR>",
+            "--slices <N> [default: 30]",
+            "--size <PIXELS> [default: 512]",
+            "--seed <N> [default: 0]",
+            "--overwrite",
+        ],
+    ),
+    ("inspect", &["-h, --help", "--data_dir, --data-dir <DIR>"]),
+    ("report", &["-h, --help", "<LOG>..."]),
+    ("score", &["-h, --help", "--labels <TIF>", "--prediction <TIF>", "--json"]),
+    (
+        "check",
+        &[
+            "-h, --help",
+            "--device <DEVICE> [default: auto] [possible values: auto, cpu, cuda]",
+            "--base_filters, --base-filters <N> [default: 16]",
+            "--json",
+        ],
+    ),
+    (
+        "layers",
+        &[
+            "-h, --help",
+            "--batch_size, --batch-size <N> [default: 1]",
+            "--base_filters, --base-filters <N> [default: 64]",
+            "--amp",
+            "--training",
+            "--repeats <N> [default: 5]",
+            "--json",
+        ],
+    ),
+    (
+        "export",
+        &[
+            "-h, --help",
+            "--model_dir, --model-dir <DIR>",
+            "--to <FORMAT> [possible values: onnx, torchscript]",
+            "--out <FILE>",
+            "--amp, --use-amp [alias: --use_amp]",
+            "--no_softmax, --no-softmax",
+            "--height <PIXELS> [default: 572]",
+            "--width <PIXELS> [default: 572]",
+            "--dynamic",
+            "--data_dir, --data-dir <DIR> [default: a synthetic slice, the range of the training]",
+            "--overwrite",
+        ],
+    ),
+    ("completions", &["-h, --help", "<SHELL> [possible values: bash, zsh, fish]"]),
+    ("man", &["-h, --help", "[COMMAND]"]),
+];
+
+fn help(command: &str) -> String {
+    let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
+    stdout(&TestDir::new().unet(&args).success())
+}
+
+/// The arguments that a help text lists: `--seed <N> [default: 0]`.
+fn listed_arguments(help: &str) -> BTreeSet<String> {
+    // An argument begins at column 2 or, without a short name, at column 6; its explanation goes on further right.
+    let mut entries: Vec<String> = Vec::new();
+    let mut is_argument = false;
+    for line in help.lines() {
+        let text = line.trim_start();
+        if matches!(line.len() - text.len(), 0..=6) {
+            is_argument = line.starts_with("  ") && text.starts_with(['-', '<', '[']);
+            entries.extend(is_argument.then(String::new));
+        }
+        if is_argument {
+            let entry = entries.last_mut().unwrap();
+            entry.push_str(text);
+            entry.push(' ');
+        }
+    }
+    let essence = |entry: &String| {
+        let (names, explanation) = entry.split_once("  ").unwrap_or((entry, ""));
+        let brackets = explanation.split('[').skip(1).map(|part| format!(" [{}]", part.split(']').next().unwrap()));
+        format!("{}{}", names.trim_end(), brackets.collect::<String>())
+    };
+    entries.iter().map(essence).collect()
+}
+
+/// The names of an argument: `--exec_mode` and `--exec-mode`.
+fn names(argument: &str) -> Vec<&str> {
+    let words = argument.split_whitespace().map(|word| word.trim_matches([',', ']']));
+    words.filter(|word| word.starts_with('-')).collect()
+}
+
+fn kebab_case(name: &str) -> String {
+    name.replace('_', "-")
 }
 
 #[test]
-fn help_groups_the_flags_and_shows_the_defaults() {
-    let help = stdout(&Place::new().unet(&["--help"]).success());
-    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+fn help_lists_exactly_these_arguments_of_each_command() {
+    for (command, arguments) in ARGUMENTS {
+        let shown = |argument: &&str| {
+            let snake_case = names(argument).into_iter().map(|name| (name.contains('_'), kebab_case(name)));
+            let hidden: Vec<String> = snake_case.filter(|(is_snake, _)| *is_snake).map(|(_, kebab)| kebab).collect();
+            let found: Vec<&str> =
+                names(argument).into_iter().filter(|name| hidden.iter().any(|kebab| kebab == name)).collect();
+            assert_eq!(found, hidden, "kebab-case names of {argument}");
+            found.iter().fold((*argument).to_owned(), |shown, name| shown.replace(&format!(", {name}"), ""))
+        };
+        let expected: BTreeSet<String> = arguments.iter().map(shown).collect();
+        assert_eq!(listed_arguments(&help(command)), expected, "unet {command}");
+    }
+    let help = help("");
+    let commands = help.split("Commands:\n").nth(1).unwrap().lines().take_while(|line| !line.is_empty());
+    let commands: Vec<&str> = commands.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(commands, ARGUMENTS[1..].iter().map(|(command, _)| *command).collect::<Vec<_>>());
     for heading in ["Task:", "Files:", "Training:", "Device and precision:", "Several GPUs:"] {
-        assert!(help.contains(heading), "{help}");
-    }
-    for default in ["default: /results", "default: 0.0005", "default: 0.0001", "default: 1000", "default: 200"] {
-        assert!(help.contains(default), "no '{default}' in {help}");
+        assert!(help.lines().any(|line| line == heading), "{help}");
     }
 }
 
+/// A command line, and for each of its snake_case flags a text that shows that the flag was obeyed.
+struct Spelling {
+    args: &'static str,
+    shows: &'static [(&'static str, &'static str)],
+}
+
+const SPELLINGS: [Spelling; 10] = [
+    Spelling {
+        args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
+               --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
+               --checkpoint_every 1 --keep_checkpoints 2 --use_amp --no_tf32 --use_xla --nproc_per_node 2 --device cpu",
+        shows: &[
+            ("--data_dir", r#""data_dir": "data""#),
+            ("--model_dir", "made/model.safetensors\n"),
+            ("--log_dir", "log/log.json\n"),
+            ("--exec_mode", r#""exec_mode": "train_and_evaluate""#),
+            ("--crossvalidation_idx", r#""crossvalidation_idx": 2"#),
+            ("--max_steps", r#""max_steps": 6"#),
+            ("--batch_size", r#""batch_size": 2"#),
+            ("--learning_rate", r#""learning_rate": 0.01"#),
+            ("--weight_decay", r#""weight_decay": 0.1"#),
+            ("--base_filters", r#""base_filters": 1"#),
+            ("--log_every", r#""log_every": 7"#),
+            // Six batches are three steps of two processes.
+            ("--checkpoint_every", "step-0000000002.safetensors\nmade/checkpoints/step-0000000003.safetensors\n"),
+            (
+                "--keep_checkpoints",
+                "data/train-volume.tif\nlog/log.json\nmade/checkpoints/step-0000000002.safetensors\n",
+            ),
+            ("--use_amp", r#""precision": "bfloat16""#),
+            ("--no_tf32", "warning: --no_tf32 changes nothing with --amp"),
+            ("--use_xla", r#""xla": true"#),
+            ("--nproc_per_node", r#""world_size": 2"#),
+        ],
+    },
+    Spelling {
+        args: "--data_dir data --device cpu --amp --amp_dtype float16",
+        shows: &[("--amp_dtype", "--amp_dtype float16 needs a GPU")],
+    },
+    Spelling {
+        args: "--data_dir data --benchmark --max_steps 5 --warmup_steps 7",
+        shows: &[("--warmup_steps", "--warmup_steps 7 leaves nothing of --max_steps 5")],
+    },
+    Spelling {
+        args: "--data_dir data --overwrite --resume_training",
+        shows: &[("--resume_training", "--resume_training goes on with a run")],
+    },
+    // Here the environment says that there is another process.
+    Spelling {
+        args: "--data_dir data --model_dir made --device cpu --dist_timeout 1",
+        shows: &[("--dist_timeout", "--dist_timeout 1 s")],
+    },
+    Spelling { args: "inspect --data_dir data", shows: &[("--data_dir", "6 pages of 64x64")] },
+    Spelling {
+        args: "check --device cpu --base_filters 0",
+        shows: &[("--base_filters", "invalid value '0' for '--base_filters <N>'")],
+    },
+    Spelling {
+        args: "layers --base_filters 0",
+        shows: &[("--base_filters", "invalid value '0' for '--base_filters <N>'")],
+    },
+    Spelling { args: "layers --batch_size 0", shows: &[("--batch_size", "invalid value '0' for '--batch_size <N>'")] },
+    Spelling {
+        args: "export --model_dir model --data_dir data --use_amp --no_softmax --to onnx --out net.onnx",
+        shows: &[
+            ("--model_dir", "net.onnx\n"),
+            ("--data_dir", "first slice of 'data/test-volume.tif'"),
+            ("--use_amp", "float16"),
+            ("--no_softmax", "output  logits"),
+        ],
+    },
+];
+
+/// What a command leaves that is the same whenever it runs: exit code, messages, files, settings and weights.
+fn outcome(dir: &TestDir, args: &[String], variables: &[(&str, String)]) -> String {
+    let mut command = common::program();
+    let output = command.args(args).envs(variables.iter().cloned()).current_dir(dir.path("")).output().unwrap();
+    let is_subcommand = !args[0].starts_with('-');
+    let files = dir.files("").into_iter().filter(|name| !name.contains("tfevents"));
+    let errors = common::text(&output.stderr);
+    // Lines of libtorch's own log have times.
+    let errors = errors.lines().filter(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+    let mut outcome = format!("{:?}\n{}\n", output.status.code(), errors.collect::<Vec<_>>().join("\n"));
+    // The output of a run has its speed too.
+    outcome += &if is_subcommand { common::text(&output.stdout) } else { String::new() };
+    outcome += &files.map(|name| format!("{name}\n")).collect::<String>();
+    for name in ["made/config.json", "made/eval.json", "made/model.safetensors", "net.onnx"] {
+        outcome += &common::text(&std::fs::read(dir.path(name)).unwrap_or_default());
+    }
+    outcome
+}
+
+/// The kebab-case name of each flag does what its snake_case name does. The table shows that each has an effect.
 #[test]
-fn kebab_case_and_the_reference_s_long_names_are_accepted() {
-    let place = Place::new();
-    place
-        .unet(
-            &"--data-dir data --model-dir model --exec-mode train --max-steps 1 --base-filters 1 --batch-size 1 \
-              --log-every 1 --use-amp --use_xla --device cpu"
-                .split_whitespace()
-                .collect::<Vec<_>>(),
-        )
-        .success();
+fn both_spellings_of_a_flag_have_the_same_effect() {
+    let mut tried = BTreeSet::new();
+    for Spelling { args, shows } in &SPELLINGS {
+        let snake_case: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+        let kebab_case = |word: &String| if word.starts_with("--") { kebab_case(word) } else { word.clone() };
+        let kebab_case: Vec<String> = snake_case.iter().map(kebab_case).collect();
+        let port = free_port().to_string();
+        let rank_1_of_2 = [("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "1"), ("MASTER_ADDR", "127.0.0.1")];
+        let variables: Vec<(&str, String)> = if args.contains("--dist_timeout") {
+            rank_1_of_2
+                .map(|(name, value)| (name, value.to_owned()))
+                .into_iter()
+                .chain([("MASTER_PORT", port)])
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let dirs = [(); 2].map(|()| TestDir::trained("--max_steps 1 --base_filters 1"));
+        let [expected, found] =
+            [(&dirs[0], &snake_case), (&dirs[1], &kebab_case)].map(|(dir, args)| outcome(dir, args, &variables));
+        assert!(expected == found, "{snake_case:?}:\n{expected}\n{kebab_case:?}:\n{found}");
+        let command = if snake_case[0].starts_with('-') { "" } else { &snake_case[0] };
+        for (flag, text) in *shows {
+            assert!(snake_case.iter().any(|word| word == flag), "{flag} is not among {args}");
+            assert!(found.contains(text), "no '{text}' for {flag} in {found}");
+            tried.insert((command.to_owned(), (*flag).to_owned()));
+        }
+    }
+    let is_snake_case = |name: &str| name.starts_with("--") && name.contains('_');
+    let listed = ARGUMENTS.iter().flat_map(|(command, arguments)| {
+        let names = arguments.iter().flat_map(|argument| names(argument)).filter(|name| is_snake_case(name));
+        names.map(|name| ((*command).to_owned(), name.to_owned()))
+    });
+    assert_eq!(tried, listed.collect());
 }
 
 #[test]
 fn the_last_of_a_repeated_flag_counts() {
-    let place = Place::new();
-    place.run("--base_filters 3 --max_steps 7 --amp --amp --base_filters 1 --max_steps 1").success();
-    assert_eq!(place.json("model/config.json")["base_filters"], 1);
-    assert_eq!(place.files("model/checkpoints"), ["step-0000000001.safetensors"]);
+    let dir = TestDir::new();
+    dir.run("--base-filters 3 --max_steps 7 --amp --use-amp --base_filters 1 --max-steps 1").success();
+    assert_eq!(dir.json("model/config.json")["base_filters"], 1);
+    assert_eq!(dir.files("model/checkpoints"), ["step-0000000001.safetensors"]);
 }
 
 #[test]
 fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let cases: &[(&str, &[&str])] = &[
         ("--crossvalidation_idx 5", &["--crossvalidation_idx", "5", "0 to 4"]),
         ("--batch_size 0", &["--batch_size", "0", "1 to 65536"]),
@@ -117,35 +335,34 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
         ("--amp --amp_dtype fp16", &["--amp_dtype float16", "GPU"]),
     ];
     for (args, words) in cases {
-        fails(place.run(args), 2, words);
+        fails(dir.run(args), 2, words);
     }
-    assert!(!place.path("model").exists(), "a refused command line must leave nothing");
-    fails(place.unet(&[]), 2, &["--data_dir"]);
-    fails(place.unet(&["phantom"]), 2, &["--out"]);
-    fails(place.unet(&["report"]), 2, &["LOG"]);
-    fails(place.unet(&["layers", "--repeats", "0"]), 2, &["--repeats", "1 to 10000"]);
-    fails(place.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
+    assert!(!dir.path("model").exists(), "a refused command line must leave nothing");
+    fails(dir.unet(&[]), 2, &["--data_dir"]);
+    fails(dir.unet(&["phantom"]), 2, &["--out"]);
+    fails(dir.unet(&["report"]), 2, &["LOG"]);
+    fails(dir.unet(&["layers", "--repeats", "0"]), 2, &["--repeats", "1 to 10000"]);
+    fails(dir.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
 }
 
 #[test]
-fn precision_is_recorded() {
-    let place = Place::new();
-    place.run("--max_steps 1 --base_filters 1 --amp --amp_dtype bf16").success();
-    assert_eq!(place.json("model/config.json")["precision"], "bfloat16");
-    let both = stderr(&place.run("--max_steps 1 --base_filters 1 --amp --no_tf32 --overwrite").success());
+fn config_json_records_the_precision() {
+    let dir = TestDir::new();
+    dir.run("--max_steps 1 --base_filters 1 --amp --amp_dtype bf16").success();
+    assert_eq!(dir.json("model/config.json")["precision"], "bfloat16");
+    let both = stderr(&dir.run("--max_steps 1 --base_filters 1 --amp --no_tf32 --overwrite").success());
     assert!(both.contains("--no_tf32 changes nothing with --amp"), "{both}");
-    let run = place.run("--max_steps 1 --base_filters 1 --no_tf32 --overwrite").success();
+    let run = dir.run("--max_steps 1 --base_filters 1 --no_tf32 --overwrite").success();
     assert_eq!(stderr(&run), "warning: --no_tf32 changes nothing on the CPU, which multiplies float32 in full\n");
-    assert_eq!(place.json("model/config.json")["precision"], "float32");
-    assert_eq!(place.json("model/config.json")["tf32"], false);
+    assert_eq!(dir.json("model/config.json")["precision"], "float32");
+    assert_eq!(dir.json("model/config.json")["tf32"], false);
 }
 
 #[test]
 fn flags_that_change_nothing_in_a_mode_are_named() {
-    let place = Place::new();
-    place.run("--max_steps 1 --base_filters 1").success();
+    let dir = TestDir::trained("--max_steps 1 --base_filters 1");
     let warned =
-        stderr(&place.run("--exec_mode predict --augment --learning_rate 0.1 --warmup_steps 3 --seed 1").success());
+        stderr(&dir.run("--exec_mode predict --augment --learning_rate 0.1 --warmup_steps 3 --seed 1").success());
     for flag in ["--augment", "--learning_rate", "--warmup_steps", "--seed"] {
         assert!(warned.contains(&format!("warning: {flag} changes nothing")), "{warned}");
     }
@@ -153,9 +370,9 @@ fn flags_that_change_nothing_in_a_mode_are_named() {
 }
 
 #[test]
-fn a_check_tells_how_far_the_device_is_from_float64() {
+fn check_tells_how_far_the_device_is_from_float64() {
     let check = ["check", "--device", "cpu", "--base_filters", "2", "--json"];
-    let report: serde_json::Value = serde_json::from_str(&stdout(&Place::new().unet(&check).success())).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&stdout(&TestDir::new().unet(&check).success())).unwrap();
     assert_eq!(report["passed"], true);
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 6);
@@ -170,7 +387,7 @@ fn a_check_tells_how_far_the_device_is_from_float64() {
 fn layers_are_timed_each_by_itself_in_both_directions_and_precisions() {
     for extra in [&[][..], &["--training"], &["--amp", "--training"], &["--amp"]] {
         let args = [&["layers", "--base_filters", "2", "--repeats", "1", "--json"], extra].concat();
-        let report: serde_json::Value = serde_json::from_str(&stdout(&Place::new().unet(&args).success())).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&TestDir::new().unet(&args).success())).unwrap();
         let layers = report["layers"].as_array().unwrap();
         assert_eq!(layers.len(), 27);
         for layer in layers.iter().chain([&report["sum"]]) {

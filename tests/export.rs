@@ -4,32 +4,30 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
-use common::{Place, fails, stdout};
+use common::{TestDir, fails, python_command, stdout, text};
 
-/// Runs Python code after the imports that these tests share, with the peer's network at hand. `None`, with a message, where
-/// a module is absent.
-fn python(place: &Place, code: &str) -> Option<String> {
+/// Runs Python code after the imports and functions that these tests share. `None`, with a message, where a module is
+/// absent.
+fn python(dir: &TestDir, code: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let more = std::env::var("PYTHONPATH").unwrap_or_default();
-    let path = format!("{0}/.libtorch/site-packages:{0}/scripts/bench:{more}", root.display());
-    let run = |code: &str| {
-        let mut command = Command::new("python3");
-        command.env("PYTHONPATH", &path).current_dir(place.path("")).arg("-c").arg(code).output()
-    };
-    if !run("import onnx, onnxruntime, torch, safetensors").is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: python3 lacks what requirements.txt names; scripts/setup/libtorch.sh fetches them");
+    let path = format!("{0}/.libtorch/site-packages:{0}/scripts:{more}", root.display());
+    // An exit code of 77 says that a module is absent.
+    let code = format!("try:{}\nexcept ImportError:\n    raise SystemExit(77)\n{PREAMBLE}\n{code}", IMPORTS.trim_end());
+    let output = python_command().env("PYTHONPATH", &path).current_dir(dir.path("")).arg("-c").arg(code).output().ok();
+    let Some(output) = output.filter(|output| output.status.code() != Some(77)) else {
+        eprintln!("skipped: python3 lacks the modules of scripts/requirements.txt; scripts/setup/libtorch.sh fetches them");
         return None;
-    }
-    let output = run(&format!("{PREAMBLE}\n{code}")).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    Some(text(&output.stdout))
 }
 
-const PREAMBLE: &str = r#"
-import json, numpy as np, onnx, onnxruntime, torch, pytorch_peer
+const IMPORTS: &str = "
+    import json, numpy as np, onnx, onnxruntime, safetensors, torch, pytorch_peer";
 
+const PREAMBLE: &str = r#"
 def session(path):
     onnx.checker.check_model(path, full_check=True)
     return onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
@@ -43,7 +41,8 @@ def images(n, height, width):
 
 def worst(name, softmax, sizes):
     """The largest difference of both files from the peer, by size; and the largest output."""
-    net, onnx_file, (module, _) = pytorch_peer.load('model/model.safetensors'), session(name + '.onnx'), script(name + '.pt')
+    net = pytorch_peer.load('model/model.safetensors')
+    onnx_file, (module, _) = session(name + '.onnx'), script(name + '.pt')
     differences = []
     for size in sizes:
         x = images(*size)
@@ -58,41 +57,62 @@ def worst(name, softmax, sizes):
 "#;
 
 /// A folder with the weights of a short training.
-fn trained() -> Place {
-    let place = Place::new();
-    place.run("--max_steps 3 --base_filters 4 --learning_rate 0.01").success();
-    place
+fn trained() -> TestDir {
+    TestDir::trained("--max_steps 3 --base_filters 4 --learning_rate 0.01")
 }
 
-/// Exports to `name.onnx` and `name.pt`.
-fn export(place: &Place, name: &str, flags: &[&str]) -> [String; 2] {
+/// Exports to `name.onnx` and `name.pt`. Returns what was printed.
+fn export(dir: &TestDir, name: &str, flags: &[&str]) -> [String; 2] {
     [("onnx", "onnx"), ("torchscript", "pt")].map(|(format, suffix)| {
         let out = format!("{name}.{suffix}");
         let args = [&["export", "--model_dir", "model", "--to", format, "--out", &out], flags].concat();
-        stdout(&place.unet(&args).success())
+        stdout(&dir.unet(&args).success())
     })
 }
 
-/// Differences of the ONNX and the TorchScript file from the peer, and the largest output, for each size.
-fn differences(place: &Place, name: &str, softmax: bool, sizes: &str) -> Option<Vec<[f64; 3]>> {
-    let softmax = if softmax { "True" } else { "False" };
-    let printed = python(place, &format!("worst('{name}', {softmax}, {sizes})"))?;
-    Some(serde_json::from_str(&printed).unwrap())
+/// Files `name.onnx` and `name.pt`, and the inputs on which they are compared with the peer.
+struct Compared {
+    name: &'static str,
+    /// Whether the files end with the softmax.
+    softmax: bool,
+    /// Images, height and width of each input, as Python writes them.
+    sizes: &'static str,
+}
+
+/// For each size of each file: differences of ONNX and of TorchScript from the peer, and the largest output.
+fn differences(dir: &TestDir, files: &[Compared]) -> Option<Vec<Vec<[f64; 3]>>> {
+    let call =
+        |&Compared { name, softmax, sizes }: &Compared| format!("worst('{name}', {}, {sizes})\n", u8::from(softmax));
+    let printed = python(dir, &files.iter().map(call).collect::<String>())?;
+    Some(printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
 #[test]
 fn onnx_runtime_and_pytorch_compute_what_the_peer_does() {
-    let place = trained();
-    let cases: [(&str, &[&str], bool, &str); 4] = [
-        ("paper", &["--no_softmax"], false, "[(1, 572, 572), (3, 572, 572)]"),
-        ("fixed", &["--no_softmax", "--height", "204", "--width", "236"], false, "[(1, 204, 236), (3, 204, 236)]"),
-        ("dynamic", &["--no_softmax", "--dynamic"], false, "[(1, 188, 188), (3, 252, 204), (1, 572, 572)]"),
-        ("softmax", &["--dynamic", "--data_dir", "data"], true, "[(1, 188, 188), (3, 204, 236)]"),
+    let dir = trained();
+    let cases: [(&[&str], Compared); 4] = [
+        (&["--no_softmax"], Compared { name: "paper", softmax: false, sizes: "[(1, 572, 572)]" }),
+        (
+            &["--no_softmax", "--height", "204", "--width", "236"],
+            Compared { name: "fixed", softmax: false, sizes: "[(1, 204, 236), (3, 204, 236)]" },
+        ),
+        (
+            &["--no_softmax", "--dynamic"],
+            Compared { name: "dynamic", softmax: false, sizes: "[(1, 188, 188), (3, 252, 204), (1, 572, 572)]" },
+        ),
+        (
+            &["--dynamic", "--data_dir", "data"],
+            Compared { name: "softmax", softmax: true, sizes: "[(1, 188, 188), (3, 204, 236)]" },
+        ),
     ];
-    for (name, flags, softmax, sizes) in cases {
-        export(&place, name, flags);
-        let Some(differences) = differences(&place, name, softmax, sizes) else { return };
-        for [onnx, script, largest] in differences {
+    for (flags, Compared { name, .. }) in &cases {
+        export(&dir, name, flags);
+    }
+    let files = cases.map(|(_, file)| file);
+    let Some(differences) = differences(&dir, &files) else { return };
+    assert_eq!(differences.iter().map(Vec::len).collect::<Vec<_>>(), [1, 2, 3, 2]);
+    for (Compared { name, .. }, found) in files.iter().zip(differences) {
+        for [onnx, script, largest] in found {
             assert!(onnx < 1e-4 && script < 1e-4, "{name}: {onnx}, {script}");
             assert!(largest > 0.05, "{name}: nothing to compare");
         }
@@ -101,35 +121,36 @@ fn onnx_runtime_and_pytorch_compute_what_the_peer_does() {
 
 #[test]
 fn float16_files_are_half_as_large_and_near_the_peer() {
-    let place = trained();
-    export(&place, "full", &["--no_softmax", "--dynamic"]);
-    let reports = export(&place, "half", &["--no_softmax", "--dynamic", "--amp"]);
+    let dir = trained();
+    export(&dir, "full", &["--no_softmax", "--dynamic"]);
+    let reports = export(&dir, "half", &["--no_softmax", "--dynamic", "--amp"]);
     assert!(reports.iter().all(|report| report.contains("float16")), "{reports:?}");
     for suffix in ["onnx", "pt"] {
-        let [full, half] = ["full", "half"].map(|name| place.read(&format!("{name}.{suffix}")).len());
+        let [full, half] = ["full", "half"].map(|name| dir.read(&format!("{name}.{suffix}")).len());
         assert!(half < full * 6 / 10, "{suffix}: {half} of {full}");
     }
-    let Some(differences) = differences(&place, "half", false, "[(1, 188, 188), (3, 204, 236)]") else { return };
-    for [onnx, script, largest] in differences {
+    let code = "worst('half', False, [(1, 188, 188), (3, 204, 236)])
+print(sorted({str(p.dtype) for p in script('half.pt')[0].parameters()}))";
+    let Some(printed) = python(&dir, code) else { return };
+    let (differences, dtypes) = printed.trim_end().split_once('\n').unwrap();
+    for [onnx, script, largest] in serde_json::from_str::<Vec<[f64; 3]>>(differences).unwrap() {
         let limit = 1e-2 * largest.max(1.0);
         assert!(onnx < limit && script < limit, "{onnx}, {script} with outputs up to {largest}");
-        // Else it was not float16.
-        assert!(onnx > 1e-6 && script > 1e-6, "{onnx}, {script}");
+        assert!(onnx > 1e-6 && script > 1e-6, "not float16: {onnx}, {script}");
     }
-    let dtypes = "print(sorted({str(p.dtype) for p in script('half.pt')[0].parameters()}))";
-    assert_eq!(python(&place, dtypes).unwrap().trim(), "['torch.float16']");
+    assert_eq!(dtypes, "['torch.float16']");
 }
 
 #[test]
 fn the_files_say_what_goes_in_and_what_comes_out() {
-    let place = trained();
-    export(&place, "dynamic", &["--dynamic"]);
-    // As after a training on 16-bit stacks.
-    let mut record = place.json("model/config.json");
+    let dir = trained();
+    export(&dir, "dynamic", &["--dynamic"]);
+    // The record of a training on 16-bit stacks.
+    let mut record = dir.json("model/config.json");
     assert_eq!(record["datasets"][0]["grey_range"]["white"], 255.0);
     record["datasets"][0]["grey_range"]["white"] = 65535.0.into();
-    std::fs::write(place.path("model/config.json"), record.to_string()).unwrap();
-    export(&place, "fixed", &["--no_softmax", "--width", "588"]);
+    std::fs::write(dir.path("model/config.json"), record.to_string()).unwrap();
+    export(&dir, "fixed", &["--no_softmax", "--width", "588"]);
     let code = "
 for name in 'fixed', 'dynamic':
     file = session(name + '.onnx')
@@ -138,7 +159,7 @@ for name in 'fixed', 'dynamic':
     assert facts.pop('opset') == '17'
     assert facts == {k: v if isinstance(v, str) else json.dumps(v, separators=(',', ':')) for k, v in more.items()}
     print(json.dumps([x.name, x.shape, y.name, y.shape, more]))";
-    let Some(printed) = python(&place, code) else { return };
+    let Some(printed) = python(&dir, code) else { return };
     let facts: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [fixed, dynamic] = &facts[..] else { panic!("{printed}") };
     assert_eq!(fixed[0], "images");
@@ -160,8 +181,8 @@ for name in 'fixed', 'dynamic':
 
 #[test]
 fn torchscript_keeps_the_parameters_names_and_both_refuse_sides_that_do_not_fit() {
-    let place = trained();
-    export(&place, "dynamic", &["--dynamic"]);
+    let dir = trained();
+    export(&dir, "dynamic", &["--dynamic"]);
     let code = "
 from safetensors.torch import load_file
 module, weights, file = script('dynamic.pt')[0], load_file('model/model.safetensors'), session('dynamic.onnx')
@@ -177,20 +198,20 @@ for height, width in (572, 573), (512, 512), (172, 188):
             print(str(error).replace(chr(10), ' '))
         else:
             raise SystemExit(f'{height}x{width} was taken')";
-    let Some(printed) = python(&place, code) else { return };
+    let Some(printed) = python(&dir, code) else { return };
     assert_eq!(printed.lines().count(), 6, "{printed}");
     let refusal = "AssertionError: expected images with sides of 188 pixels or a multiple of 16 more";
     assert_eq!(printed.matches(refusal).count(), 3, "{printed}");
 }
 
 #[test]
-fn what_cannot_be_exported_is_refused_and_leaves_files_alone() {
-    let place = trained();
+fn an_impossible_export_is_refused_and_leaves_files_alone() {
+    let dir = trained();
     let export = |args: &str| {
         let all = format!("export --model_dir model --to onnx --out net.onnx {args}");
-        place.unet(&all.split_whitespace().collect::<Vec<_>>())
+        dir.unet(&all.split_whitespace().collect::<Vec<_>>())
     };
-    // Exit code 2: a command line that cannot be carried out.
+    // Exit code 2 is for a command line that cannot be carried out.
     for (args, words) in [
         ("--height 500", &["--height 500", "492", "508"][..]),
         ("--width 100", &["--width 100", "none", "188"]),
@@ -198,71 +219,62 @@ fn what_cannot_be_exported_is_refused_and_leaves_files_alone() {
     ] {
         fails(export(args), 2, words);
     }
-    fails(place.unet(&["export", "--model_dir", "model", "--to", "pickle", "--out", "x"]), 2, &["--to", "torchscript"]);
-    fails(
-        place.unet(&["export", "--model_dir", "nothing", "--to", "onnx", "--out", "x"]),
-        1,
-        &["no weights", "nothing"],
-    );
+    fails(dir.unet(&["export", "--model_dir", "model", "--to", "pickle", "--out", "x"]), 2, &["--to", "torchscript"]);
+    fails(dir.unet(&["export", "--model_dir", "nothing", "--to", "onnx", "--out", "x"]), 1, &["no weights", "nothing"]);
     fails(export("--data_dir nothing"), 1, &["no folder 'nothing'", "--data_dir"]);
-    assert!(!place.path("x").exists() && !place.path("net.onnx").exists());
+    assert!(!dir.path("x").exists() && !dir.path("net.onnx").exists());
 
-    std::fs::write(place.path("net.onnx"), "mine").unwrap();
+    std::fs::write(dir.path("net.onnx"), "mine").unwrap();
     fails(export(""), 1, &["'net.onnx' is there already", "--overwrite"]);
-    assert_eq!(place.read("net.onnx"), b"mine");
+    assert_eq!(dir.read("net.onnx"), b"mine");
     export("--overwrite").success();
-    assert!(place.read("net.onnx").len() > 1000);
+    assert!(dir.read("net.onnx").len() > 1000);
 }
 
-/// Weights so large that activations leave the range of float16: the check finds infinities.
+/// The weights are so large that activations leave the range of float16: the check finds infinities.
 #[test]
 fn a_network_that_float16_cannot_hold_is_not_written() {
-    let place = Place::new();
-    place.run("--max_steps 1 --base_filters 4 --learning_rate 0.3").success();
+    let dir = TestDir::new();
+    dir.run("--max_steps 1 --base_filters 4 --learning_rate 0.3").success();
     for format in ["onnx", "torchscript"] {
         let args = ["export", "--model_dir", "model", "--to", format, "--out", "net", "--overwrite"];
-        place.unet(&args).success();
-        let good = place.read("net");
+        dir.unet(&args).success();
+        let good = dir.read("net");
         fails(
-            place.unet(&[&args[..], &["--amp"]].concat()),
+            dir.unet(&[&args[..], &["--amp"]].concat()),
             1,
             &["float16 does not suffice", "leave out --amp", "'net'"],
         );
-        assert_eq!(place.read("net"), good);
+        assert_eq!(dir.read("net"), good);
     }
-    assert_eq!(place.files(""), place.files("").into_iter().filter(|name| !name.contains(".tmp")).collect::<Vec<_>>());
+    assert_eq!(dir.files(""), dir.files("").into_iter().filter(|name| !name.contains(".tmp")).collect::<Vec<_>>());
 }
 
-/// The Python of docs/deployment.md as it stands there. Its prediction of a stack is that of the program.
+/// The Python of docs/deployment.md runs as it stands there, and predicts a stack as the program does.
 #[test]
 fn the_documented_python_runs_and_predicts_as_the_program_does() {
-    let place = trained();
-    let [onnx, script] = export(&place, "unet", &["--data_dir", "data"]);
+    let dir = trained();
+    let [onnx, script] = export(&dir, "unet", &["--data_dir", "data"]);
     assert!(
         [&onnx, &script].iter().all(|report| report.contains("the first slice of 'data/test-volume.tif'")),
         "{onnx}"
     );
-    place.run("--exec_mode predict").success();
-    std::fs::rename(place.path("model"), place.path("results")).unwrap();
+    dir.run("--exec_mode predict").success();
+    std::fs::rename(dir.path("model"), dir.path("results")).unwrap();
     let page = include_str!("../docs/deployment.md");
     let blocks: Vec<&str> =
         page.split("```python\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
     assert_eq!(blocks.len(), 3);
-    let mut printed = String::new();
-    for block in blocks {
-        let Some(output) = python(&place, block) else { return };
-        printed.push_str(&output);
-    }
-    assert_eq!(
-        printed,
-        "probabilities: float32 [N, 2, height - 184, width - 184] [1, 2, 388, 388]\n[1, 2, 388, 388]\n"
-    );
-    let compare = "
+    // Each block has a namespace of its own, as if an interpreter of its own ran it.
+    let mut code: String = blocks.iter().map(|block| format!("exec({}, {{}})\n", serde_json::json!(block))).collect();
+    code += "
 import tifffile
 ours, theirs = tifffile.imread('results/pred/test-probabilities.tif'), tifffile.imread('probabilities.tif')
 assert ours.shape == theirs.shape
 print(float(np.abs(ours - theirs).max()), float(np.ptp(ours)))";
-    let numbers = python(&place, compare).unwrap();
+    let Some(printed) = python(&dir, &code) else { return };
+    let (shapes, numbers) = printed.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(shapes, "probabilities: float32 [N, 2, height - 184, width - 184] [1, 2, 388, 388]\n[1, 2, 388, 388]");
     let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
     assert!(numbers[0] < 1e-5 && numbers[1] > 1e-3, "{numbers:?}");
 }

@@ -1,23 +1,26 @@
-//! The completions and man pages that the program prints, read by the programs that they are for. Those that are not installed are
-//! left out with a message.
+//! The completions and man pages that the program prints, read by the programs that they are for. Programs that are not
+//! installed are left out with a message.
 
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Place, fails, stdout, text};
+use common::{TestDir, fails, stdout, text};
 
-const SIDE_PROGRAMS: [&str; 6] = ["phantom", "inspect", "report", "layers", "completions", "man"];
+const SUBCOMMANDS: [&str; 9] =
+    ["phantom", "inspect", "report", "score", "check", "layers", "export", "completions", "man"];
 
-/// Runs a command, with the text as its input; what it printed to stdout and stderr. `None`, with a message, where there is none.
+/// Runs a program with a text as its input; what it printed to stdout and stderr. `None`, with a message, where it is
+/// not installed.
 fn run(program: &str, args: &[&str], input: &str) -> Option<(String, String)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("input");
     fs::write(&path, input).unwrap();
     let input = fs::File::open(path).unwrap();
     let mut command = Command::new(program);
-    // 80 columns and no colours, as in a file.
+    // The width is that of a file: 80 columns, without colours.
     command.args(args).env("MANWIDTH", "80").env("LC_ALL", "C.UTF-8").env_remove("MANOPT");
     let Ok(output) = command.stdin(Stdio::from(input)).output() else {
         eprintln!("skipped: no '{program}' here");
@@ -28,7 +31,7 @@ fn run(program: &str, args: &[&str], input: &str) -> Option<(String, String)> {
 }
 
 fn completions(shell: &str) -> String {
-    stdout(&Place::new().unet(&["completions", shell]).success())
+    stdout(&TestDir::new().unet(&["completions", shell]).success())
 }
 
 #[test]
@@ -42,15 +45,16 @@ fn bash_completes_flags_values_and_commands() {
         ("unet phantom --sl", "--slices"),
         ("unet completions z", "zsh"),
     ];
+    let completions = completions("bash");
     for (line, expected) in cases {
-        // What bash sets before it calls the function that `complete` named: all words, and which of them is to be completed.
+        // Bash sets these before it calls the function that `complete` named: all words, and which one to complete.
         let call = format!(
             "words=({line}); COMP_WORDS=(\"${{words[@]}}\"); COMP_CWORD=$((${{#words[@]}} - 1))\n\
              handler=$(complete -p unet | sed 's/.* -F \\([^ ]*\\) .*/\\1/')\n\
              \"$handler\" unet \"${{words[COMP_CWORD]}}\" \"${{words[COMP_CWORD - 1]}}\"\n\
              echo \"${{COMPREPLY[*]}}\"\n"
         );
-        let script = format!("set -e\n{}\n{call}", completions("bash"));
+        let script = format!("set -e\n{completions}\n{call}");
         let Some((found, errors)) = run("bash", &["-s"], &script) else { return };
         assert_eq!(found.trim(), expected, "{line}: {errors}");
     }
@@ -65,10 +69,11 @@ fn fish_completes_flags_values_and_commands() {
         ("unet --data_dir data --amp --device c", "cpu cuda"),
         ("unet phantom --sl", "--slices"),
     ];
+    let completions = completions("fish");
     for (line, expected) in cases {
-        let script = format!("{}\ncomplete -C '{line}'\n", completions("fish"));
+        let script = format!("{completions}\ncomplete -C '{line}'\n");
         let Some((found, _)) = run("fish", &["--no-config"], &script) else { return };
-        // A tab and a description follow each.
+        // A tab and a description follow each word.
         let words: Vec<&str> = found.lines().filter_map(|line| line.split('\t').next()).collect();
         assert_eq!(words.join(" "), expected, "{line}");
     }
@@ -78,7 +83,10 @@ fn fish_completes_flags_values_and_commands() {
 #[test]
 fn zsh_is_told_flags_values_and_commands() {
     let script = format!(
-        "compdef() {{ :; }}\n_arguments() {{ print -l -- \"$@\"; return 1; }}\n_describe() {{ print -l -- \"${{(@P)4}}\"; }}\n{}\n\
+        "compdef() {{ :; }}\n\
+         _arguments() {{ print -l -- \"$@\"; return 1; }}\n\
+         _describe() {{ print -l -- \"${{(@P)4}}\"; }}\n\
+         {}\n\
          words=(unet); CURRENT=2; _unet; _unet_commands\n",
         completions("zsh")
     );
@@ -87,29 +95,29 @@ fn zsh_is_told_flags_values_and_commands() {
     let has = |words: &[&str]| told.lines().any(|line| words.iter().all(|word| line.contains(word)));
     assert!(has(&["--exec_mode=", ":(train train_and_predict predict evaluate train_and_evaluate)"]), "{told}");
     assert!(has(&["--data_dir=", "_files -/"]), "{told}");
-    for command in SIDE_PROGRAMS {
+    for command in SUBCOMMANDS {
         assert!(has(&[&format!("{command}:")]), "no {command} in {told}");
     }
 }
 
 #[test]
 fn an_unknown_shell_or_page_is_refused() {
-    let place = Place::new();
-    fails(place.unet(&["completions", "csh"]), 2, &["csh", "bash, zsh, fish"]);
-    fails(place.unet(&["completions"]), 2, &["SHELL"]);
-    fails(place.unet(&["man", "train"]), 2, &["'train'", "phantom, inspect"]);
+    let dir = TestDir::new();
+    fails(dir.unet(&["completions", "csh"]), 2, &["csh", "bash, zsh, fish"]);
+    fails(dir.unet(&["completions"]), 2, &["SHELL"]);
+    fails(dir.unet(&["man", "train"]), 2, &["'train'", "phantom, inspect"]);
 }
 
 #[test]
 fn man_pages_render_without_a_warning() {
-    let place = Place::new();
-    for command in [""].into_iter().chain(SIDE_PROGRAMS) {
-        let page =
-            stdout(&place.unet(&["man", command].map(str::trim)[..if command.is_empty() { 1 } else { 2 }]).success());
+    let dir = TestDir::new();
+    for command in [""].into_iter().chain(SUBCOMMANDS) {
+        let args: Vec<&str> = ["man"].into_iter().chain(command.split_whitespace()).collect();
+        let page = stdout(&dir.unet(&args).success());
         if let Some((_, errors)) = run("groff", &["-man", "-ww", "-Tutf8"], &page) {
             assert_eq!(errors, "", "unet man {command}");
         }
-        // Long lines are matters of style there; warnings are not.
+        // mandoc counts long lines as style, below warnings.
         if let Some((found, _)) = run("mandoc", &["-T", "lint", "-W", "error"], &page) {
             assert_eq!(found, "", "unet man {command}");
         }
@@ -118,11 +126,11 @@ fn man_pages_render_without_a_warning() {
 
 #[test]
 fn the_man_page_has_what_help_has_and_more() {
-    let place = Place::new();
-    let help = stdout(&place.unet(&["--help"]).success());
-    let page = stdout(&place.unet(&["man"]).success());
+    let dir = TestDir::new();
+    let help = stdout(&dir.unet(&["--help"]).success());
+    let page = stdout(&dir.unet(&["man"]).success());
     let Some((shown, _)) = run("man", &["-l", "-"], &page) else { return };
-    // Overstruck letters, where man makes them, and the hyphens at which it breaks words.
+    // man may overstrike letters, and breaks words at hyphens.
     let shown = shown.replace('\u{8}', "").replace("\u{2010}\n", "");
     let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     let flags = help.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-'));
@@ -146,12 +154,12 @@ fn the_man_page_has_what_help_has_and_more() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_crash() {
-    let place = Place::new();
-    let unet = assert_cmd::cargo::cargo_bin("unet");
+fn a_closed_pipe_behind_the_program_causes_no_panic() {
+    let dir = TestDir::new();
+    let unet = Path::new(env!("CARGO_BIN_EXE_unet"));
     for args in ["man", "completions bash"] {
         let line = format!("'{}' {args} | true; echo ${{PIPESTATUS[0]}}", unet.display());
-        let output = Command::new("bash").args(["-c", &line]).current_dir(place.path(".")).output().unwrap();
+        let output = Command::new("bash").args(["-c", &line]).current_dir(dir.path(".")).output().unwrap();
         assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
     }
 }

@@ -1,20 +1,20 @@
-//! How much memory the program takes, and what it says where there is not enough.
+//! How much memory the program takes, and its message where there is not enough.
 
 mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use common::{Place, fails};
+use common::{TestDir, fails, program};
 
 const SIDE: u32 = 512;
 const MEBIBYTE: u64 = 1 << 20;
 
-/// An uncompressed 8-bit stack of black pages, as ImageJ writes large ones: one directory. Black takes no room on disk.
+/// An uncompressed 8-bit stack of black pages with one directory, as ImageJ writes large ones. The file is sparse.
 fn write_black_stack(path: &Path, pages: u32) {
     let description = format!("ImageJ=1.54f\nimages={pages}\nslices={pages}\n\0");
     let (text_at, pixels_at) = (200, 4096);
@@ -42,11 +42,11 @@ fn write_black_stack(path: &Path, pages: u32) {
     file.set_len(u64::from(pixels_at) + u64::from(SIDE * SIDE) * u64::from(pages)).unwrap();
 }
 
-/// Runs `unet`; the most memory it has had at a time, in bytes, as the system counts it (VmHWM), and its exit code.
-fn peak_memory(place: &Place, args: &str) -> (u64, Option<i32>) {
-    let mut run = Command::new(env!("CARGO_BIN_EXE_unet"))
+/// Runs `unet`; its peak memory in bytes, as the system counts it (VmHWM), and its exit code.
+fn peak_memory(dir: &TestDir, args: &str) -> (u64, Option<i32>) {
+    let mut run = program()
         .args(args.split_whitespace())
-        .current_dir(place.path(""))
+        .current_dir(dir.path(""))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -54,7 +54,7 @@ fn peak_memory(place: &Place, args: &str) -> (u64, Option<i32>) {
     let status = format!("/proc/{}/status", run.id());
     let mut peak = 0;
     loop {
-        // Of a process that has ended there is no such line.
+        // A process that has ended has no such line.
         let text = fs::read_to_string(&status).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         if let Some(kilobytes) = line.and_then(|line| line.trim().strip_suffix(" kB")) {
@@ -67,80 +67,87 @@ fn peak_memory(place: &Place, args: &str) -> (u64, Option<i32>) {
     }
 }
 
-fn peak_of_network(place: &Place, args: &str) -> u64 {
-    let (peak, code) =
-        peak_memory(place, &format!("{args} --model_dir model --device cpu --base_filters 2 --overwrite"));
+fn peak_of_network(dir: &TestDir, args: &str) -> u64 {
+    let (peak, code) = peak_memory(dir, &format!("{args} --model_dir model --device cpu --base_filters 2 --overwrite"));
     assert_eq!(code, Some(0), "{args}");
     peak
 }
 
-/// 2,000 pages of 512x512 take 0.52 GB: beyond what 30 pages take, the peak grows by what the pages have, once.
+/// Each further page adds its size once to the peak.
 #[test]
 fn a_large_stack_is_in_memory_once() {
     let page = u64::from(SIDE * SIDE);
-    let place = Place::new();
+    let dir = TestDir::new();
     let mut peaks = Vec::new();
-    for pages in [30, 2000] {
-        let folder = place.path(&format!("train-{pages}"));
+    // 800 pages of images and as many of labels take 0.42 GB.
+    for pages in [30, 800] {
+        let folder = dir.path(&format!("train-{pages}"));
         fs::create_dir_all(&folder).unwrap();
         write_black_stack(&folder.join("train-volume.tif"), pages);
         write_black_stack(&folder.join("train-labels.tif"), pages);
-        peaks.push(peak_of_network(&place, &format!("--data_dir train-{pages} --max_steps 2")));
+        peaks.push(peak_of_network(&dir, &format!("--data_dir train-{pages} --max_steps 2")));
     }
-    let more = 2 * (2000 - 30) * page;
+    let more = 2 * (800 - 30) * page;
     assert!(peaks[1] > peaks[0] + more / 2, "{peaks:?}: nothing was measured");
     assert!(peaks[1] < peaks[0] + more + 64 * MEBIBYTE, "training: {peaks:?}, {more} more expected");
 
-    // Predicted pages go to the files as they come: what 230 pages of probabilities take would be 241 MB.
+    // Predicted pages go to the files as they come: 140 pages of probabilities would take 147 MB.
     peaks.clear();
-    for pages in [30, 260] {
-        let folder = place.path(&format!("test-{pages}"));
+    for pages in [10, 150] {
+        let folder = dir.path(&format!("test-{pages}"));
         fs::create_dir_all(&folder).unwrap();
         write_black_stack(&folder.join("test-volume.tif"), pages);
-        peaks.push(peak_of_network(&place, &format!("--data_dir test-{pages} --exec_mode predict")));
+        peaks.push(peak_of_network(&dir, &format!("--data_dir test-{pages} --exec_mode predict")));
     }
-    let more = (260 - 30) * page;
+    let more = (150 - 10) * page;
     assert!(peaks[1] < peaks[0] + more + 64 * MEBIBYTE, "prediction: {peaks:?}, {more} more expected");
 }
 
-/// Files of some kilobytes that speak of gigabytes: an error, and not more memory than any start of the program takes.
+/// Files of some kilobytes claim gigabytes: they cause an error, and take no more memory than a sound file.
 #[test]
 fn hostile_files_take_no_more_memory_than_they_have_bytes() {
-    let place = Place::new();
     let seeds = |target: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+        let mut seeds: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        seeds.sort();
+        assert!(seeds.len() > 18, "{seeds:?}");
+        seeds
     };
-    let usual = peak_memory(&place, "inspect --data_dir data").0;
-    let check = |seed: &Path, args: &str| {
-        let (peak, code) = peak_memory(&place, args);
-        assert!(code == Some(1) || code == Some(0), "{}: exit code {code:?}", seed.display());
-        assert!(peak < usual + 64 * MEBIBYTE, "{}: {peak} bytes, {usual} for a sound file", seed.display());
+    let (stacks, weights) = (TestDir::new(), TestDir::new());
+    let usual = peak_memory(&stacks, "inspect --data_dir data").0;
+    // Returns whether the files were refused.
+    let check = |dir: &TestDir, seeds: &[PathBuf], args: &str| {
+        let (peak, code) = peak_memory(dir, args);
+        assert!(code == Some(1) || code == Some(0), "{seeds:?}: exit code {code:?}");
+        assert!(peak < usual + 64 * MEBIBYTE, "{seeds:?}: {peak} bytes, {usual} for a sound file");
         code == Some(1)
     };
+    // `inspect` reads all three stacks, whatever is wrong with the first.
     let mut refused = 0;
-    for seed in seeds("tiff") {
-        fs::copy(&seed, place.path("data/train-volume.tif")).unwrap();
-        refused += usize::from(check(&seed, "inspect --data_dir data"));
+    for seeds in seeds("tiff").chunks(3) {
+        for (seed, name) in seeds.iter().zip(["train-volume.tif", "train-labels.tif", "test-volume.tif"]) {
+            fs::copy(seed, stacks.path("data").join(name)).unwrap();
+        }
+        refused += usize::from(check(&stacks, seeds, "inspect --data_dir data"));
     }
-    fs::create_dir(place.path("model")).unwrap();
+    assert!(refused > 5, "{refused}");
+    fs::create_dir(weights.path("model")).unwrap();
     for seed in seeds("checkpoint") {
-        fs::copy(&seed, place.path("model/model.safetensors")).unwrap();
+        fs::copy(&seed, weights.path("model/model.safetensors")).unwrap();
         let args = "--data_dir data --model_dir model --device cpu --exec_mode predict --overwrite";
-        assert!(check(&seed, args), "{}: two tensors are no network", seed.display());
-        refused += 1;
+        let name = seed.display().to_string();
+        assert!(check(&weights, &[seed], args), "{name}: two tensors are no network");
     }
-    assert!(refused > 35, "{refused}");
 }
 
 #[test]
-fn memory_that_runs_out_is_told_with_what_to_lower() {
-    let place = Place::new();
-    // Less address space than the first layer's output needs besides the program.
+fn an_out_of_memory_error_names_the_flags_to_lower() {
+    let dir = TestDir::new();
+    // The limit leaves less address space than the output of the first layer needs.
     let run = |args: &str| {
         let flags = format!("--data_dir data --model_dir model --device cpu {args}");
-        let script = format!("ulimit -v 12000000; exec {} {flags}", env!("CARGO_BIN_EXE_unet"));
-        assert_cmd::Command::new("bash").args(["-c", &script]).current_dir(place.path("")).assert()
+        let script = format!("ulimit -v 12000000; exec {} {flags}", program().get_program().display());
+        assert_cmd::Command::new("bash").args(["-c", &script]).current_dir(dir.path("")).assert()
     };
     fails(
         run("--batch_size 128 --max_steps 2"),

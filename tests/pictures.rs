@@ -1,5 +1,5 @@
-//! Pictures, learning curves and TensorBoard's event files: they are there, other programs read them, and interruptions leave no
-//! step in them twice.
+//! Pictures, learning curves and TensorBoard's event files: they are there, other programs read them, and interruptions
+//! leave no step in them twice.
 
 mod common;
 
@@ -8,11 +8,11 @@ use std::io::Cursor;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, fails, python, python_with, send, stderr, stdout, text};
+use common::{TestDir, fails, python, python_with, send, stderr, stdout, text};
 
-const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7 --log_every 1";
+const TRAIN: &str = "--base_filters 2 --batch_size 1 --augment --seed 7 --log_every 1";
 
-/// Width and height, after decoding all of it.
+/// Width and height of a PNG, after decoding all of it.
 fn png_size(bytes: &[u8]) -> (u32, u32) {
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
@@ -22,9 +22,9 @@ fn png_size(bytes: &[u8]) -> (u32, u32) {
     (info.width, info.height)
 }
 
-/// Column `column` of each line of the table of losses, where it has a value; column 0 is the step.
-fn losses(place: &Place, column: usize) -> Vec<(u64, f64)> {
-    let table = String::from_utf8(place.read("model/learning_curves.csv")).unwrap();
+/// Step and value of column `column` in the table of losses, where it has a value.
+fn losses(dir: &TestDir, column: usize) -> Vec<(u64, f64)> {
+    let table = String::from_utf8(dir.read("model/learning_curves.csv")).unwrap();
     let cells = table.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
     cells
         .filter(|cells| !cells[column].is_empty())
@@ -34,20 +34,20 @@ fn losses(place: &Place, column: usize) -> Vec<(u64, f64)> {
 
 #[test]
 fn a_run_leaves_learning_curves_and_a_contact_sheet_of_each_kind() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let run =
-        place.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 3")).success();
+        dir.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 3")).success();
     assert_eq!(stderr(&run), "");
-    assert_eq!(png_size(&place.read("model/learning_curves.png")), (1500, 840));
-    // Two validation slices of 64x64 at 4 times their size, in four columns.
-    assert_eq!(png_size(&place.read("model/eval.png")), (112 + 4 * 268, 92 + 2 * 268));
-    place.run("--exec_mode predict").success();
-    assert_eq!(png_size(&place.read("model/pred/test-overview.png")), (112 + 3 * 268, 92 + 4 * 268));
+    assert_eq!(png_size(&dir.read("model/learning_curves.png")), (1500, 840));
+    // The sheet has two validation slices of 64x64 at four times their size, in four columns.
+    assert_eq!(png_size(&dir.read("model/eval.png")), (112 + 4 * 268, 92 + 2 * 268));
+    dir.run("--exec_mode predict").success();
+    assert_eq!(png_size(&dir.read("model/pred/test-overview.png")), (112 + 3 * 268, 92 + 4 * 268));
 
     let printed = stdout(&run);
-    let scores = place.json("model/eval.json");
-    assert_eq!(losses(&place, 7), [(3, scores["eval_dice_score"].as_f64().unwrap())]);
-    let train = losses(&place, 1);
+    let scores = dir.json("model/eval.json");
+    assert_eq!(losses(&dir, 7), [(3, scores["eval_dice_score"].as_f64().unwrap())]);
+    let train = losses(&dir, 1);
     assert_eq!(train.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3]);
     for (step, loss) in train {
         assert!(printed.contains(&format!("step {step}  train_ce_loss {loss:.4}")), "{printed}");
@@ -58,39 +58,39 @@ fn a_run_leaves_learning_curves_and_a_contact_sheet_of_each_kind() {
 }
 
 #[test]
-fn pictures_are_among_what_is_not_replaced_unasked_and_what_overwrite_removes() {
-    let place = Place::new();
+fn pictures_are_replaced_only_when_asked_and_removed_by_overwrite() {
+    let dir = TestDir::new();
     let all = "--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1";
-    place.run(all).success();
-    place.run("--exec_mode predict").success();
-    fs::remove_file(place.path("model/eval.json")).unwrap();
-    fails(place.run("--exec_mode evaluate --crossvalidation_idx 0"), 1, &["model/eval.png", "--overwrite"]);
+    dir.run(all).success();
+    dir.run("--exec_mode predict").success();
+    fs::remove_file(dir.path("model/eval.json")).unwrap();
+    fails(dir.run("--exec_mode evaluate --crossvalidation_idx 0"), 1, &["model/eval.png", "--overwrite"]);
     for mask in ["masks", "probabilities"] {
-        fs::remove_file(place.path(&format!("model/pred/test-{mask}.tif"))).unwrap();
+        fs::remove_file(dir.path(&format!("model/pred/test-{mask}.tif"))).unwrap();
     }
-    fails(place.run("--exec_mode predict"), 1, &["test-overview.png", "--overwrite"]);
-    fs::write(place.path("model/events.out.tfevents.1.other"), "not ours").unwrap();
-    let events = event_files(&place);
-    place.run("--base_filters 1 --max_steps 1 --overwrite").success();
-    let files = place.files("model");
+    fails(dir.run("--exec_mode predict"), 1, &["test-overview.png", "--overwrite"]);
+    fs::write(dir.path("model/events.out.tfevents.1.other"), "not ours").unwrap();
+    let events = event_files(&dir);
+    dir.run("--base_filters 1 --max_steps 1 --overwrite").success();
+    let files = dir.files("model");
     assert!(
         !files.contains(&"eval.png".to_owned()) && !files.contains(&"pred/test-overview.png".to_owned()),
         "{files:?}"
     );
     assert!(files.contains(&"events.out.tfevents.1.other".to_owned()));
-    assert_eq!(event_files(&place).len(), 1);
+    assert_eq!(event_files(&dir).len(), 1);
     assert_eq!(events.len(), 1);
 }
 
-fn event_files(place: &Place) -> Vec<String> {
-    place.files("model").into_iter().filter(|name| name.contains("tfevents") && name.ends_with(".unet")).collect()
+fn event_files(dir: &TestDir) -> Vec<String> {
+    dir.files("model").into_iter().filter(|name| name.contains("tfevents") && name.ends_with(".unet")).collect()
 }
 
-/// Starts a long run and sends it `signal` after some checkpoints.
-fn interrupt(place: &Place, args: &str, signal: &str, steps: usize) {
-    let mut run = place.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+/// Starts a long run and sends it `signal` once the table of losses has `steps` rows.
+fn interrupt(dir: &TestDir, args: &str, signal: &str, steps: usize) {
+    let mut run = dir.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
-    while fs::read_to_string(place.path("model/learning_curves.csv")).unwrap_or_default().lines().count() <= steps {
+    while fs::read_to_string(dir.path("model/learning_curves.csv")).unwrap_or_default().lines().count() <= steps {
         assert!(start.elapsed() < Duration::from_secs(120) && run.try_wait().unwrap().is_none(), "no {steps} steps");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -98,35 +98,35 @@ fn interrupt(place: &Place, args: &str, signal: &str, steps: usize) {
     run.wait().unwrap();
 }
 
-/// A run that was killed, went back to an earlier checkpoint, and was stopped by a signal on the way.
+/// One run is killed, goes back to an earlier checkpoint, and is stopped by a signal on the way.
 #[test]
 fn interrupted_runs_show_the_curves_of_an_unbroken_one() {
-    let (unbroken, place) = (Place::new(), Place::new());
-    let mode = "--exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps";
-    unbroken.run(&format!("{TRAIN} {mode} 30")).success();
-    interrupt(&place, &format!("{TRAIN} --crossvalidation_idx 0 --max_steps 10000 --checkpoint_every 4"), "-KILL", 10);
-    assert!(!place.path("model/learning_curves.png").exists());
-    // As a kill in the middle of a row leaves it.
-    let table = place.path("model/learning_curves.csv");
+    let (unbroken, dir) = (TestDir::new(), TestDir::new());
+    let endless = format!("{TRAIN} --crossvalidation_idx 0 --max_steps 10000");
+    interrupt(&dir, &format!("{endless} --checkpoint_every 4"), "-KILL", 6);
+    assert!(!dir.path("model/learning_curves.png").exists());
+    let killed = losses(&dir, 1).len();
+    // A kill in the middle of a row leaves such a table.
+    let table = dir.path("model/learning_curves.csv");
     fs::write(&table, [&fs::read(&table).unwrap()[..], b"9999,0.1"].concat()).unwrap();
-    let steps = losses(&place, 1).len();
-    assert!(steps < 25, "too fast for this test: {steps} steps");
-    interrupt(&place, &format!("{TRAIN} --crossvalidation_idx 0 --max_steps 10000 --resume_training"), "-TERM", 12);
-    assert_eq!(png_size(&place.read("model/learning_curves.png")), (1500, 840));
-    let stopped = losses(&place, 1).len() as u64;
-    let last = 30.max(stopped + 2);
-    place.run(&format!("{TRAIN} {mode} {last} --resume_training")).success();
+    interrupt(&dir, &format!("{endless} --resume_training"), "-TERM", killed + 2);
+    assert_eq!(png_size(&dir.read("model/learning_curves.png")), (1500, 840));
+    // How far each run came is a matter of chance: the unbroken one goes as far as both together.
+    let last = losses(&dir, 1).len() as u64 + 2;
+    let to_the_end = format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps {last}");
+    dir.run(&format!("{to_the_end} --resume_training")).success();
+    unbroken.run(&to_the_end).success();
     for column in 1..=3 {
-        let (expected, found) = (losses(&unbroken, column), losses(&place, column));
-        assert_eq!(found[..30], expected[..30]);
+        let (expected, found) = (losses(&unbroken, column), losses(&dir, column));
+        assert_eq!(found, expected);
         assert_eq!(found.iter().map(|(step, _)| *step).collect::<Vec<_>>(), (1..=last).collect::<Vec<_>>());
     }
-    assert_eq!(event_files(&place).len(), 3);
-    check_events(&place, &format!("list(range(1, {last} + 1))"), last);
+    assert_eq!(event_files(&dir).len(), 3);
+    check_events(&dir, &format!("list(range(1, {last} + 1))"), last);
 }
 
-/// Reads the events with TensorBoard itself: scalars have `steps`, the last of which has scores and images.
-fn check_events(place: &Place, steps: &str, last: u64) {
+/// Reads the events with TensorBoard: scalars have these steps, scores and images have the step `last`.
+fn check_events(dir: &TestDir, steps: &str, last: u64) {
     let code = format!(
         r#"
 import csv, io, sys
@@ -160,18 +160,18 @@ assert hparams['learning_rate'].number_value == 1e-4 and hparams['base_filters']
 assert hparams['augment'].bool_value and hparams['precision'].string_value == 'float32'
 "#
     );
-    python_with("tensorboard, PIL", &code, &[&place.path("model")]);
+    python_with("tensorboard, PIL", &code, &[&dir.path("model")]);
 }
 
-/// What ImageJ itself shows of each stack, a line a stack; `None`, with a message, where there is no Java or no ImageJ.
+/// A line about each stack from ImageJ itself; `None`, with a message, where there is no Java or no ImageJ.
 /// UNET_IMAGEJ_JAR names another ij.jar, such as Fiji's.
-fn imagej(place: &Place, stacks: &[&str]) -> Option<Vec<String>> {
+fn imagej(dir: &TestDir, stacks: &[String]) -> Option<Vec<String>> {
     let jar = std::env::var("UNET_IMAGEJ_JAR").unwrap_or("/usr/share/java/ij.jar".to_owned());
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/imagej/Describe.java");
     let output = Command::new("java")
         .args(["-Djava.awt.headless=true", "-Dfile.encoding=UTF-8", "-cp", &jar, source])
         .args(stacks)
-        .current_dir(place.path(""))
+        .current_dir(dir.path(""))
         .output();
     match output {
         Ok(output) if output.status.success() => Some(text(&output.stdout).lines().map(str::to_owned).collect()),
@@ -182,50 +182,61 @@ fn imagej(place: &Place, stacks: &[&str]) -> Option<Vec<String>> {
     }
 }
 
+/// Options that write an input with a voxel size, the unit in the output, and the voxel size that ImageJ shows.
+const VOXELS: [(&str, &str, &str); 6] = [
+    ("imagej=True, resolution=(0.25, 0.2), metadata={'spacing': 50, 'unit': 'nm'}", "nm", "4.0000x5.0000x50.0000 nm"),
+    ("imagej=True, resolution=(250, 250), metadata={'unit': 'micron'}", "micron", "0.0040x0.0040x1.0000 "),
+    ("resolution=(20, 10), resolutionunit=3", "cm", "0.0500x0.1000x1.0000 cm"),
+    ("resolution=(4, 4), resolutionunit=2", "inch", "0.2500x0.2500x1.0000 inch"),
+    ("resolution=(72, 72), resolutionunit=2", "None", "1.0000x1.0000x1.0000 pixel"),
+    ("imagej=True", "None", "1.0000x1.0000x1.0000 pixel"),
+];
+
 #[test]
 fn imagej_shows_predictions_as_stacks_with_range_and_voxel_size() {
-    let place = Place::new();
-    place.run("--base_filters 2 --max_steps 1").success();
-    let stacks = ["data/test-volume.tif", "model/pred/test-masks.tif", "model/pred/test-probabilities.tif"];
-    // How the input says its voxel size, the unit line of the output, and what ImageJ shows.
-    let cases = [
-        (
-            "imagej=True, resolution=(0.25, 0.2), metadata={'spacing': 50, 'unit': 'nm'}",
-            "nm",
-            "4.0000x5.0000x50.0000 nm",
-        ),
-        ("imagej=True, resolution=(250, 250), metadata={'unit': 'micron'}", "micron", "0.0040x0.0040x1.0000 "),
-        ("resolution=(20, 10), resolutionunit=3", "cm", "0.0500x0.1000x1.0000 cm"),
-        ("resolution=(4, 4), resolutionunit=2", "inch", "0.2500x0.2500x1.0000 inch"),
-        ("resolution=(72, 72), resolutionunit=2", "None", "1.0000x1.0000x1.0000 pixel"),
-        ("imagej=True", "None", "1.0000x1.0000x1.0000 pixel"),
-    ];
-    for (options, unit, voxel) in cases {
-        let code = format!(
-            "import sys, tifffile\nstack = tifffile.imread(sys.argv[1])\ntifffile.imwrite(sys.argv[1], stack, photometric='minisblack', {options})"
-        );
-        if python(&code, &[&place.path(stacks[0])]).is_none() {
-            return;
-        }
-        place.run("--exec_mode predict --overwrite").success();
-        let code = format!(
+    let dir = TestDir::trained("--base_filters 2 --max_steps 1");
+    let write = |(number, (options, ..)): (usize, &(&str, &str, &str))| {
+        format!(
+            "os.mkdir('voxels{number}')\n\
+             tifffile.imwrite('voxels{number}/test-volume.tif', stack, photometric='minisblack', {options})\n"
+        )
+    };
+    let writes: String = VOXELS.iter().enumerate().map(write).collect();
+    // Two slices are a stack.
+    let code = format!(
+        "import os, sys, tifffile\nos.chdir(sys.argv[1])\nstack = tifffile.imread('data/test-volume.tif')[:2]\n{writes}"
+    );
+    if python(&code, &[&dir.path("")]).is_none() {
+        return;
+    }
+    let mut checks = "import os, sys, tifffile\nos.chdir(sys.argv[1])\n".to_owned();
+    let mut stacks = Vec::new();
+    for (number, (_, unit, _)) in VOXELS.iter().enumerate() {
+        dir.run(&format!("--exec_mode predict --overwrite --data_dir voxels{number}")).success();
+        fs::rename(dir.path("model/pred"), dir.path(&format!("pred{number}"))).unwrap();
+        let predicted = ["masks", "probabilities"].map(|name| format!("pred{number}/test-{name}.tif"));
+        checks += &format!(
             r#"
-import sys, tifffile
-source, masks, probabilities = map(tifffile.TiffFile, sys.argv[1:])
+source, masks, probabilities = map(tifffile.TiffFile, ('voxels{number}/test-volume.tif', '{}', '{}'))
 for stack, high in ((masks, 255.0), (probabilities, 1.0)):
     meta = stack.imagej_metadata
-    assert meta['images'] == meta['slices'] == 6 and meta['min'] == 0.0 and meta['max'] == high, meta
+    assert meta['images'] == meta['slices'] == 2 and meta['min'] == 0.0 and meta['max'] == high, meta
     assert str(meta.get('unit')) == '{unit}', meta
     assert meta.get('spacing') == (source.imagej_metadata or {{}}).get('spacing'), meta
     for tag in ('XResolution', 'YResolution', 'ResolutionUnit'):
         assert stack.pages[0].tags[tag].value == source.pages[0].tags[tag].value, (tag, '{unit}')
-"#
+"#,
+            predicted[0], predicted[1]
         );
-        python(&code, &stacks.map(|name| place.path(name)).each_ref().map(|path| path.as_path()));
-        let Some(shown) = imagej(&place, &stacks[1..]) else { continue };
-        assert!(shown[0].starts_with("8-bit slices=6 64x64 display=0.0..255.0 "), "{shown:?}");
-        assert!(shown[1].starts_with("32-bit slices=6 64x64 display=0.0..1.0 "), "{shown:?}");
-        for line in shown {
+        stacks.extend(predicted);
+    }
+    python(&checks, &[&dir.path("")]).unwrap();
+    let Some(shown) = imagej(&dir, &stacks) else { return };
+    assert_eq!(shown.len(), stacks.len(), "{shown:?}");
+    for ((options, _, voxel), lines) in VOXELS.iter().zip(shown.chunks(2)) {
+        assert!(lines[0].starts_with("8-bit slices=2 64x64 display=0.0..255.0 "), "{lines:?}");
+        assert!(lines[1].starts_with("32-bit slices=2 64x64 display=0.0..1.0 "), "{lines:?}");
+        for line in lines {
             assert!(line.contains(&format!("voxel={voxel}")), "{options}: {line}");
         }
     }

@@ -4,16 +4,17 @@ mod common;
 
 use std::fs;
 
-use common::{Place, python, stderr, stdout};
+use common::{TestDir, python, stderr, stdout};
 
 const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --seed 7";
+const WIDTH_3: &str = "--base_filters 3 --max_steps 1";
 
 #[test]
 fn the_same_seed_gives_the_same_weights_to_the_bit() {
     let weights = |args: &str| {
-        let place = Place::new();
-        place.run(&format!("{TRAIN} --max_steps 3 {args}")).success();
-        place.read("model/model.safetensors")
+        let dir = TestDir::new();
+        dir.run(&format!("{TRAIN} --max_steps 3 {args}")).success();
+        dir.read("model/model.safetensors")
     };
     let first = weights("");
     assert!(first == weights(""));
@@ -22,7 +23,7 @@ fn the_same_seed_gives_the_same_weights_to_the_bit() {
 
 #[test]
 fn resumed_training_ends_with_the_weights_of_an_unbroken_run() {
-    let (unbroken, resumed) = (Place::new(), Place::new());
+    let (unbroken, resumed) = (TestDir::new(), TestDir::new());
     unbroken.run(&format!("{TRAIN} --max_steps 5")).success();
     resumed.run(&format!("{TRAIN} --max_steps 2")).success();
     resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).success();
@@ -33,13 +34,13 @@ fn resumed_training_ends_with_the_weights_of_an_unbroken_run() {
     assert!(again.contains("5 steps already"), "{again}");
 }
 
-/// Each flag of the recipe must reach the optimiser or the data: other values, other weights.
+/// Each flag of the recipe reaches the optimiser or the data: other values give other weights.
 #[test]
 fn every_training_flag_takes_effect() {
     let weights = |args: &str| {
-        let place = Place::new();
-        place.run(&format!("--max_steps 2 {args}")).success();
-        place.read("model/model.safetensors")
+        let dir = TestDir::new();
+        dir.run(&format!("--max_steps 2 {args}")).success();
+        dir.read("model/model.safetensors")
     };
     let base = weights("--base_filters 2");
     for args in [
@@ -57,8 +58,8 @@ fn every_training_flag_takes_effect() {
 
 #[test]
 fn training_prints_losses_and_writes_them_as_dllogger_does() {
-    let place = Place::new();
-    let run = place.run("--base_filters 2 --max_steps 5 --log_every 2 --log_dir log").success();
+    let dir = TestDir::new();
+    let run = dir.run("--base_filters 2 --max_steps 5 --log_every 2 --log_dir log").success();
     let printed = stdout(&run);
     for step in [2, 4, 5] {
         let line = printed.lines().find(|line| line.starts_with(&format!("step {step} "))).unwrap();
@@ -68,7 +69,7 @@ fn training_prints_losses_and_writes_them_as_dllogger_does() {
     }
     assert_eq!(stderr(&run), "", "no progress bar where stderr is no terminal");
 
-    let log = String::from_utf8(place.read("log/log.json")).unwrap();
+    let log = String::from_utf8(dir.read("log/log.json")).unwrap();
     let mut steps = Vec::new();
     for line in log.lines() {
         let record: serde_json::Value = serde_json::from_str(line.strip_prefix("DLLL ").unwrap()).unwrap();
@@ -89,15 +90,15 @@ fn training_prints_losses_and_writes_them_as_dllogger_does() {
 
 #[test]
 fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let run =
-        place.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 3 --max_steps 2")).success();
-    let files: Vec<String> = place.files("model").into_iter().filter(|file| !file.contains("tfevents")).collect();
+        dir.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 3 --max_steps 2")).success();
+    let files: Vec<String> = dir.files("model").into_iter().filter(|file| !file.contains("tfevents")).collect();
     let curves = ["learning_curves.csv", "learning_curves.png"];
     let expected = ["checkpoints/step-0000000002.safetensors", "config.json", "eval.json", "eval.png"];
     assert_eq!(files, [&expected[..], &curves[..], &["model.safetensors"]].concat());
 
-    let config = place.json("model/config.json");
+    let config = dir.json("model/config.json");
     assert_eq!(config["seed"], 7);
     assert_eq!(config["base_filters"], 2);
     assert_eq!(config["crossvalidation_idx"], 3);
@@ -110,70 +111,68 @@ fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
     all.sort_unstable();
     assert_eq!(all, [0, 1, 2, 3, 4, 5]);
 
-    let scores = place.json("model/eval.json");
+    let scores = dir.json("model/eval.json");
     let figure = |key: &str| scores[key].as_f64().unwrap();
     assert!((figure("eval_dice_score") + figure("eval_dice_loss") - 1.0).abs() < 1e-12);
     assert!((figure("eval_ce_loss") + figure("eval_dice_loss") - figure("eval_total_loss")).abs() < 1e-12);
     assert!(stdout(&run).contains(&format!("eval_dice_score {:.4}", figure("eval_dice_score"))));
 
-    // Evaluating alone, from the weights on disk, gives the same scores.
-    fs::remove_file(place.path("model/eval.json")).unwrap();
-    fs::remove_file(place.path("model/eval.png")).unwrap();
-    fs::remove_file(place.path("data/test-volume.tif")).unwrap();
-    place.run("--exec_mode evaluate --crossvalidation_idx 3 --seed 7").success();
-    assert_eq!(place.json("model/eval.json"), scores);
+    // `evaluate` alone gives the same scores from the weights on disk.
+    fs::remove_file(dir.path("model/eval.json")).unwrap();
+    fs::remove_file(dir.path("model/eval.png")).unwrap();
+    fs::remove_file(dir.path("data/test-volume.tif")).unwrap();
+    dir.run("--exec_mode evaluate --crossvalidation_idx 3 --seed 7").success();
+    assert_eq!(dir.json("model/eval.json"), scores);
 }
 
-/// Without --base_filters, the checkpoint decides the width, and the record says so.
+/// Without --base_filters the checkpoint decides the width, and config.json has it.
 #[test]
 fn a_resumed_run_records_the_width_of_its_checkpoint() {
-    let place = Place::new();
-    place.run("--base_filters 3 --max_steps 1").success();
-    place.run("--resume_training --max_steps 2").success();
-    assert_eq!(place.json("model/config.json")["base_filters"], 3);
+    let dir = TestDir::trained(WIDTH_3);
+    dir.run("--resume_training --max_steps 2").success();
+    assert_eq!(dir.json("model/config.json")["base_filters"], 3);
 }
 
 #[test]
 fn scoring_slices_that_were_trained_on_is_pointed_out() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let run =
-        place.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1").success();
+        dir.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1").success();
     assert_eq!(stderr(&run), "");
-    let warned = stderr(&place.run("--exec_mode evaluate --crossvalidation_idx 0 --seed 5 --overwrite").success());
+    let warned = stderr(&dir.run("--exec_mode evaluate --crossvalidation_idx 0 --seed 5 --overwrite").success());
     assert!(warned.contains("validation slices were trained on"), "{warned}");
 }
 
 #[test]
-fn a_run_that_learns_nothing_more_stops_with_step_and_slices() {
-    let place = Place::new();
-    // Adam moves each weight by the learning rate: after one step nothing in the network is finite.
-    let run = place.run("--base_filters 2 --max_steps 20 --learning_rate 1e30").code(1);
+fn a_loss_that_is_not_finite_stops_the_run_with_step_and_slices() {
+    let dir = TestDir::new();
+    // Adam moves each weight by the learning rate: after one step no output of the network is finite.
+    let run = dir.run("--base_filters 2 --max_steps 20 --learning_rate 1e30").code(1);
     let message = stderr(&run);
     for words in ["step", "slices [", "1000000000000000000000000000000", "--learning_rate"] {
         assert!(message.contains(words), "no '{words}' in {message}");
     }
-    assert!(!place.path("model/model.safetensors").exists());
+    assert!(!dir.path("model/model.safetensors").exists());
 }
 
 #[test]
 fn the_dataset_hash_is_that_of_the_raw_samples() {
-    let place = Place::new();
-    place.run("--base_filters 1 --max_steps 1").success();
-    let hash = place.json("model/config.json")["datasets"][0]["sha256"].as_str().unwrap().to_owned();
+    let dir = TestDir::trained(WIDTH_3);
+    let hash = dir.json("model/config.json")["datasets"][0]["sha256"].as_str().unwrap().to_owned();
     let code =
         "import sys, hashlib, tifffile\nprint(hashlib.sha256(tifffile.imread(sys.argv[1]).tobytes()).hexdigest())";
-    if let Some(expected) = python(code, &[&place.path("data/train-volume.tif")]) {
+    if let Some(expected) = python(code, &[&dir.path("data/train-volume.tif")]) {
         assert_eq!(hash, expected.trim());
     }
 }
 
 #[test]
 fn predictions_are_stacks_that_other_programs_read() {
-    let place = Place::new();
-    place.run(&format!("{TRAIN} --exec_mode train --max_steps 2")).success();
-    fs::remove_file(place.path("data/train-volume.tif")).unwrap();
-    fs::remove_file(place.path("data/train-labels.tif")).unwrap();
-    place.run("--exec_mode predict --batch_size 4").success();
+    let dir = TestDir::new();
+    dir.run(&format!("{TRAIN} --exec_mode train --max_steps 2")).success();
+    fs::remove_file(dir.path("data/train-volume.tif")).unwrap();
+    fs::remove_file(dir.path("data/train-labels.tif")).unwrap();
+    dir.run("--exec_mode predict --batch_size 4").success();
     let code = r#"
 import sys
 import numpy, tifffile
@@ -191,26 +190,25 @@ with tifffile.TiffFile(sys.argv[1]) as file:
     assert all(page.compression == 8 for page in file.pages)
 assert probabilities.std() > 0
 "#;
-    python(code, &[&place.path("model/pred/test-masks.tif"), &place.path("model/pred/test-probabilities.tif")]);
+    python(code, &[&dir.path("model/pred/test-masks.tif"), &dir.path("model/pred/test-probabilities.tif")]);
 }
 
-/// Files may be shared as any new file may: with the umask's permissions, not those of a temporary file.
+/// Permissions follow the umask; those of a temporary file would keep others from reading.
 #[test]
 fn results_have_the_permissions_of_new_files() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
-    place.run("--base_filters 1 --max_steps 1 --exec_mode train_and_predict").success();
-    fs::write(place.path("model/new"), "").unwrap();
-    let mode = |name: &str| fs::metadata(place.path("model").join(name)).unwrap().permissions().mode();
-    for name in place.files("model") {
+    let dir = TestDir::new();
+    dir.run("--base_filters 1 --max_steps 1 --exec_mode train_and_predict").success();
+    fs::write(dir.path("model/new"), "").unwrap();
+    let mode = |name: &str| fs::metadata(dir.path("model").join(name)).unwrap().permissions().mode();
+    for name in dir.files("model") {
         assert_eq!(mode(&name), mode("new"), "{name}");
     }
 }
 
 #[test]
 fn weights_load_into_pytorch_by_name() {
-    let place = Place::new();
-    place.run("--base_filters 3 --max_steps 1").success();
+    let dir = TestDir::trained(WIDTH_3);
     let code = r#"
 import sys
 from safetensors import safe_open
@@ -218,42 +216,43 @@ with safe_open(sys.argv[1], 'np') as file:
     names = set(file.keys())
     assert file.get_tensor('encoder.0.conv1.weight').shape == (3, 1, 3, 3)
     assert file.get_tensor('decoder.0.up.weight').shape == (48, 24, 3, 3)
-expected = {f'{block}.{conv}' for block in ['bottleneck'] + [f'encoder.{i}' for i in range(4)] for conv in ('conv1', 'conv2')}
+blocks = ['bottleneck'] + [f'encoder.{i}' for i in range(4)]
+expected = {f'{block}.{conv}' for block in blocks for conv in ('conv1', 'conv2')}
 expected |= {f'decoder.{i}.{conv}' for i in range(4) for conv in ('up', 'conv1', 'conv2')} | {'head'}
 assert names == {f'{path}.{kind}' for path in expected for kind in ('weight', 'bias')}, names
 "#;
-    python(code, &[&place.path("model/model.safetensors")]);
+    python(code, &[&dir.path("model/model.safetensors")]);
 }
 
 #[test]
 fn report_averages_the_folds() {
-    let place = Place::new();
+    let dir = TestDir::new();
     for (name, dice, loss) in [("a", 0.8, 0.3), ("b", 0.9, 0.1)] {
         let text = format!("step 1  train_ce_loss 9\neval_ce_loss {loss}  eval_dice_score {dice}\n");
-        fs::write(place.path(name), text).unwrap();
+        fs::write(dir.path(name), text).unwrap();
     }
-    let printed = stdout(&place.unet(&["report", "a", "b"]).success());
+    let printed = stdout(&dir.unet(&["report", "a", "b"]).success());
     assert!(printed.contains("mean of 2: Dice 0.8500  cross entropy 0.2000"), "{printed}");
-    // Deviations of 0.05 and 0.1 from the mean, over n - 1 = 1.
+    // Each fold is 0.05 and 0.1 from the means; the divisor is n - 1 = 1.
     assert!(printed.contains("standard deviation: Dice 0.0707  cross entropy 0.1414"), "{printed}");
-    fs::write(place.path("c"), "nothing here").unwrap();
-    assert!(stderr(&place.unet(&["report", "a", "c"]).failure()).contains("no eval_dice_score in 'c'"));
+    fs::write(dir.path("c"), "nothing here").unwrap();
+    assert!(stderr(&dir.unet(&["report", "a", "c"]).failure()).contains("no eval_dice_score in 'c'"));
 }
 
 #[test]
 fn inspect_tells_what_a_dataset_holds_and_what_is_wrong() {
-    let place = Place::new();
-    let printed = stdout(&place.unet(&["inspect", "--data_dir", "data"]).success());
+    let dir = TestDir::new();
+    let printed = stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success());
     for words in ["6 pages of 64x64", "8-bit", "values 0 and 255", "0 becomes -1, 255 becomes 1", "no problem"] {
         assert!(printed.contains(words), "no '{words}' in {printed}");
     }
     let code = "import sys, tifffile\nprint(f'membrane {100 * (tifffile.imread(sys.argv[1]) == 0).mean():.2f} %')";
-    if let Some(share) = python(code, &[&place.path("data/train-labels.tif")]) {
+    if let Some(share) = python(code, &[&dir.path("data/train-labels.tif")]) {
         assert!(printed.contains(share.trim()), "no '{share}' in {printed}");
     }
-    fs::copy(place.path("data/train-volume.tif"), place.path("data/train-labels.tif")).unwrap();
-    fs::remove_file(place.path("data/test-volume.tif")).unwrap();
-    let run = place.unet(&["inspect", "--data_dir", "data"]).code(1);
+    fs::copy(dir.path("data/train-volume.tif"), dir.path("data/train-labels.tif")).unwrap();
+    fs::remove_file(dir.path("data/test-volume.tif")).unwrap();
+    let run = dir.unet(&["inspect", "--data_dir", "data"]).code(1);
     assert!(stdout(&run).contains("problem: label values"));
     assert!(stdout(&run).contains("test-volume.tif"));
     assert!(stderr(&run).contains("2 problem(s)"), "{}", stderr(&run));
@@ -261,11 +260,11 @@ fn inspect_tells_what_a_dataset_holds_and_what_is_wrong() {
 
 #[test]
 fn the_phantom_is_not_written_over() {
-    let place = Place::new();
-    let before = place.read("data/train-volume.tif");
+    let dir = TestDir::new();
+    let before = dir.read("data/train-volume.tif");
     let args = ["phantom", "--out", "data", "--slices", "2", "--size", "32", "--seed", "1"];
-    assert!(stderr(&place.unet(&args).code(1)).contains("--overwrite"));
-    assert_eq!(place.read("data/train-volume.tif"), before);
-    place.unet(&[&args[..], &["--overwrite"]].concat()).success();
-    assert_ne!(place.read("data/train-volume.tif"), before);
+    assert!(stderr(&dir.unet(&args).code(1)).contains("--overwrite"));
+    assert_eq!(dir.read("data/train-volume.tif"), before);
+    dir.unet(&[&args[..], &["--overwrite"]].concat()).success();
+    assert_ne!(dir.read("data/train-volume.tif"), before);
 }

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Place, text};
+use common::{TestDir, text};
 
 fn unet(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_unet"));
@@ -27,9 +27,9 @@ fn run_with_log(mut command: Command) -> (Option<i32>, String) {
 
 #[test]
 fn a_run_on_the_cpu_loads_no_kernels_for_gpus() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let (code, log) =
-        run_with_log(place.command("--base_filters 2 --exec_mode train --benchmark --warmup_steps 1 --max_steps 2"));
+        run_with_log(dir.command("--base_filters 2 --exec_mode train --benchmark --warmup_steps 1 --max_steps 2"));
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("calling init: ") && log.contains("libtorch_cpu.so"), "{log}");
     // A libtorch with CUDA needs CUDA's runtime and profiling interface for its part for CPUs, too.

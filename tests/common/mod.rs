@@ -1,26 +1,81 @@
 //! Helpers of the tests that run the built program.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::Assert;
 use tempfile::TempDir;
 
+/// The built program, without arguments yet.
+///
+/// Its idle threads sleep. libtest runs as many tests at a time as there are cores, and each run has as many threads:
+/// if idle ones spun, they would take the cores from the other tests.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_unet"));
+    command.env("OMP_WAIT_POLICY", "passive");
+    command
+}
+
+/// Names of files, relative to a folder, and their contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// A folder with a small synthetic dataset in `data`, in which a test runs the program.
-pub struct Place {
+pub struct TestDir {
     folder: TempDir,
 }
 
-impl Place {
-    /// Six slices of 64x64 pixels.
+impl TestDir {
+    /// Six slices of 64x64 pixels. `unet phantom` makes them once for all tests of a file.
     pub fn new() -> Self {
-        let place = Self { folder: tempfile::tempdir().unwrap() };
-        place.unet(&["phantom", "--out", "data", "--slices", "6", "--size", "64"]).success();
-        place
+        static DATA: OnceLock<Files> = OnceLock::new();
+        let dir = Self::empty();
+        dir.write_all(DATA.get_or_init(|| {
+            let maker = Self::empty();
+            maker.unet(&["phantom", "--out", "data", "--slices", "6", "--size", "64"]).success();
+            maker.read_all("data")
+        }));
+        dir
+    }
+
+    /// A folder with `model` too, as a run with these arguments leaves it. It is trained once for all tests of a file.
+    pub fn trained(args: &str) -> Self {
+        static MODELS: Mutex<BTreeMap<String, Files>> = Mutex::new(BTreeMap::new());
+        let dir = Self::new();
+        // A panic in here leaves the map as it was.
+        let mut models = MODELS.lock().unwrap_or_else(PoisonError::into_inner);
+        let model = models.entry(args.to_owned()).or_insert_with(|| {
+            let maker = Self::new();
+            maker.run(args).success();
+            maker.read_all("model")
+        });
+        dir.write_all(model);
+        dir
+    }
+
+    fn empty() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// Every file below `folder` with its content.
+    pub fn read_all(&self, folder: &str) -> Files {
+        self.files(folder)
+            .iter()
+            .map(|name| format!("{folder}/{name}"))
+            .map(|name| (name.clone(), self.read(&name)))
+            .collect()
+    }
+
+    fn write_all(&self, files: &Files) {
+        for (name, bytes) in files {
+            fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+            fs::write(self.path(name), bytes).unwrap();
+        }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -37,7 +92,7 @@ impl Place {
 
     /// Runs `unet` with these arguments in this folder.
     pub fn unet(&self, args: &[&str]) -> Assert {
-        assert_cmd::Command::cargo_bin("unet").unwrap().current_dir(self.folder.path()).args(args).assert()
+        assert_cmd::Command::from_std(program()).current_dir(self.folder.path()).args(args).assert()
     }
 
     /// Runs the program on the CPU with `data` and `model`, plus `args`.
@@ -45,16 +100,16 @@ impl Place {
         assert_cmd::Command::from_std(self.command(args)).assert()
     }
 
-    /// The same, to be started; its output is kept.
+    /// The command of `run`, to be started by the test, with its output piped.
     pub fn command(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_unet"));
+        let mut command = program();
         // The last of a repeated flag counts.
         command.args(["--data_dir", "data", "--model_dir", "model", "--device", "cpu"]).args(args.split_whitespace());
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// Every file below `name`, relative, in order.
+    /// Names of all files below `name`, relative to it, in order.
     pub fn files(&self, name: &str) -> Vec<String> {
         fn walk(folder: &Path, root: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -75,7 +130,7 @@ impl Place {
     }
 }
 
-/// What a finished program printed.
+/// Standard output of a finished program.
 pub fn stdout(assert: &Assert) -> String {
     String::from_utf8(assert.get_output().stdout.clone()).unwrap()
 }
@@ -125,15 +180,22 @@ pub fn python(code: &str, args: &[&Path]) -> Option<String> {
 
 /// Runs Python code that needs these modules.
 pub fn python_with(needed: &str, code: &str, args: &[&Path]) -> Option<String> {
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/site-packages");
-    let run = |code: &str, args: &[&Path]| {
-        Command::new("python3").env("PYTHONPATH", &modules).arg("-c").arg(code).args(args).output()
-    };
-    if !run(&format!("import {needed}"), &[]).is_ok_and(|output| output.status.success()) {
+    let mut command = python_command();
+    // An exit code of 77 says that a module is absent.
+    let code = format!("try:\n    import {needed}\nexcept ImportError:\n    raise SystemExit(77)\n{code}");
+    let output = command.arg("-c").arg(code).args(args).output().ok();
+    let Some(output) = output.filter(|output| output.status.code() != Some(77)) else {
         eprintln!("skipped: python3 lacks one of {needed}; scripts/setup/libtorch.sh fetches them");
         return None;
-    }
-    let output = run(code, args).unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Some(String::from_utf8(output.stdout).unwrap())
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    Some(text(&output.stdout))
+}
+
+/// Python with the modules that `scripts/setup/libtorch.sh` fetches. Idle threads sleep, as in `program`.
+pub fn python_command() -> Command {
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", Path::new(env!("CARGO_MANIFEST_DIR")).join(".libtorch/site-packages"));
+    command.env("OMP_WAIT_POLICY", "passive");
+    command
 }
