@@ -12,12 +12,14 @@ use common::{TestDir, fails, python_command, stdout, text};
 fn python(dir: &TestDir, code: &str) -> Option<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let more = std::env::var("PYTHONPATH").unwrap_or_default();
-    let path = format!("{0}/.libtorch/site-packages:{0}/scripts:{more}", root.display());
+    let path = format!("{0}/.libtorch/site-packages:{0}/scripts/bench:{more}", root.display());
     // An exit code of 77 says that a module is absent.
     let code = format!("try:{}\nexcept ImportError:\n    raise SystemExit(77)\n{PREAMBLE}\n{code}", IMPORTS.trim_end());
     let output = python_command().env("PYTHONPATH", &path).current_dir(dir.path("")).arg("-c").arg(code).output().ok();
     let Some(output) = output.filter(|output| output.status.code() != Some(77)) else {
-        eprintln!("skipped: python3 lacks the modules of scripts/requirements.txt; scripts/setup/libtorch.sh fetches them");
+        eprintln!(
+            "skipped: python3 lacks the modules of scripts/setup/requirements.txt; scripts/setup/libtorch.sh has them"
+        );
         return None;
     };
     assert!(output.status.success(), "{}", text(&output.stderr));

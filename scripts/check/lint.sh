@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the text of all sources: format, lints, lengths of lines, circles of imports. Needs no libtorch, builds nothing.
+# Checks the text of all sources: format, lints, lengths of lines, circles of imports. Builds nothing.
 # Installs the linters first (scripts/setup/linters.sh). All checks run, also after one that fails.
 # Usage: scripts/check/lint.sh [--fix]    (--fix: formats Python, shell, C++ and Rust in place before the checks)
 set -euo pipefail
