@@ -4,7 +4,6 @@ use anyhow::{Result, bail};
 use tch::Device;
 
 use super::context::Compute;
-use super::manifest::DatasetRecord;
 use crate::checkpoint;
 use crate::cli::ExecMode;
 use crate::cli::config::Config;
@@ -14,6 +13,7 @@ use crate::data::stack::{ImageStack, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, Tr
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 use crate::output::logger::Logger;
+use crate::output::manifest::DatasetRecord;
 use crate::output::model_dir::ModelDir;
 use crate::recipe::batches::TrainingBatches;
 

@@ -22,9 +22,9 @@ use crate::files::{AtomicFile, create_parent};
 use crate::model::architecture::Architecture;
 use crate::model::sides::{fitting_sides, output_side};
 use crate::model::unet::UNet;
+use crate::output::manifest;
 use crate::output::model_dir::ModelDir;
 use crate::recipe::preprocessing::{INPUT_SIDE, MARGIN, frame, normalise, resize};
-use crate::run::manifest;
 
 mod onnx;
 mod onnx_messages;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::model_dir::ModelDir;
 use crate::data::values::GreyRange;
-use crate::output::model_dir::ModelDir;
 
 /// One file of the data: its content and how its values are read.
 #[derive(Debug, Serialize)]
