@@ -141,8 +141,8 @@ fn embed_kernels() -> Result<PathBuf> {
 /// libtorch_cuda is not linked: `unet_load_cuda` loads it where a GPU is wanted, and other runs do without its 250 MB.
 /// - torch-sys asks for `-ltorch_cuda`, and the linker keeps it, as the shim calls its functions. It takes the first
 ///   library of that name: an empty one, in a folder that comes before libtorch's.
-/// - The functions stay unresolved (LLD, Rust's linker since 1.90, leaves them to the loader) and are bound when they are
-///   first called. Data would be wanted at start: a program that refers to some, as the inline functions of
+/// - The functions stay unresolved (LLD, Rust's linker since 1.90, leaves them to the loader) and are bound when they
+///   are first called. Data would be wanted at start: a program that refers to some, as the inline functions of
 ///   CUDACachingAllocator.h do, does not start.
 /// - A function that is missing would be found on a GPU only, so it is looked for here, by linking the shim alone.
 fn link(lib: &Path, has_cuda: bool) -> Result<()> {
