@@ -165,6 +165,42 @@ fn help_lists_exactly_these_arguments_of_each_command() {
     }
 }
 
+/// The rows of docs/flags.md that name a flag, under the heading of a command; that of the program is all before.
+fn documented_flags(command: &str) -> BTreeSet<String> {
+    let page = include_str!("../docs/flags.md");
+    let (program, commands) = page.split_once("\n## Commands").unwrap();
+    let section = match command {
+        "" => program,
+        command => {
+            let mut sections = commands.split("\n### ").skip(1);
+            let of_command = |section: &&str| {
+                let heading = section.lines().next().unwrap();
+                heading.split(", ").any(|name| name == format!("unet {command}"))
+            };
+            sections.find(of_command).unwrap_or_else(|| panic!("docs/flags.md has no section of unet {command}"))
+        }
+    };
+    // The last command's section ends at the next heading of the page.
+    let rows = if command.is_empty() { section } else { section.split("\n## ").next().unwrap_or(section) };
+    rows.lines()
+        .filter_map(|line| line.strip_prefix("| `--"))
+        .map(|rest| format!("--{}", rest.split('`').next().unwrap()))
+        .collect()
+}
+
+#[test]
+fn docs_flags_has_a_row_for_each_flag_and_no_other() {
+    for (command, arguments) in ARGUMENTS {
+        let first_name = |argument: &&str| names(argument).into_iter().find(|name| name.starts_with("--"));
+        let flags = arguments.iter().filter_map(first_name);
+        let flags: BTreeSet<String> =
+            flags.filter(|name| !["--help", "--version"].contains(name)).map(str::to_owned).collect();
+        let documented: BTreeSet<String> =
+            documented_flags(command).into_iter().filter(|name| !["--help", "--version"].contains(&&**name)).collect();
+        assert_eq!(documented, flags, "unet {command}");
+    }
+}
+
 /// A command line, and for each of its snake_case flags a text that shows that the flag was obeyed.
 struct Spelling {
     args: &'static str,

@@ -42,7 +42,7 @@ struct Worker {
     errors: Option<JoinHandle<VecDeque<String>>>,
 }
 
-struct Ended {
+struct EndedWorker {
     worker: Worker,
     status: ExitStatus,
 }
@@ -134,12 +134,12 @@ fn last_lines(stderr: ChildStderr) -> VecDeque<String> {
 }
 
 /// Takes the workers that have ended out of `running`; those that failed are the result.
-fn take_failed(running: &mut Vec<Worker>) -> Result<Vec<Ended>> {
+fn take_failed(running: &mut Vec<Worker>) -> Result<Vec<EndedWorker>> {
     let mut failed = Vec::new();
     for mut worker in std::mem::take(running) {
         match worker.process.try_wait().context("cannot wait for a worker")? {
             None => running.push(worker),
-            Some(status) if !status.success() => failed.push(Ended { worker, status }),
+            Some(status) if !status.success() => failed.push(EndedWorker { worker, status }),
             Some(_) => {}
         }
     }
@@ -162,12 +162,12 @@ fn end(mut workers: Vec<Worker>) {
 }
 
 /// Prints why the run failed: the worker that failed by itself, if there is one, not those that lost it. Its exit code.
-fn report(failed: Vec<Ended>, forwarded: Option<Signal>) -> u8 {
+fn report(failed: Vec<EndedWorker>, forwarded: Option<Signal>) -> u8 {
     // Among several with the same cause it is rank 0, which has told it already.
-    let order = |Ended { worker, status }: &Ended| {
+    let order = |EndedWorker { worker, status }: &EndedWorker| {
         (status.code() == Some(i32::from(EXIT_LOST_RANKS)), status.signal().is_none(), worker.rank)
     };
-    let Some(Ended { worker, status }) = failed.into_iter().min_by_key(order) else { return 0 };
+    let Some(EndedWorker { worker, status }) = failed.into_iter().min_by_key(order) else { return 0 };
     let rank = worker.rank;
     for line in worker.errors.and_then(|errors| errors.join().ok()).unwrap_or_default() {
         eprintln!("rank {rank}: {line}");

@@ -23,7 +23,7 @@ impl CudaGraph {
     /// The kernels that `work` launches; they are recorded, not run. What it returns are the tensors that each replay
     /// writes anew, in memory of the graph's own.
     pub fn capture<T>(work: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
-        // SAFETY: on success the shim stores a new graph, which is freed by the handle made here.
+        // SAFETY: on success the C++ side stores a new graph, which is freed by the handle made here.
         let graph = Self(new_handle(|graph| unsafe { unet_cuda_graph_begin(graph) })?);
         match work() {
             Ok(result) => {
@@ -49,7 +49,7 @@ impl CudaGraph {
 
 impl Drop for CudaGraph {
     fn drop(&mut self) {
-        // SAFETY: the graph is ours; the shim waits for a replay in progress.
+        // SAFETY: the graph is ours; the C++ side waits for a replay in progress.
         unsafe { unet_cuda_graph_free(self.0.as_ptr()) }
     }
 }

@@ -62,8 +62,8 @@ impl Store {
         let (host, prefix) = (c_string(address.host.as_str())?, c_string(address.prefix.as_str())?);
         let is_server = i32::from(address.rank_0_serves && rank == 0);
         let timeout = timeout.as_millis() as i64;
-        // SAFETY: both texts live through the call; on success the shim stores a new store, freed by the handle made
-        // here.
+        // SAFETY: both texts live through the call; on success the C++ side stores a new store, freed by the handle
+        // made here.
         new_handle(|store| unsafe {
             unet_store_new(store, host.as_ptr(), address.port, is_server, prefix.as_ptr(), size as i32, timeout)
         })
@@ -98,7 +98,7 @@ pub struct ProcessGroup(NonNull<c_void>);
 
 impl ProcessGroup {
     pub fn new(store: &Store, rank: usize, size: usize, on_cuda: bool) -> Result<Self> {
-        // SAFETY: the store lives; on success the shim stores a new group, freed by the handle made here.
+        // SAFETY: the store lives; on success the C++ side stores a new group, freed by the handle made here.
         new_handle(|group| unsafe {
             unet_group_new(group, store.0.as_ptr(), rank as i32, size as i32, i32::from(on_cuda))
         })
@@ -144,7 +144,8 @@ impl Reducer {
     /// Fails where ranks have parameters of different shapes.
     pub fn new(group: &ProcessGroup, params: &[Tensor]) -> Result<Self> {
         let params = pointers(params);
-        // SAFETY: the shim keeps references of its own to group and tensors; the new reducer is freed by this handle.
+        // SAFETY: the C++ side keeps references of its own to group and tensors; the new reducer is freed by this
+        // handle.
         new_handle(|reducer| unsafe { unet_reducer_new(reducer, group.0.as_ptr(), params.len(), params.as_ptr()) })
             .map(Self)
     }

@@ -23,7 +23,7 @@ pub struct CpuPlan(NonNull<c_void>);
 
 impl CpuPlan {
     pub fn new() -> Result<Self> {
-        // SAFETY: on success the shim stores a new plan, which is freed by the handle made here.
+        // SAFETY: on success the C++ side stores a new plan, which is freed by the handle made here.
         new_handle(|plan| unsafe { unet_cpu_plan_new(plan) }).map(Self)
     }
 

@@ -67,7 +67,7 @@ pub fn adam(
     let [params, grads, exp_avgs, exp_avg_sqs] = [params, grads, exp_avgs, exp_avg_sqs].map(pointers);
     let pointer = |tensor: &Option<Tensor>| tensor.as_ref().map_or(std::ptr::null_mut(), |t| t.as_ptr().cast_mut());
     let working: Vec<*mut C_tensor> = working.iter().map(pointer).collect();
-    // SAFETY: the lists have one length and live tensors, borrowed for the call, or null in the last; the shim
+    // SAFETY: the lists have one length and live tensors, borrowed for the call, or null in the last; the C++ side
     // changes their storage, never the handles, and keeps none of them.
     let status = unsafe {
         unet_adam(

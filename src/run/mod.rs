@@ -39,10 +39,10 @@ mod train;
 /// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal
 /// that stopped the run.
 pub fn run(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
-    error::catch(|| carry_out(config, rank)).map_err(|error| out_of_memory::explain(error, config))
+    error::catch(|| start(config, rank)).map_err(|error| out_of_memory::explain(error, config))
 }
 
-fn carry_out(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
+fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let device = device::select(config.device, rank)?;
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
     let Config { deterministic, tf32, xla, .. } = *config;

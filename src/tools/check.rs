@@ -47,18 +47,18 @@ const STEPS: usize = 6;
 
 /// What was measured; it has passed if `value` is at most `limit`.
 #[derive(Debug, Serialize)]
-struct Row {
+struct CheckResult {
     name: String,
     value: f64,
     limit: f64,
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct CheckReport {
     device: String,
     libtorch: &'static str,
     base_filters: u64,
-    rows: Vec<Row>,
+    rows: Vec<CheckResult>,
     passed: bool,
 }
 
@@ -72,7 +72,7 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let checker = Checker::new(Architecture::for_slices(args.base_filters as i64), device);
     let rows = checker.all()?;
     let failed = rows.iter().filter(|row| !row.passed()).count();
-    let report = Report {
+    let report = CheckReport {
         device: device::describe(device),
         libtorch: env!("LIBTORCH_VERSION"),
         base_filters: args.base_filters,
@@ -113,7 +113,7 @@ impl Checker {
         Self { architecture, device, batch: Batch::new(images, &labels) }
     }
 
-    fn all(&self) -> Result<Vec<Row>> {
+    fn all(&self) -> Result<Vec<CheckResult>> {
         let on_gpu = self.device.is_cuda();
         let arithmetics: &[Arithmetic] =
             if on_gpu { &[FLOAT32, TF32, FLOAT16, BFLOAT16] } else { &[FLOAT32, BFLOAT16] };
@@ -129,7 +129,11 @@ impl Checker {
                 ("gradients", distance(&gradients, &reference.1)),
             ];
             for ((what, value), limit) in pairs.into_iter().zip(arithmetic.limits) {
-                rows.push(Row { name: format!("{what} in {}, distance from float64", arithmetic.name), value, limit });
+                rows.push(CheckResult {
+                    name: format!("{what} in {}, distance from float64", arithmetic.name),
+                    value,
+                    limit,
+                });
             }
         }
         if on_gpu {
@@ -140,7 +144,7 @@ impl Checker {
                 cuda::allow_tf32(arithmetic.tf32)?;
             }
             let value = self.replayed_steps(Precision(arithmetic.kind))?;
-            rows.push(Row {
+            rows.push(CheckResult {
                 name: format!("weights after {STEPS} steps in {}, with and without --xla", arithmetic.name),
                 value,
                 limit: 0.0,
@@ -163,7 +167,7 @@ impl Checker {
     }
 
     /// Starts with a scale that float16's gradients overflow with: steps are skipped and halve it until one is made.
-    fn loss_scaling(&self) -> Result<[Row; 2]> {
+    fn loss_scaling(&self) -> Result<[CheckResult; 2]> {
         let state = TrainingState::new(self.architecture, Progress::default(), 0.0, (OVERFLOWING_SCALE, 0), Map::new());
         let checkpoint = Checkpoint::empty(state, self.device)?;
         let (world, runner) = (World::alone(self.device), StepRunner::new(false, self.device)?);
@@ -184,12 +188,12 @@ impl Checker {
         let after = weights(&trainer);
         let made = trainer.skipped_in_row() == 0 && distance(&after, &before) > 0.0 && after.iter().all(is_finite);
         Ok([
-            Row {
+            CheckResult {
                 name: "an overflow of float16 moves no weight and halves the loss scale".to_owned(),
                 value: if halved { moved } else { f64::INFINITY },
                 limit: 0.0,
             },
-            Row {
+            CheckResult {
                 name: "steps skipped until a loss scale is found".to_owned(),
                 value: if made { trainer.skipped_steps() as f64 } else { f64::INFINITY },
                 limit: 40.0,
@@ -233,13 +237,13 @@ fn is_finite(tensor: &Tensor) -> bool {
     tensor.isfinite().all().int64_value(&[]) != 0
 }
 
-impl Row {
+impl CheckResult {
     fn passed(&self) -> bool {
         self.value <= self.limit
     }
 }
 
-impl Report {
+impl CheckReport {
     fn table(&self) -> String {
         let width = self.rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
         let mut text = format!("{}, libtorch {}, {} filters\n", self.device, self.libtorch, self.base_filters);
@@ -268,7 +272,7 @@ mod tests {
         assert_eq!(distance(&tensors([[3.0, 0.5], [0.0, 4.0]]), &b), 0.1);
         assert_eq!(distance(&b, &b), 0.0);
         assert_eq!(distance(&tensors([[f32::NAN, 0.0], [0.0, 4.0]]), &b), f64::INFINITY);
-        let row = |value| Row { name: String::new(), value, limit: 1e-3 };
+        let row = |value| CheckResult { name: String::new(), value, limit: 1e-3 };
         assert!(row(1e-3).passed() && !row(1.1e-3).passed() && !row(f64::NAN).passed());
     }
 

@@ -12,7 +12,7 @@ use crate::data::values::{GreyValues, LabelValues, classes};
 ///
 /// Errors: a summary when anything would stop a run; the details are printed with their stack.
 pub fn inspect(data_dir: &Path) -> Result<()> {
-    let mut report = Report { problems: 0 };
+    let mut report = Inspection { problems: 0 };
     let volume = report.images(data_dir, TRAIN_VOLUME)?;
     let labels = report.labels(data_dir)?;
     let test = report.images(data_dir, TEST_VOLUME)?;
@@ -35,14 +35,14 @@ pub fn inspect(data_dir: &Path) -> Result<()> {
     }
 }
 
-struct Report {
+struct Inspection {
     problems: usize,
 }
 
 /// Pages, height and width.
 type Size = [i64; 3];
 
-impl Report {
+impl Inspection {
     /// Prints what is in an image stack; `None` where it cannot be read.
     ///
     /// Errors: no such folder.

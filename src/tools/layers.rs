@@ -29,7 +29,7 @@ struct Timed<'a>(&'a Layer);
 
 /// What was measured of one layer, or their sum.
 #[derive(Debug, Serialize)]
-struct Row {
+struct LayerTime {
     name: String,
     inputs: i64,
     outputs: i64,
@@ -41,14 +41,14 @@ struct Row {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct LayerReport {
     batch_size: i64,
     base_filters: i64,
     precision: &'static str,
     training: bool,
     threads: i32,
-    layers: Vec<Row>,
-    sum: Row,
+    layers: Vec<LayerTime>,
+    sum: LayerTime,
 }
 
 /// Times all layers and prints a table, or JSON.
@@ -61,11 +61,11 @@ pub fn run(args: &LayersArgs) -> Result<()> {
         let flops = layer.flops();
         let flops = batch_size as u64 * if args.training { flops.training } else { flops.forward };
         let Layer { name, inputs, outputs, input: [side, _], .. } = layer;
-        rows.push(Row { name, inputs, outputs, side, gflop: flops as f64 * 1e-9, ms, libtorch_ms });
+        rows.push(LayerTime { name, inputs, outputs, side, gflop: flops as f64 * 1e-9, ms, libtorch_ms });
     }
     let sum = sum(&rows);
     let threads = tch::get_num_threads();
-    let report = Report {
+    let report = LayerReport {
         batch_size,
         base_filters,
         precision: precision.name(),
@@ -182,9 +182,9 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn sum(rows: &[Row]) -> Row {
-    let total = |figure: fn(&Row) -> f64| rows.iter().map(figure).sum();
-    Row {
+fn sum(rows: &[LayerTime]) -> LayerTime {
+    let total = |figure: fn(&LayerTime) -> f64| rows.iter().map(figure).sum();
+    LayerTime {
         name: "sum".to_owned(),
         inputs: 1,
         outputs: CLASSES,
@@ -195,7 +195,7 @@ fn sum(rows: &[Row]) -> Row {
     }
 }
 
-impl Report {
+impl LayerReport {
     fn table(&self) -> String {
         let work = if self.training { "forward and backward" } else { "forward" };
         let mut text = format!(
@@ -217,7 +217,7 @@ impl Report {
             "ratio"
         );
         for row in self.layers.iter().chain([&self.sum]) {
-            let Row { name, inputs, outputs, side, gflop, ms, libtorch_ms } = row;
+            let LayerTime { name, inputs, outputs, side, gflop, ms, libtorch_ms } = row;
             let (rate, libtorch_rate, ratio) = (gflop / ms * 1e3, gflop / libtorch_ms * 1e3, libtorch_ms / ms);
             text += &format!("{name:<18}{inputs:>6}{outputs:>6}{side:>6}{gflop:>9.2}{ms:>10.2}{rate:>9.0}");
             text += &format!("{libtorch_ms:>13.2}{libtorch_rate:>9.0}{ratio:>8.2}\n");
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_sum_adds_up_and_the_table_has_a_line_for_each_layer() {
-        let row = |ms: f64| Row {
+        let row = |ms: f64| LayerTime {
             name: "a".to_owned(),
             inputs: 1,
             outputs: 2,
@@ -244,7 +244,7 @@ mod tests {
         let rows = vec![row(1.0), row(3.0)];
         let sum = sum(&rows);
         assert_eq!((sum.gflop, sum.ms, sum.libtorch_ms), (3.0, 4.0, 8.0));
-        let report = Report {
+        let report = LayerReport {
             batch_size: 1,
             base_filters: 8,
             precision: "float32",

@@ -72,23 +72,23 @@ unet \-\-data_dir data \-\-model_dir results \-\-exec_mode predict
 .fi
 "#;
 
-/// Prints the man page of the program, or of one of its side programs, as roff.
+/// Prints the man page of the program, or of one of its subcommands, as roff.
 ///
-/// Errors: no such side program.
-pub fn man(side_program: Option<&str>) -> Result<()> {
+/// Errors: no such subcommand.
+pub fn man(subcommand: Option<&str>) -> Result<()> {
     let with_all_names = |command: clap::Command| command.mut_args(with_aliases);
     let mut program =
         with_all_names(cli::command()).mut_subcommands(with_all_names).override_usage(SYNOPSIS).after_help(None);
-    // Gives side programs their full names and the flags that all have.
+    // Gives subcommands their full names and the flags that all have.
     program.build();
-    let command = match side_program {
+    let command = match subcommand {
         None => program,
         Some(name) => program.find_subcommand(name).cloned().ok_or_else(|| no_such(name, &program))?,
     };
     let source = concat!("unet ", env!("CARGO_PKG_VERSION"));
     let mut page = Vec::new();
     clap_mangen::Man::new(command).source(source).manual("User Commands").render(&mut page)?;
-    if side_program.is_none() {
+    if subcommand.is_none() {
         page.extend_from_slice(MORE_SECTIONS.as_bytes());
     }
     print(&page)

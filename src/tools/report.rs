@@ -16,13 +16,13 @@ const FIGURES: [(&str, &str); 4] = [
 /// The first of them are in every evaluation; the others are not in those of the reference and of PyTorch.
 const REQUIRED: usize = 2;
 
-type Row = [Option<f64>; FIGURES.len()];
+type FileScores = [Option<f64>; FIGURES.len()];
 
 /// Prints one line per file and the mean and deviation over all, of the figures that all files have.
 ///
 /// Errors: a file that cannot be read or holds no evaluation.
 pub fn report(logs: &[PathBuf]) -> Result<()> {
-    let rows = logs.iter().map(|path| read(path)).collect::<Result<Vec<Row>>>()?;
+    let rows = logs.iter().map(|path| read(path)).collect::<Result<Vec<FileScores>>>()?;
     for (row, path) in rows.iter().zip(logs) {
         println!("{}  {}", words(row), path.display());
     }
@@ -43,13 +43,13 @@ pub fn report(logs: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn words(row: &Row) -> String {
+fn words(row: &FileScores) -> String {
     let cells =
         FIGURES.iter().zip(row).filter_map(|((_, words), value)| value.map(|value| format!("{words} {value:.4}")));
     cells.collect::<Vec<_>>().join("  ")
 }
 
-fn read(path: &Path) -> Result<Row> {
+fn read(path: &Path) -> Result<FileScores> {
     let text = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let text = String::from_utf8_lossy(&text);
     let records = records(&text);

@@ -67,20 +67,20 @@ pub enum TiffError {
     #[error("cannot open '{}': {cause}; check the path and its permissions", path.display())]
     Open { path: PathBuf, cause: io::Error },
     /// The file is damaged, or is not a stack that this program takes.
-    #[error("cannot read '{}'{}: {problem}; {advice}", path.display(), Place(*page))]
+    #[error("cannot read '{}'{}: {problem}; {advice}", path.display(), OnPage(*page))]
     Read { path: PathBuf, page: Option<usize>, problem: String, advice: &'static str },
     /// The operating system does not take the file.
     #[error("cannot write '{}': {cause}; check the folder, its permissions and the free space", path.display())]
     Write { path: PathBuf, cause: io::Error },
     /// The pages given to the writer are not those announced to it.
-    #[error("cannot write '{}'{}: {problem}; {advice}", path.display(), Place(*page))]
+    #[error("cannot write '{}'{}: {problem}; {advice}", path.display(), OnPage(*page))]
     Page { path: PathBuf, page: Option<usize>, problem: String, advice: &'static str },
 }
 
 /// The page part of a message; nothing for the file as a whole.
-struct Place(Option<usize>);
+struct OnPage(Option<usize>);
 
-impl fmt::Display for Place {
+impl fmt::Display for OnPage {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0 {
             Some(page) => write!(f, " page {page} (first is 0)"),

@@ -32,7 +32,7 @@ pub struct Profile {
 
 /// What ran under one name.
 #[derive(Debug, Serialize, PartialEq)]
-struct Row {
+struct ProfileRow {
     name: String,
     calls_per_step: f64,
     ms_per_step: f64,
@@ -93,11 +93,11 @@ impl Profile {
         Ok(())
     }
 
-    fn print(&self, logger: &Logger, rows: &[Row], step: f64, busy: Option<f64>) {
+    fn print(&self, logger: &Logger, rows: &[ProfileRow], step: f64, busy: Option<f64>) {
         let busy = busy.map_or(String::new(), |percent| format!(", of which the GPU is busy for {percent:.0} %"));
         logger.note(&format!("profile: {step:.2} ms a step while looked at{busy}"));
         logger.note(&format!("{:>8}{:>10}{:>8}  name", "%", "ms", "calls"));
-        for Row { name, calls_per_step, ms_per_step, percent } in rows.iter().take(PRINTED_ROWS) {
+        for ProfileRow { name, calls_per_step, ms_per_step, percent } in rows.iter().take(PRINTED_ROWS) {
             let name: String = name.chars().take(PRINTED_NAME).collect();
             logger.note(&format!("{percent:>8.1}{ms_per_step:>10.3}{calls_per_step:>8.1}  {name}"));
         }
@@ -107,7 +107,7 @@ impl Profile {
 }
 
 /// One row for each name, the longest time first. `times` are nanoseconds in `STEPS` steps of `step` milliseconds each.
-fn rows<'a>(times: impl Iterator<Item = (&'a str, u64)>, step: f64) -> Vec<Row> {
+fn rows<'a>(times: impl Iterator<Item = (&'a str, u64)>, step: f64) -> Vec<ProfileRow> {
     let mut sums: HashMap<&str, (u64, u64)> = HashMap::new();
     for (name, time) in times {
         let sum = sums.entry(name).or_default();
@@ -117,7 +117,7 @@ fn rows<'a>(times: impl Iterator<Item = (&'a str, u64)>, step: f64) -> Vec<Row> 
     sums.sort_unstable_by_key(|(name, (_, time))| (Reverse(*time), *name));
     let row = |(name, (calls, time)): (&str, (u64, u64))| {
         let ms_per_step = time as f64 * 1e-6 / STEPS as f64;
-        Row {
+        ProfileRow {
             name: name.to_owned(),
             calls_per_step: calls as f64 / STEPS as f64,
             ms_per_step,
@@ -188,7 +188,7 @@ mod tests {
     fn rows_add_up_by_name_with_the_longest_first() {
         let times = [("a", 1_000_000), ("b", 6_000_000), ("a", 4_000_000)];
         let found = rows(times.into_iter(), 2.0);
-        let row = |name: &str, calls_per_step, ms_per_step, percent| Row {
+        let row = |name: &str, calls_per_step, ms_per_step, percent| ProfileRow {
             name: name.to_owned(),
             calls_per_step,
             ms_per_step,

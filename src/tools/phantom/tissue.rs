@@ -113,7 +113,7 @@ struct Seed {
 }
 
 /// What lies under one pixel of a section.
-struct Place {
+struct SectionPoint {
     cell: usize,
     /// Distance to the middle of the nearest membrane, at most `REACH`.
     edge: f32,
@@ -163,7 +163,7 @@ impl Tissue {
     }
 
     /// Cuts the tissue at depth `z`: `[size, size]`.
-    fn cut(&self, z: f32) -> Array2<Place> {
+    fn cut(&self, z: f32) -> Array2<SectionPoint> {
         let seeds = self.seeds(z);
         let plane = |field: &Field| field.plane(z, self.size);
         let [bend_x, bend_y] = self.bend.each_ref().map(plane);
@@ -185,7 +185,7 @@ impl Tissue {
             let (ux, uy) = ((1.0 - tilt * tilt) / norm, 2.0 * tilt / norm);
             let (along, across) = (dx * ux + dy * uy, dy * ux - dx * uy);
             let ellipse = seed.mitochondrion - (0.45 * along * along + across * across).sqrt();
-            Place { cell, edge, inside: ellipse.min(edge - 5.5), across }
+            SectionPoint { cell, edge, inside: ellipse.min(edge - 5.5), across }
         })
     }
 
@@ -206,12 +206,12 @@ impl Tissue {
 
     /// The grey picture of the section at depth `z`. Its levels, in grey values, are set so that the
     /// mean and spread come near those of ISBI 2012: 138 and 40 inside cells, 85 and 33 on membranes.
-    fn photograph(&self, z: f32, section: &Array2<Place>, rng: &mut ChaCha8Rng) -> Array2<u8> {
+    fn photograph(&self, z: f32, section: &Array2<SectionPoint>, rng: &mut ChaCha8Rng) -> Array2<u8> {
         let mut texture = |step| Field::new(rng, 1, self.size, 1.0, step).plane(0.0, self.size);
         let (noise, granules, clouds, light) = (texture(1.3), texture(2.4), texture(6.0), texture(150.0));
         let (slant, synapse) = (self.slant.plane(z, self.size), self.synapse.plane(z, self.size));
         let mut image = Array2::from_shape_fn(section.dim(), |at| {
-            let Place { cell, edge, inside, across } = section[at];
+            let SectionPoint { cell, edge, inside, across } = section[at];
             let cytoplasm = 162.0 + 14.0 * self.shade[cell] + 10.0 * clouds[at] - 26.0 * (granules[at] - 0.8).max(0.0);
             // A mitochondrion: dark wall, and folds across the inside.
             let wall = (1.0 - (inside - 1.8).abs() / 1.8).max(0.0);
@@ -236,7 +236,7 @@ impl Tissue {
     }
 
     /// Stamps small dark rings, filled or not, inside the cells; light cells have more of them.
-    fn add_vesicles(&self, image: &mut Array2<f32>, section: &Array2<Place>, rng: &mut ChaCha8Rng) {
+    fn add_vesicles(&self, image: &mut Array2<f32>, section: &Array2<SectionPoint>, rng: &mut ChaCha8Rng) {
         for _ in 0..self.size * self.size / 110 {
             let (row, column) = (rng.random_range(0..self.size), rng.random_range(0..self.size));
             let radius: f32 = rng.random_range(1.5..5.0);
