@@ -191,8 +191,8 @@ fn documented_flags(command: &str) -> BTreeSet<String> {
 #[test]
 fn docs_flags_has_a_row_for_each_flag_and_no_other() {
     for (command, arguments) in ARGUMENTS {
-        let first_name = |argument: &&str| names(argument).into_iter().find(|name| name.starts_with("--"));
-        let flags = arguments.iter().filter_map(first_name);
+        let flags =
+            arguments.iter().filter_map(|argument| names(argument).into_iter().find(|name| name.starts_with("--")));
         let flags: BTreeSet<String> =
             flags.filter(|name| !["--help", "--version"].contains(name)).map(str::to_owned).collect();
         let documented: BTreeSet<String> =

@@ -209,6 +209,7 @@ fn hexadecimal(hash: Sha256) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::batches::preprocessed_images;
 
     /// The same picture in 8 and 16 bits and as floats is the same to the network.
     #[test]
@@ -223,9 +224,10 @@ mod tests {
         };
         let wide: Vec<i16> = bytes.iter().map(|&v| (i32::from(v) * 257 - U16_BIAS) as i16).collect();
         let float: Vec<f32> = bytes.iter().map(|&v| f32::from(v) / 255.0).collect();
-        let first = stack(Tensor::from_slice(&bytes), 255.0).preprocessed(&[0]);
+        let normalised = |stack: ImageStack| preprocessed_images(&stack, &[0]);
+        let first = normalised(stack(Tensor::from_slice(&bytes), 255.0));
         for other in [stack(Tensor::from_slice(&wide), 65_535.0), stack(Tensor::from_slice(&float), 1.0)] {
-            assert!(crate::testing::largest_difference(&first, &other.preprocessed(&[0])) < 1e-6);
+            assert!(crate::testing::largest_difference(&first, &normalised(other)) < 1e-6);
         }
     }
 }

@@ -236,7 +236,7 @@ fn merged_objects_lower_precision_and_no_merging_lowers_recall() {
 fn labels_score_in_full_against_themselves() {
     let (labels, _) = noisy_slice(&mut stream(5, Purpose::Augmentation, 0), 64, 48);
     let same: Vec<f32> = labels.iter().map(|&inside| f32::from(u8::from(inside))).collect();
-    let Scores { v_rand_thin, v_info_thin, rand_error_2012, pixel_error_2012, dice, iou, .. } =
+    let ChallengeScores { v_rand_thin, v_info_thin, rand_error_2012, pixel_error_2012, dice, iou, .. } =
         ChallengeScores::new(&[SliceScores::new(&labels, &same, 64, 2)]);
     assert_eq!([v_rand_thin, rand_error_2012, pixel_error_2012, dice, iou], [1.0, 0.0, 0.0, 1.0, 1.0]);
     assert!((v_info_thin - 1.0).abs() < TOLERANCE, "{v_info_thin}");

@@ -58,6 +58,7 @@ pub fn threshold(labels: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use crate::data::stack::{ImageStack, LabelStack};
+    use crate::recipe::batches::{preprocessed_images, preprocessed_labels};
     use crate::testing::{largest_difference, shared};
     use tch::Device;
 
@@ -114,9 +115,9 @@ mod tests {
                 return;
             };
             let image = Tensor::read_npy(image).unwrap().reshape([1, 1, INPUT_SIDE, INPUT_SIDE]);
-            assert!(largest_difference(&stack.preprocessed(&[slice]), &image) < 1e-6);
+            assert!(largest_difference(&preprocessed_images(&stack, &[slice]), &image) < 1e-6);
             let label = Tensor::read_npy(label).unwrap().reshape([1, 1, OUTPUT_SIDE, OUTPUT_SIDE]);
-            assert_eq!(largest_difference(&label_stack.preprocessed(&[slice]), &label), 0.0);
+            assert_eq!(largest_difference(&preprocessed_labels(&label_stack, &[slice]), &label), 0.0);
         }
     }
 }

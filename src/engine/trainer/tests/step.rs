@@ -165,7 +165,8 @@ fn working_weights_train_as_weights_that_are_cast_in_each_step() {
 /// With float16's scaler, an overflow must leave weights and moments alone and lower the scale.
 #[test]
 fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
-    let batch = Batch { images: two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188), labels: Tensor::new() };
+    let images = two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188);
+    let batch = Batch { images, labels: Tensor::new(), first_sample: 0 };
     let mut trainer = trainer(network(2), Kind::Float, false);
     trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
     let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
