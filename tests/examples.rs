@@ -70,7 +70,8 @@ fn benchmark_examples_print_their_throughput() {
         let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
         let found = lines.any(|line| line.unwrap().contains(key));
         run.kill().unwrap();
-        assert!(found, "{}", text(&run.wait_with_output().unwrap().stderr));
+        let output = run.wait_with_output().unwrap();
+        assert!(found, "{}", text(&output.stderr));
     }
 }
 
