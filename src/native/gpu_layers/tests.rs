@@ -136,6 +136,7 @@ fn cuda_kernels_compile_for_every_gpu_that_libtorch_supports() {
 #[test]
 #[ignore = "needs a GPU"]
 fn on_a_gpu_layers_equal_plain_operations_of_the_cpu() {
+    cuda::load().unwrap();
     assert!(Cuda::is_available(), "no usable GPU");
     cuda::allow_tf32(false).unwrap();
     tch::manual_seed(4);
@@ -160,6 +161,7 @@ fn convolve(x: &Tensor, weight: &Tensor, bias: &Tensor) -> anyhow::Result<Tensor
 #[test]
 #[ignore = "needs a GPU"]
 fn on_a_gpu_fused_convolutions_do_not_read_what_their_output_held() {
+    cuda::load().unwrap();
     assert!(Cuda::is_available(), "no usable GPU");
     let device = Device::Cuda(0);
     Cuda::cudnn_set_benchmark(true);
