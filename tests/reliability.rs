@@ -199,12 +199,12 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_taken() {
 fn a_changed_configuration_is_refused_with_a_line_for_each_difference() {
     let dir = TestDir::new();
     dir.run(&format!("{TRAIN} --max_steps 2")).success();
-    let changed = "--base_filters 2 --batch_size 3 --seed 8 --augment --max_steps 4 --resume_training";
+    let changed = "--base_filters 2 --batch_size 2 --seed 8 --augment --max_steps 4 --resume_training";
     let message = stderr(&dir.run(changed).failure());
     let lines: Vec<&str> = message.lines().map(str::trim).collect();
     assert_eq!(lines.len(), 3, "{message}");
     assert!(lines[0].contains("checkpoint of step 2"), "{message}");
-    assert!(lines.contains(&"batch_size: 2 in the checkpoint, 3 now"), "{message}");
+    assert!(lines.contains(&"batch_size: 1 in the checkpoint, 2 now"), "{message}");
     assert!(lines.contains(&"seed: 7 in the checkpoint, 8 now"), "{message}");
     // Flags that change no weights may change.
     dir.run(&format!("{TRAIN} --max_steps 4 --resume_training --log_every 1 --keep_checkpoints 1 --xla")).success();
