@@ -36,8 +36,17 @@ fn main() -> Result<()> {
     // A libtorch for CPUs has no such library.
     let has_cuda = lib.join("libtorch_cuda.so").exists();
     let cuda_headers = if has_cuda { cuda_headers(&lib)? } else { Vec::new() };
+    if only_checks() {
+        return Ok(());
+    }
     compile_shim(&include, has_cuda, &cuda_headers)?;
     link(&lib, has_cuda)
+}
+
+/// Whether cargo runs clippy, which links nothing. It has a build folder of its own, so the C++ would be compiled twice.
+fn only_checks() -> bool {
+    let wrapper = env::var_os("RUSTC_WORKSPACE_WRAPPER");
+    wrapper.is_some_and(|path| Path::new(&path).file_stem().is_some_and(|name| name == "clippy-driver"))
 }
 
 /// torch-sys makes no version check when LIBTORCH is set, and another version fails far from the cause.
