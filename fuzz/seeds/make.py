@@ -80,11 +80,35 @@ def make_tiffs():
     add("4-billion-pages-in-a-text.tif", tiff([page(1, 1, 8, 1, f270=(2, len(text), END + 12))], text))
     text = b"ImageJ=1.54f\nimages=3\nslices=3\nunit=nm\nspacing=1e309\n\0"
     add("imagej.tif", tiff([page(1, 2, END + 12, 2, f270=(2, len(text), END + 18))], bytes(6) + text))
+    make_channels(add)
     big = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
     add("bigtiff-fields-of-2-64.tif", big + b"\xff" * 8)
     add("bigtiff-at-2-64.tif", big[:8] + b"\xff" * 8)
     add("empty.tif", b"")
     add("header-alone.tif", b"II\x2a\0\0\0\0\0")
+
+
+def make_channels(add):
+    """Pixels of several samples, interleaved or in planes, and of a palette."""
+    after = END + 12
+    plane_tables = struct.pack("<6I", *(after + 24 + 6 * plane for plane in range(3)), 6, 6, 6)
+    planes = dict(f277=(3, 1, 3), f262=(3, 1, 2), f284=(3, 1, 2), f273=(4, 3, after), f279=(4, 3, after + 12))
+    add("planes.tif", tiff([page(2, 3, 0, 0, **planes)], plane_tables + bytes(18)))
+    add("planes-one-short.tif", tiff([page(2, 3, 0, 0, **planes | dict(f273=(4, 2, after)))], plane_tables + bytes(18)))
+    shared = struct.pack("<6I", 8, 8, 8, 128, 128, 128)
+    add("planes-that-share-samples.tif", tiff([page(2, 64, 0, 0, **planes)], shared))
+    rgba = dict(f277=(3, 1, 4), f262=(3, 1, 2), f338=(3, 1, 2))
+    add("rgb-and-alpha.tif", tiff([page(2, 3, after, 24, **rgba)], bytes(range(24))))
+    add("65535-samples.tif", tiff([page(2, 3, END, 6, f277=(3, 1, 65535))], bytes(64)))
+    bits = dict(f277=(3, 1, 3), f262=(3, 1, 2), f258=(3, 3, END + 18))
+    add("mixed-bits.tif", tiff([page(2, 3, END, 18, **bits)], bytes(18) + struct.pack("<3H", 8, 16, 8)))
+    colours = struct.pack("<768H", *(257 * (value % 256) for value in range(768)))
+    palette = dict(f262=(3, 1, 3), f320=(3, 768, after + 6))
+    add("palette.tif", tiff([page(2, 3, after, 6, **palette)], bytes(range(6)) + colours))
+    add("4-gib-of-zstandard.tif", tiff([page(65536, 65536, END, 1000, 50000)], bytes(1000)))
+    for name, sizes in (("hyperstack", "3\nslices=2"), ("hyperstack-of-2-64", f"{2**63}\nslices={2**63}")):
+        text = f"ImageJ=1.54f\nimages=6\nchannels={sizes}\n\0".encode()
+        add(f"{name}.tif", tiff([page(1, 2, after, 2, f270=(2, len(text), after + 12))], bytes(range(12)) + text))
 
 
 def safetensors(facts, tensors, data=b"", lie=None):

@@ -27,7 +27,7 @@ pub struct Chunks {
     /// edge of the page, and the only one can be larger than it.
     pub width: u64,
     pub height: u64,
-    /// Row after row; at least one.
+    /// Row after row, of planar pages plane after plane; at least one for each plane, and as many for all planes.
     pub stored: Vec<Chunk>,
 }
 
@@ -41,17 +41,19 @@ pub struct Chunk {
 impl Chunks {
     /// Reads and checks the strips or tiles of the current directory.
     ///
-    /// `width` and `height`: of the page, both above 0, their product within reason. `ratio`: how
-    /// many bytes of samples a stored byte can stand for at most, 1 if the page is not compressed.
+    /// `width` and `height`: of the page, both above 0. `pixel_bytes`: of the samples of a pixel that lie together, in
+    /// each of `planes` planes; the product of all four is within reason. `ratio`: how many bytes of samples a stored
+    /// byte can stand for at most, 1 if the page is not compressed.
     pub fn read(
         scanner: &mut Scanner<impl Read + Seek>,
         [width, height]: [u64; 2],
-        sample_bytes: u64,
+        pixel_bytes: u64,
+        planes: u64,
         ratio: u64,
     ) -> Result<Chunks, Fault> {
         let mut chunks = Chunks::size(scanner, [width, height])?;
         let samples = chunks.width.checked_mul(chunks.height).unwrap_or(0);
-        let full = samples.checked_mul(sample_bytes).unwrap_or(0);
+        let full = samples.checked_mul(pixel_bytes).unwrap_or(0);
         if full == 0 {
             return Err(Fault::damaged(format!(
                 "strips or tiles of {} x {} samples, expected at least 1 x 1",
@@ -59,7 +61,8 @@ impl Chunks {
             )));
         }
         // At most as many as the page has samples.
-        let total = width.div_ceil(chunks.width) * height.div_ceil(chunks.height);
+        let in_plane = width.div_ceil(chunks.width) * height.div_ceil(chunks.height);
+        let total = in_plane * planes;
         if total > MAX_CHUNKS {
             return Err(Fault::unsupported(
                 format!("{total} strips or tiles, expected at most {MAX_CHUNKS}"),
@@ -73,8 +76,9 @@ impl Chunks {
         let stored = &mut chunks.stored;
         stored.try_reserve_exact(offsets.len()).map_err(|_| Fault::memory(total * 16))?;
         for (index, (offset, count)) in (0..).zip(offsets.into_iter().zip(counts)) {
-            // The last strip of a page is cut at its end, while a tile is always stored whole.
-            let bytes = if chunks.tiled { full } else { full.min(width * height * sample_bytes - index * full) };
+            // The last strip of a plane is cut at its end, while a tile is always stored whole.
+            let before = index % in_plane * full;
+            let bytes = if chunks.tiled { full } else { full.min(width * height * pixel_bytes - before) };
             let chunk = Chunk::check(scanner, offset, count, bytes, ratio);
             stored.push(
                 chunk.map_err(|problem| Fault::damaged(format!("strip or tile {index} of {count} bytes {problem}")))?,

@@ -190,6 +190,20 @@ impl<'a, R: Read + Seek> Scanner<'a, R> {
         Ok(list.and_then(|list| list.first().copied()))
     }
 
+    /// The bytes of a field, at most `most`; empty if there is no such field.
+    pub fn raw(&mut self, tag: u16, most: u64) -> Result<Vec<u8>, Fault> {
+        let Some(&field) = self.fields.get(&tag) else {
+            return Ok(Vec::new());
+        };
+        if !matches!(field.kind, 1 | 7) || field.count > most {
+            return Err(Fault::damaged(format!(
+                "field {tag} has {} values of type {}, expected at most {most} bytes",
+                field.count, field.kind
+            )));
+        }
+        self.values(field, field.count, 1)
+    }
+
     /// The start of ImageDescription; empty where there is none that can be read.
     pub fn description(&mut self) -> String {
         let bytes = match self.fields.get(&IMAGE_DESCRIPTION) {

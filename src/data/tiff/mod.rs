@@ -2,15 +2,21 @@
 //!
 //! Source: TIFF 6.0, the BigTIFF extension and ImageJ's `ImageDescription` text; samples are decoded
 //! and encoded by the `tiff` crate. `page` checks all pages of a file before memory is taken for
-//! them, by way of `directory` and `chunks`; `read` decodes them one by one; `write` streams pages to a file.
-//! Not here: scaling of values, tensors, colour.
+//! them, by way of `directory`, `pixel`, `compression` and `chunks`; `read` shows them one by one, as `decode` gives
+//! them; `write` streams pages to a file.
+//! Not here: scaling of values, tensors, what channels mean.
 //!
 //! Pages, rows and columns count from 0 everywhere, in messages too.
 
 mod chunks;
+mod compression;
+mod decode;
 mod directory;
+mod jpeg;
 mod page;
+mod pixel;
 mod read;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -19,19 +25,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use page::SampleFormat;
+pub use crate::data::samples::{SampleFormat, Samples};
+
 pub use read::StackReader;
 pub use write::{SampleKind, StackWriter};
-
-/// The grey samples of a page as stored, row after row: `[height, width]`.
-///
-/// Integers are black-is-zero (a white-is-zero file is inverted); floats are finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Samples<'a> {
-    U8(&'a [u8]),
-    U16(&'a [u16]),
-    F32(&'a [f32]),
-}
 
 /// Physical pixel size as the file gives it; only carried from a stack to the files made from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,9 +132,12 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// `row 3, column 7` of a sample that is not finite, with its value; `None` if all are finite.
-fn find_non_finite(page: &[f32], width: usize) -> Option<String> {
+/// `row 3, column 7` of a sample of a page `[H, W, C]` that is not finite, with its value, and its channel if there are
+/// several; `None` if all are finite.
+fn find_non_finite(page: &[f32], width: usize, channels: usize) -> Option<String> {
     let at = page.iter().position(|sample| !sample.is_finite())?;
-    let (row, column, value) = (at / width, at % width, page[at]);
-    Some(format!("{value} at row {row}, column {column}, expected a finite number"))
+    let (pixel, channel, value) = (at / channels, at % channels, page[at]);
+    let (row, column) = (pixel / width, pixel % width);
+    let channel = if channels > 1 { format!(", channel {channel}") } else { String::new() };
+    Some(format!("{value} at row {row}, column {column}{channel}, expected a finite number"))
 }

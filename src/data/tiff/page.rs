@@ -1,16 +1,19 @@
 //! Checks what a TIFF file says of its pages, before any memory is taken for them.
 //!
-//! Source: TIFF 6.0 sections 3, 4, 9, 14 and 22. The `tiff` crate reads the same directories when it
-//! decodes, and multiplies and allocates by what they say. So nothing reaches it that was not checked
-//! here: pages are grey and alike, no directory comes twice, and the strips can hold the samples.
-//! Not here: the strips or tiles of a page (`chunks`), samples (`read`).
+//! Source: TIFF 6.0 sections 3 to 5 and 22. The `tiff` crate multiplies and allocates by what a directory says. So it
+//! only sees directories that are made of what was checked here (`decode`): pages are alike, no directory comes twice,
+//! and the strips can hold the samples.
+//! Not here: colour and channels (`pixel`), compression, the strips or tiles of a page (`chunks`), samples (`read`).
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
 
 use super::chunks::Chunks;
+use super::compression::Compression;
 use super::directory::{Scanner, imagej};
+use super::pixel::Pixel;
 use super::{Fault, Resolution};
+use crate::data::samples::SampleFormat;
 
 /// Upper bound of a stack in memory.
 pub const MAX_STACK_BYTES: u64 = 64 << 30;
@@ -18,75 +21,67 @@ pub const MAX_STACK_BYTES: u64 = 64 << 30;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
 const BITS_PER_SAMPLE: u16 = 258;
-const COMPRESSION: u16 = 259;
-const PHOTOMETRIC: u16 = 262;
 const FILL_ORDER: u16 = 266;
-const SAMPLES_PER_PIXEL: u16 = 277;
-const PLANAR_CONFIGURATION: u16 = 284;
-const PREDICTOR: u16 = 317;
-const EXTRA_SAMPLES: u16 = 338;
 const SAMPLE_FORMAT: u16 = 339;
-const CHROMA_SUBSAMPLING: u16 = 530;
-
-/// The sample types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SampleFormat {
-    U8,
-    U16,
-    F32,
-}
-
-impl SampleFormat {
-    fn bytes(self) -> u64 {
-        match self {
-            SampleFormat::U8 => 1,
-            SampleFormat::U16 => 2,
-            SampleFormat::F32 => 4,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            SampleFormat::U8 => "8-bit",
-            SampleFormat::U16 => "16-bit",
-            SampleFormat::F32 => "32-bit float",
-        }
-    }
-}
 
 /// A checked page; its sizes in samples are above 0.
 #[derive(Debug)]
 pub struct Page {
-    /// Offset of its directory.
-    pub directory: u64,
     pub width: u64,
     pub height: u64,
     pub format: SampleFormat,
-    pub white_is_zero: bool,
-    pub compressed: bool,
+    pub pixel: Pixel,
+    pub compression: Compression,
     pub chunks: Chunks,
 }
 
 impl Page {
-    /// Bytes of the decoded page; at most [`MAX_STACK_BYTES`].
+    /// Bytes of the decoded page with all of its samples, alpha too; at most [`MAX_STACK_BYTES`].
     pub fn bytes(&self) -> u64 {
-        self.width * self.height * self.format.bytes()
+        self.width * self.height * self.format.bytes() * self.pixel.samples as u64
     }
 
     /// For messages.
     fn kind(&self) -> String {
         let format = self.format.name();
-        format!("{} x {} {format} samples", self.width, self.height)
+        let size = format!("{} x {} {format} samples", self.width, self.height);
+        match self.pixel.channels() {
+            1 => size,
+            channels => format!("{size} of {channels} channels"),
+        }
     }
 }
 
-/// The checked pages of a file: at least one, and all of one size and type.
+/// What ImageJ's text says of a stack; `None` where it says nothing.
+#[derive(Debug, Default)]
+pub struct ImageJ {
+    /// Number of pages, if above 1.
+    pub images: Option<u64>,
+    /// Number of pages that are the channels of one slice, if above 1.
+    pub channels: Option<u64>,
+    pub slices: Option<u64>,
+    pub frames: Option<u64>,
+}
+
+impl ImageJ {
+    fn read(description: &str) -> ImageJ {
+        let number = |key| imagej::<u64>(description, key);
+        ImageJ {
+            images: number("images").filter(|&images| images > 1),
+            channels: number("channels").filter(|&channels| channels > 1),
+            slices: number("slices"),
+            frames: number("frames"),
+        }
+    }
+}
+
+/// The checked pages of a file: at least one, and all of one size, type and number of channels.
 #[derive(Debug)]
 pub struct Layout {
+    /// Of palette images only the first has the palette, which is that of all.
     pub pages: Vec<Page>,
     pub big_endian: bool,
-    /// Number of pages in ImageJ's text, if above 1.
-    pub imagej_images: Option<u64>,
+    pub imagej: ImageJ,
     pub resolution: Option<Resolution>,
 }
 
@@ -94,7 +89,7 @@ pub struct Layout {
 pub fn scan<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Layout, Fault> {
     let (mut scanner, mut next) = Scanner::start(reader, length)?;
     let mut layout =
-        Layout { pages: Vec::new(), big_endian: scanner.big_endian, imagej_images: None, resolution: None };
+        Layout { pages: Vec::new(), big_endian: scanner.big_endian, imagej: ImageJ::default(), resolution: None };
     let mut seen = HashSet::new();
     while next != 0 {
         let directory = next;
@@ -104,19 +99,16 @@ pub fn scan<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Layout, Fault
             return Err(on_page(Fault::damaged(problem)));
         }
         next = scanner.directory(directory).map_err(on_page)?;
-        let page = page(&mut scanner, directory).map_err(on_page)?;
+        let mut page = page(&mut scanner).map_err(on_page)?;
         match layout.pages.first() {
             None => {
                 let text = scanner.description();
-                layout.imagej_images = imagej(&text, "images").filter(|&images| images > 1);
+                layout.imagej = ImageJ::read(&text);
                 layout.resolution = scanner.resolution(&text);
             }
-            Some(first) if first.kind() == page.kind() => {}
             Some(first) => {
-                return Err(on_page(Fault::unsupported(
-                    format!("{}, expected {} as on page 0", page.kind(), first.kind()),
-                    "put pages of different size or type into different files",
-                )));
+                check_alike(first, &page).map_err(on_page)?;
+                page.pixel.palette = None;
             }
         }
         layout.pages.push(page);
@@ -127,122 +119,99 @@ pub fn scan<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Layout, Fault
     Ok(layout)
 }
 
-/// Checks the directory at byte `directory`, which has been read.
-fn page(scanner: &mut Scanner<impl Read + Seek>, directory: u64) -> Result<Page, Fault> {
-    let white_is_zero = check_grey(scanner)?;
-    let format = check_format(scanner)?;
-    if white_is_zero && format == SampleFormat::F32 {
+fn check_alike(first: &Page, page: &Page) -> Result<(), Fault> {
+    if first.kind() != page.kind() {
         return Err(Fault::unsupported(
-            "white-is-zero float samples, expected black-is-zero",
-            "invert the stack and save it as black-is-zero",
+            format!("{}, expected {} as on page 0", page.kind(), first.kind()),
+            "put pages of different size or type into different files",
         ));
     }
-    let ratio = check_compression(scanner, format)?;
-    let width = scanner.integer(IMAGE_WIDTH)?.unwrap_or(0);
-    let height = scanner.integer(IMAGE_LENGTH)?.unwrap_or(0);
-    let samples = width.checked_mul(height);
-    let bytes = samples.and_then(|samples| samples.checked_mul(format.bytes()));
-    if !bytes.is_some_and(|bytes| (1..=MAX_STACK_BYTES).contains(&bytes)) {
-        return Err(Fault::damaged(format!(
-            "{width} x {height} samples, expected at least 1 x 1 and at most {MAX_STACK_BYTES} bytes"
-        )));
+    if first.pixel.palette != page.pixel.palette {
+        return Err(Fault::unsupported(
+            "its palette is not that of page 0, expected one palette for all pages",
+            "put pages of different palettes into different files",
+        ));
     }
-    Ok(Page {
-        directory,
-        width,
-        height,
-        format,
-        white_is_zero,
-        compressed: ratio > 1,
-        chunks: Chunks::read(scanner, [width, height], format.bytes(), ratio)?,
-    })
+    Ok(())
 }
 
-/// Refuses colour; says whether 0 stands for white.
-fn check_grey(scanner: &mut Scanner<impl Read + Seek>) -> Result<bool, Fault> {
-    let photometric = scanner.integer(PHOTOMETRIC)?;
-    let colour = match photometric {
-        Some(0 | 1) => "grey",
-        Some(2) => "RGB",
-        Some(3) => "palette colour",
-        Some(5) => "CMYK",
-        Some(6) => "YCbCr",
-        Some(_) => "an unknown colour space",
-        None => "no colour space",
-    };
-    let samples = scanner.integer(SAMPLES_PER_PIXEL)?.unwrap_or(1);
-    let extra = scanner.count(EXTRA_SAMPLES);
-    let problem = match (samples, colour, extra) {
-        (1, "grey", 0) => None,
-        (1, "grey", _) => Some(format!("{extra} extra samples, expected 0")),
-        (1, colour, _) => Some(format!("{colour}, expected grey")),
-        (_, colour, _) => Some(format!("{samples} samples per pixel ({colour}), expected 1")),
-    };
-    if let Some(problem) = problem {
-        let advice = "convert the stack to grey without alpha channel";
-        return Err(Fault::unsupported(problem, advice));
-    }
-    // Means nothing for grey, but the `tiff` crate reads it.
-    scanner.integers(CHROMA_SUBSAMPLING, 2)?;
-    if !matches!(scanner.integer(PLANAR_CONFIGURATION)?, None | Some(1 | 2)) {
-        return Err(Fault::damaged("unknown planar configuration, expected 1 or 2"));
-    }
+/// Checks the directory that has been read.
+fn page(scanner: &mut Scanner<impl Read + Seek>) -> Result<Page, Fault> {
     if !matches!(scanner.integer(FILL_ORDER)?, None | Some(1)) {
         return Err(Fault::unsupported(
             "fill order 2 (reversed bits), expected 1",
             "save the stack again with another program",
         ));
     }
-    Ok(photometric == Some(0))
+    let pixel = Pixel::read(scanner)?;
+    let format = check_format(scanner, &pixel)?;
+    let compression = Compression::read(scanner, format, &pixel)?;
+    let width = scanner.integer(IMAGE_WIDTH)?.unwrap_or(0);
+    let height = scanner.integer(IMAGE_LENGTH)?.unwrap_or(0);
+    let together = pixel.samples_together() as u64;
+    let planes = pixel.samples as u64 / together;
+    let samples = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(pixel.samples as u64));
+    let bytes = samples.and_then(|samples| samples.checked_mul(format.bytes()));
+    if !bytes.is_some_and(|bytes| (1..=MAX_STACK_BYTES).contains(&bytes)) {
+        return Err(Fault::damaged(format!(
+            "{width} x {height} samples, expected at least 1 x 1 and at most {MAX_STACK_BYTES} bytes"
+        )));
+    }
+    let pixel_bytes = together * format.bytes();
+    let chunks = Chunks::read(scanner, [width, height], pixel_bytes, planes, compression.ratio)?;
+    Ok(Page { width, height, format, pixel, compression, chunks })
 }
 
-fn check_format(scanner: &mut Scanner<impl Read + Seek>) -> Result<SampleFormat, Fault> {
-    let bits = scanner.integer(BITS_PER_SAMPLE)?.unwrap_or(1);
-    let kind = match scanner.integer(SAMPLE_FORMAT)?.unwrap_or(1) {
+fn check_format(scanner: &mut Scanner<impl Read + Seek>, pixel: &Pixel) -> Result<SampleFormat, Fault> {
+    let samples = pixel.samples as u64;
+    let bits = of_all_samples(scanner, BITS_PER_SAMPLE, samples, "bits")?.unwrap_or(1);
+    let kind = match of_all_samples(scanner, SAMPLE_FORMAT, samples, "type")?.unwrap_or(1) {
         1 => "unsigned",
         2 => "signed",
         3 => "float",
         _ => "untyped",
     };
-    match (bits, kind) {
-        (8, "unsigned") => Ok(SampleFormat::U8),
-        (16, "unsigned") => Ok(SampleFormat::U16),
-        (32, "float") => Ok(SampleFormat::F32),
-        _ => Err(Fault::unsupported(
-            format!("{bits}-bit {kind} samples, expected 8-bit or 16-bit unsigned or 32-bit float"),
-            "convert the stack to 8-bit grey",
+    let format = match (bits, kind) {
+        (8, "unsigned") => SampleFormat::U8,
+        (16, "unsigned") => SampleFormat::U16,
+        (32, "float") => SampleFormat::F32,
+        _ => {
+            return Err(Fault::unsupported(
+                format!("{bits}-bit {kind} samples, expected 8-bit or 16-bit unsigned or 32-bit float"),
+                "save the samples in one of these types",
+            ));
+        }
+    };
+    match format {
+        SampleFormat::F32 if pixel.white_is_zero => Err(Fault::unsupported(
+            "white-is-zero float samples, expected black-is-zero",
+            "invert the stack and save it as black-is-zero",
         )),
+        SampleFormat::U16 | SampleFormat::F32 if pixel.palette.is_some() => Err(Fault::unsupported(
+            format!("palette colour of {} samples, expected 8-bit", format.name()),
+            "save the image as RGB",
+        )),
+        format => Ok(format),
     }
 }
 
-/// How many bytes of samples a stored byte can stand for at most; 1 if nothing is compressed.
-fn check_compression(scanner: &mut Scanner<impl Read + Seek>, format: SampleFormat) -> Result<u64, Fault> {
-    let compression = scanner.integer(COMPRESSION)?.unwrap_or(1);
-    let (name, ratio) = match compression {
-        1 => ("none", 1),
-        // 12 bits stand for a string of at most 3837 bytes: each table entry adds one byte.
-        5 => ("LZW", 2560),
-        // 2 bits stand for 258 bytes.
-        8 | 32946 => ("Deflate", 1032),
-        // 2 bytes stand for 128 bytes.
-        32773 => ("PackBits", 64),
-        2..=4 => ("fax", 0),
-        6 | 7 => ("JPEG", 0),
-        50000 => ("Zstandard", 0),
-        _ => ("unknown", 0),
-    };
-    if ratio == 0 {
-        return Err(Fault::unsupported(
-            format!("compression {compression} ({name}), expected none, PackBits, LZW or Deflate"),
-            "save the stack uncompressed or with Deflate",
-        ));
-    }
-    match (scanner.integer(PREDICTOR)?.unwrap_or(1), name) {
-        (1, _) | (2, "LZW" | "Deflate") => Ok(ratio),
-        (3, "LZW" | "Deflate") if format == SampleFormat::F32 => Ok(ratio),
-        (predictor, _) => Err(Fault::unsupported(
-            format!("predictor {predictor}, expected 1 for {} samples with compression {name}", format.name()),
-            "save the stack without predictor",
+/// The value of a field that has one for each sample, which must be alike, or one for all.
+fn of_all_samples(
+    scanner: &mut Scanner<impl Read + Seek>,
+    tag: u16,
+    samples: u64,
+    what: &str,
+) -> Result<Option<u64>, Fault> {
+    let count = if scanner.count(tag) == 1 { 1 } else { samples };
+    let Some(values) = scanner.integers(tag, count)? else { return Ok(None) };
+    match values.iter().position(|value| *value != values[0]) {
+        None => Ok(values.first().copied()),
+        Some(sample) => Err(Fault::unsupported(
+            format!(
+                "sample {sample} of a pixel has {what} {}, but sample 0 has {what} {}, expected the same",
+                values[sample], values[0]
+            ),
+            "save the samples in one type",
         )),
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{Resolution, TiffError, find_non_finite};
 use crate::files::AtomicFile;
 use ::tiff::TiffError as CrateError;
-use ::tiff::encoder::colortype::{ColorType, Gray8, Gray32Float};
+use ::tiff::encoder::colortype::{ColorType, Gray8, Gray16, Gray32Float, RGB8};
 use ::tiff::encoder::{
     Compression, DeflateLevel, Rational, TiffEncoder, TiffKind, TiffKindBig, TiffKindStandard, TiffValue,
 };
@@ -21,11 +21,29 @@ use ::tiff::tags::Tag;
 /// Offsets of classic TIFF have 32 bits; a stack that may grow larger than this is a BigTIFF.
 const MAX_CLASSIC_BYTES: u64 = 3_990 << 20;
 
-/// The sample types that are written.
+/// The pixels that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SampleKind {
     U8,
+    U16,
     F32,
+    /// Red, green and blue next to each other, 8 bits each.
+    Rgb8,
+}
+
+impl SampleKind {
+    fn samples_per_pixel(self) -> usize {
+        if self == SampleKind::Rgb8 { 3 } else { 1 }
+    }
+
+    fn bytes_per_pixel(self) -> u64 {
+        match self {
+            SampleKind::U8 => 1,
+            SampleKind::U16 => 2,
+            SampleKind::F32 => 4,
+            SampleKind::Rgb8 => 3,
+        }
+    }
 }
 
 /// A stack being written. Dropped before [`StackWriter::finish`], it leaves no file.
@@ -35,7 +53,10 @@ pub struct StackWriter {
     /// `None` after an error: what the file then holds cannot be continued.
     encoder: Option<Encoder>,
     kind: SampleKind,
+    /// Of the file: the channels of a hyperstack are pages each.
     pages: usize,
+    /// Of a hyperstack, else 1.
+    channels: usize,
     height: u32,
     width: u32,
     resolution: Option<Resolution>,
@@ -64,24 +85,47 @@ impl StackWriter {
         kind: SampleKind,
         resolution: Option<Resolution>,
     ) -> Result<StackWriter, TiffError> {
-        let sample_bytes = match kind {
-            SampleKind::U8 => 1,
-            SampleKind::F32 => 4,
-        };
-        let page_bytes = (height as u64).saturating_mul(width as u64).saturating_mul(sample_bytes);
+        StackWriter::create_hyperstack(path, pages, 1, height, width, kind, resolution)
+    }
+
+    /// Begins a stack of `slices` images of `channels` channels, each of them a page: slice after slice, the channels
+    /// of a slice next to each other. ImageJ opens it as a hyperstack. Otherwise as [`StackWriter::create`].
+    ///
+    /// # Errors
+    /// As [`StackWriter::create`]; channels of [`SampleKind::Rgb8`].
+    pub fn create_hyperstack(
+        path: &Path,
+        slices: usize,
+        channels: usize,
+        height: usize,
+        width: usize,
+        kind: SampleKind,
+        resolution: Option<Resolution>,
+    ) -> Result<StackWriter, TiffError> {
+        if channels > 1 && kind == SampleKind::Rgb8 {
+            return Err(TiffError::Page {
+                path: path.to_owned(),
+                page: None,
+                problem: format!("{channels} channels of RGB pages, expected grey pages"),
+                advice: "write one page for each channel",
+            });
+        }
+        let pages = slices.saturating_mul(channels);
+        let page_bytes = (height as u64).saturating_mul(width as u64).saturating_mul(kind.bytes_per_pixel());
         // Incompressible pages grow a little, and each has a directory.
         let stored = page_bytes.saturating_add(page_bytes / 1000 + 1024);
         let big = (pages as u64).saturating_mul(stored) > MAX_CLASSIC_BYTES;
-        StackWriter::begin(path, [pages, height, width], kind, resolution, big)
+        StackWriter::begin(path, [slices, channels, height, width], kind, resolution, big)
     }
 
     pub(super) fn begin(
         path: &Path,
-        [pages, height, width]: [usize; 3],
+        [slices, channels, height, width]: [usize; 4],
         kind: SampleKind,
         resolution: Option<Resolution>,
         big: bool,
     ) -> Result<StackWriter, TiffError> {
+        let pages = slices.saturating_mul(channels);
         let sides = (u32::try_from(height), u32::try_from(width));
         let (Ok(height @ 1..), Ok(width @ 1..), 1..) = (sides.0, sides.1, pages) else {
             return Err(TiffError::Page {
@@ -107,6 +151,7 @@ impl StackWriter {
             encoder: Some(encoder.map_err(|error| write(cause(error)))?),
             kind,
             pages,
+            channels,
             height,
             width,
             resolution,
@@ -123,12 +168,28 @@ impl StackWriter {
         self.write::<Gray8>(page, SampleKind::U8)
     }
 
+    /// Writes the next page: `[height, width]` numbers.
+    ///
+    /// # Errors
+    /// As [`StackWriter::write_u8`].
+    pub fn write_u16(&mut self, page: &[u16]) -> Result<(), TiffError> {
+        self.write::<Gray16>(page, SampleKind::U16)
+    }
+
+    /// Writes the next page: `[height, width, 3]` bytes.
+    ///
+    /// # Errors
+    /// As [`StackWriter::write_u8`].
+    pub fn write_rgb8(&mut self, page: &[u8]) -> Result<(), TiffError> {
+        self.write::<RGB8>(page, SampleKind::Rgb8)
+    }
+
     /// Writes the next page: `[height, width]` floats, which must be finite.
     ///
     /// # Errors
     /// As [`StackWriter::write_u8`]; a NaN or infinity.
     pub fn write_f32(&mut self, page: &[f32]) -> Result<(), TiffError> {
-        match find_non_finite(page, self.width as usize) {
+        match find_non_finite(page, self.width as usize, 1) {
             Some(problem) => Err(self.refuse(problem)),
             None => self.write::<Gray32Float>(page, SampleKind::F32),
         }
@@ -138,7 +199,7 @@ impl StackWriter {
     where
         [C::Inner]: TiffValue,
     {
-        let samples = self.height as usize * self.width as usize;
+        let samples = self.height as usize * self.width as usize * self.kind.samples_per_pixel();
         if (kind, page.len()) != (self.kind, samples) {
             let got = page.len();
             let problem = format!("{got} {kind:?} samples, expected {samples} {:?}", self.kind);
@@ -187,8 +248,15 @@ impl StackWriter {
 
     /// ImageJ's text for the whole stack; `min` and `max` are what it shows as black and white.
     fn description(&self) -> String {
-        let pages = self.pages;
-        let mut text = format!("ImageJ=1.54f\nimages={pages}\nslices={pages}\n");
+        let (pages, channels) = (self.pages, self.channels);
+        let mut text = match channels {
+            1 => format!("ImageJ=1.54f\nimages={pages}\nslices={pages}\n"),
+            _ => {
+                let slices = pages / channels;
+                let sizes = format!("images={pages}\nchannels={channels}\nslices={slices}\n");
+                format!("ImageJ=1.54f\n{sizes}hyperstack=true\nmode=grayscale\n")
+            }
+        };
         let resolution = self.resolution.as_ref();
         if let Some(unit) = resolution.and_then(Resolution::unit_name) {
             text += &format!("unit={unit}\n");
@@ -198,7 +266,10 @@ impl StackWriter {
         }
         text + match self.kind {
             SampleKind::U8 => "loop=false\nmin=0.0\nmax=255.0\n",
+            SampleKind::U16 => "loop=false\nmin=0.0\nmax=65535.0\n",
             SampleKind::F32 => "loop=false\nmin=0.0\nmax=1.0\n",
+            // ImageJ shows colours as they are.
+            SampleKind::Rgb8 => "loop=false\n",
         }
     }
 

@@ -12,32 +12,48 @@ fn resolution() -> Option<Resolution> {
     Some(Resolution { x: (250, 1), y: (125, 3), unit: 1, imagej_unit: Some("nm".into()), spacing: Some(50.5) })
 }
 
-/// Sample (p, y, x): (37 p + 11 y + 3 x) mod 251 for u8; the same number / 256 for f32.
+fn channels(kind: SampleKind) -> usize {
+    if kind == SampleKind::Rgb8 { 3 } else { 1 }
+}
+
+/// Sample (p, y, x, c): (37 p + 11 y + 3 x + 71 c) mod 251 for u8 and RGB; the same number times 257 for u16, / 256 for
+/// f32.
 fn samples(kind: SampleKind) -> Samples {
     let [pages, height, width] = SIZE;
-    let numbers = (0..pages * height * width).map(|i| {
+    let channels = channels(kind);
+    let numbers = (0..pages * height * width * channels).map(|i| {
+        let (i, c) = (i / channels, i % channels);
         let (p, y, x) = (i / (height * width), i / width % height, i % width);
-        ((37 * p + 11 * y + 3 * x) % 251) as u8
+        ((37 * p + 11 * y + 3 * x + 71 * c) % 251) as u8
     });
     match kind {
-        SampleKind::U8 => Samples::U8(numbers.collect()),
+        SampleKind::U8 | SampleKind::Rgb8 => Samples::U8(numbers.collect()),
+        SampleKind::U16 => Samples::U16(numbers.map(|n| 257 * u16::from(n)).collect()),
         SampleKind::F32 => Samples::F32(numbers.map(|n| f32::from(n) / 256.0).collect()),
     }
 }
 
 /// Writes `samples(kind)`; 1200 x 1000 makes pages of 2 strips, or 5 for floats.
 fn write(path: &Path, kind: SampleKind, big: bool) {
-    let mut writer = StackWriter::begin(path, SIZE, kind, resolution(), big).unwrap();
+    let [pages, height, width] = SIZE;
+    let mut writer = StackWriter::begin(path, [pages, 1, height, width], kind, resolution(), big).unwrap();
     match samples(kind) {
         Samples::U8(samples) => {
+            let mut pages = samples.chunks_exact(SIZE[1] * SIZE[2] * channels(kind));
+            match kind {
+                SampleKind::Rgb8 => pages.try_for_each(|page| writer.write_rgb8(page)),
+                _ => pages.try_for_each(|page| writer.write_u8(page)),
+            }
+            .unwrap();
+        }
+        Samples::U16(samples) => {
             let mut pages = samples.chunks_exact(SIZE[1] * SIZE[2]);
-            pages.try_for_each(|page| writer.write_u8(page)).unwrap();
+            pages.try_for_each(|page| writer.write_u16(page)).unwrap();
         }
         Samples::F32(samples) => {
             let mut pages = samples.chunks_exact(SIZE[1] * SIZE[2]);
             pages.try_for_each(|page| writer.write_f32(page)).unwrap();
         }
-        Samples::U16(_) => unreachable!("not written"),
     }
     writer.finish().unwrap();
 }
@@ -46,13 +62,14 @@ fn write(path: &Path, kind: SampleKind, big: bool) {
 fn what_is_written_is_read_with_the_same_samples_and_resolution() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stack.tif");
-    for kind in [SampleKind::U8, SampleKind::F32] {
+    for kind in [SampleKind::U8, SampleKind::U16, SampleKind::F32, SampleKind::Rgb8] {
         for big in [false, true] {
             write(&path, kind, big);
             let expected = Stack {
                 pages: SIZE[0],
                 height: SIZE[1],
                 width: SIZE[2],
+                channels: channels(kind),
                 samples: samples(kind),
                 resolution: resolution(),
             };
@@ -61,6 +78,31 @@ fn what_is_written_is_read_with_the_same_samples_and_resolution() {
             assert_eq!(version, if big { 43 } else { 42 });
         }
     }
+}
+
+#[test]
+fn the_channels_of_a_hyperstack_are_pages_next_to_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    let create =
+        |slices, channels, kind| StackWriter::create_hyperstack(&path, slices, channels, 1, 2, kind, resolution());
+    let mut writer = create(2, 3, SampleKind::F32).unwrap();
+    for page in 0..6u8 {
+        let page = f32::from(page);
+        writer.write_f32(&[page, page + 0.5]).unwrap();
+    }
+    writer.finish().unwrap();
+    let stack = read_stack(&path).unwrap();
+    assert_eq!((stack.pages, stack.height, stack.width, stack.channels), (2, 1, 2, 3));
+    assert_eq!(stack.resolution, resolution());
+    let slices = [0.0, 1.0, 2.0, 0.5, 1.5, 2.5, 3.0, 4.0, 5.0, 3.5, 4.5, 5.5];
+    assert_eq!(stack.samples, Samples::F32(slices.to_vec()));
+    let text = "ImageJ=1.54f\nimages=6\nchannels=3\nslices=2\nhyperstack=true\nmode=grayscale\nunit=nm\nspacing=50.5\n\
+                loop=false\nmin=0.0\nmax=1.0\n";
+    let bytes = fs::read(&path).unwrap();
+    assert!(bytes.windows(text.len()).any(|window| window == text.as_bytes()));
+    assert_words(&refusal(create(2, 3, SampleKind::Rgb8)), &["3 channels of RGB pages, expected grey"]);
+    assert_words(&refusal(create(2, 0, SampleKind::U8)), &["0 pages of 2 x 1 samples"]);
 }
 
 /// For `fixtures/check.py`, which reads the files with other programs.

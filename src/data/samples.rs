@@ -1,0 +1,81 @@
+//! Samples of an image as a file stores them.
+//!
+//! Shapes: H, W pixels of C channels, `[H, W, C]` row after row.
+
+/// The sample types that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SampleFormat {
+    U8,
+    U16,
+    F32,
+}
+
+impl SampleFormat {
+    pub fn bytes(self) -> u64 {
+        match self {
+            SampleFormat::U8 => 1,
+            SampleFormat::U16 => 2,
+            SampleFormat::F32 => 4,
+        }
+    }
+
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            SampleFormat::U8 => "8-bit",
+            SampleFormat::U16 => "16-bit",
+            SampleFormat::F32 => "32-bit float",
+        }
+    }
+}
+
+/// The samples of an image, `[H, W, C]`.
+///
+/// Integers are black-is-zero; floats are finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Samples<'a> {
+    U8(&'a [u8]),
+    U16(&'a [u16]),
+    F32(&'a [f32]),
+}
+
+/// The same, owned.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SampleBuffer {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    F32(Vec<f32>),
+}
+
+impl SampleBuffer {
+    pub fn samples(&self) -> Samples<'_> {
+        match self {
+            Self::U8(values) => Samples::U8(values),
+            Self::U16(values) => Samples::U16(values),
+            Self::F32(values) => Samples::F32(values),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Samples<'_> {
+    pub fn len(self) -> usize {
+        match self {
+            Self::U8(values) => values.len(),
+            Self::U16(values) => values.len(),
+            Self::F32(values) => values.len(),
+        }
+    }
+
+    pub fn to_buffer(self) -> SampleBuffer {
+        match self {
+            Self::U8(values) => SampleBuffer::U8(values.to_vec()),
+            Self::U16(values) => SampleBuffer::U16(values.to_vec()),
+            Self::F32(values) => SampleBuffer::F32(values.to_vec()),
+        }
+    }
+}
+
+/// The colours of a palette image, whose samples are indices into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Palette(pub Vec<[u8; 3]>);

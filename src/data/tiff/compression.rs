@@ -1,0 +1,114 @@
+//! How the strips or tiles of a page are compressed, and to how much their bytes can expand.
+//!
+//! Source: TIFF 6.0 sections 9, 13 and 14, Technical Note 2 (JPEG), the list of libtiff's `tiff.h`; RFC 8878.
+//! Not here: the check of a JPEG stream (`jpeg`), decoding (`decode`).
+
+use std::io::{Read, Seek};
+
+use super::Fault;
+use super::directory::Scanner;
+use super::pixel::Pixel;
+use crate::data::samples::SampleFormat;
+
+const COMPRESSION: u16 = 259;
+const PREDICTOR: u16 = 317;
+const JPEG_TABLES: u16 = 347;
+
+pub const JPEG: u64 = 7;
+/// Upper bound of tables that JPEG strips share, in bytes: four quantization and eight Huffman tables take some 3000.
+const MAX_JPEG_TABLES: u64 = 8192;
+
+/// A compression that can be decoded.
+#[derive(Debug)]
+pub struct Compression {
+    /// As in the file; 1 is none.
+    pub code: u64,
+    /// How many bytes of samples a stored byte can stand for at most; 1 if nothing is compressed.
+    pub ratio: u64,
+    /// 1 none, 2 horizontal, 3 floating point.
+    pub predictor: u64,
+    /// What the streams of all strips or tiles share, if they are JPEG.
+    pub jpeg_tables: Vec<u8>,
+}
+
+impl Compression {
+    /// Reads and checks the compression of the current directory.
+    pub fn read(
+        scanner: &mut Scanner<impl Read + Seek>,
+        format: SampleFormat,
+        pixel: &Pixel,
+    ) -> Result<Compression, Fault> {
+        let code = scanner.integer(COMPRESSION)?.unwrap_or(1);
+        let (name, ratio) = match code {
+            1 => ("none", 1),
+            // 12 bits stand for a string of at most 3837 bytes: each table entry adds one byte.
+            5 => ("LZW", 2560),
+            // 2 bits stand for 258 bytes.
+            8 | 32946 => ("Deflate", 1032),
+            // 2 bytes stand for 128 bytes.
+            32773 => ("PackBits", 64),
+            // A block of 3 bytes of header and 1 byte that is repeated stands for at most 128 KiB.
+            50000 => ("Zstandard", 32768),
+            // A block of 8 x 8 samples takes at least 2 bits, one each for the codes "same mean as the last block" and
+            // "the rest is 0": sequential streams without subsampling, which alone are read.
+            JPEG => ("JPEG", 256),
+            other => return Err(unsupported(other)),
+        };
+        let predictor = scanner.integer(PREDICTOR)?.unwrap_or(1);
+        match (predictor, name) {
+            (1, _) | (2, "LZW" | "Deflate" | "Zstandard") => {}
+            (3, "LZW" | "Deflate" | "Zstandard") if format == SampleFormat::F32 => {}
+            _ => {
+                return Err(Fault::unsupported(
+                    format!("predictor {predictor}, expected 1 for {} samples with compression {name}", format.name()),
+                    "save the stack without predictor",
+                ));
+            }
+        }
+        let jpeg_tables = if code == JPEG {
+            check_jpeg(format, pixel)?;
+            scanner.raw(JPEG_TABLES, MAX_JPEG_TABLES)?
+        } else {
+            Vec::new()
+        };
+        Ok(Compression { code, ratio, predictor, jpeg_tables })
+    }
+}
+
+/// Refuses samples that JPEG cannot hold, or holds in a form of which none are known.
+fn check_jpeg(format: SampleFormat, pixel: &Pixel) -> Result<(), Fault> {
+    let problem = match (format, pixel.samples_together()) {
+        _ if pixel.palette.is_some() => "palette colour".to_string(),
+        (SampleFormat::U8, 1 | 3) => return Ok(()),
+        (SampleFormat::U8, samples) => format!("{samples} samples per pixel"),
+        (other, _) => format!("{} samples", other.name()),
+    };
+    Err(Fault::unsupported(
+        format!("{problem} with compression JPEG, expected 8-bit samples, 1 or 3 per pixel"),
+        "save the stack uncompressed or with Deflate",
+    ))
+}
+
+fn unsupported(code: u64) -> Fault {
+    let name = match code {
+        2..=4 => "fax",
+        6 => "old JPEG",
+        9 | 10 | 34661 => "JBIG",
+        32809 => "ThunderScan",
+        32908 | 32909 => "Pixar",
+        33003..=33005 | 34712 => "JPEG 2000",
+        34676 | 34677 => "SGI LogLuv",
+        34887 => "LERC",
+        34892 => "lossy JPEG of DNG",
+        34925 => "LZMA",
+        34933 => "PNG",
+        22610 | 34934 => "JPEG XR",
+        34927 | 50001 => "WebP",
+        50002 | 52546 => "JPEG XL",
+        _ => "unknown",
+    };
+    Fault::unsupported(
+        format!("compression {code} ({name}), expected none, PackBits, LZW, Deflate, Zstandard or JPEG"),
+        "save the stack uncompressed or with Deflate",
+    )
+}

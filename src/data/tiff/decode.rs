@@ -1,0 +1,289 @@
+//! Decodes one page that `page` has checked, strip by strip or tile by tile, into interleaved channels.
+//!
+//! The `tiff` crate does not see the directory of the file, but one made from the checked page: a grey image of all
+//! samples that lie together. So colour, alpha, palettes, planes and inversion are handled here, alike for every
+//! compression, and nothing unchecked reaches it.
+//! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG stream as a whole.
+//! Zstandard takes up to 128 MiB more if the stream asks for it. Not here: which pages there are (`read`).
+
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+
+use ::tiff::TiffError as CrateError;
+use ::tiff::decoder::{Decoder, DecodingBuffer, Limits};
+
+use super::chunks::Chunk;
+use super::compression::JPEG;
+use super::page::Page;
+use super::sample::{Sample, zeros};
+use super::{Fault, SampleFormat, jpeg};
+
+/// The samples `[H, W, C]` of which a page gives its channels, from channel `first` on.
+pub struct Target<'a, T> {
+    pub samples: &'a mut [T],
+    pub channels: usize,
+    pub first: usize,
+}
+
+/// Where in the file a page is: its stored bytes are `shift` bytes behind those of the checked page.
+pub struct Source<'a, R> {
+    pub reader: &'a mut R,
+    pub big_endian: bool,
+    pub shift: u64,
+}
+
+/// Decodes a page.
+pub fn decode_page<T: Sample, R: Read + Seek>(
+    source: &mut Source<'_, R>,
+    page: &Page,
+    target: &mut Target<'_, T>,
+) -> Result<(), Fault> {
+    let (stored, first) = (&page.chunks.stored, target.first);
+    let channels = page.pixel.kept().zip(first..);
+    if !page.pixel.planar {
+        let channels: Vec<_> = channels.collect();
+        return Plane { page, chunks: stored, number: 0 }.decode(source, &channels, target);
+    }
+    let in_plane = stored.len() / page.pixel.samples;
+    for (sample, channel) in channels {
+        let number = sample * in_plane;
+        let plane = Plane { page, chunks: &stored[number..][..in_plane], number };
+        plane.decode(source, &[(0, channel)], target)?;
+    }
+    Ok(())
+}
+
+/// The samples of a page that lie together: all of them, or one of each pixel.
+struct Plane<'a> {
+    page: &'a Page,
+    /// Its strips or tiles, and the number of the first one in the page.
+    chunks: &'a [Chunk],
+    number: usize,
+}
+
+impl Plane<'_> {
+    /// Decodes the plane; `channels` has the samples that are wanted, with their channel in the target.
+    fn decode<T: Sample, R: Read + Seek>(
+        &self,
+        source: &mut Source<'_, R>,
+        channels: &[(usize, usize)],
+        target: &mut Target<'_, T>,
+    ) -> Result<(), Fault> {
+        let page = self.page;
+        let together = page.pixel.samples_together();
+        let as_stored = channels.len() == together && target.channels == together;
+        let (width, height) = (page.width as usize, page.height as usize);
+        // A tile can be larger than the page.
+        let (chunk_width, chunk_height) =
+            (page.chunks.width.min(page.width) as usize, page.chunks.height.min(page.height) as usize);
+        let across = width.div_ceil(chunk_width);
+        let shift = source.shift;
+        let mut decoder = self.decoder(source)?;
+        let mut buffer = Vec::new();
+        for index in 0..self.chunks.len() {
+            let (row, column) = (index / across * chunk_height, index % across * chunk_width);
+            let rows = chunk_height.min(height - row);
+            let columns = chunk_width.min(width - column);
+            self.open(decoder.inner(), index, shift, rows).map_err(|fault| self.in_chunk(index, fault))?;
+            let mut read = |samples: &mut [T]| -> Result<(), Fault> {
+                let bytes = T::buffer(samples);
+                self.read_chunk(&mut decoder, index, bytes)?;
+                if page.pixel.white_is_zero {
+                    samples.iter_mut().for_each(|sample| *sample = sample.inverted());
+                }
+                Ok(())
+            };
+            if as_stored && columns == width {
+                read(&mut target.samples[row * width * together..][..rows * width * together])?;
+                continue;
+            }
+            if buffer.is_empty() {
+                buffer = zeros(chunk_width * chunk_height * together)?;
+            }
+            // The crate leaves the padding out.
+            let chunk = &mut buffer[..rows * columns * together];
+            read(chunk)?;
+            for (y, line) in chunk.chunks_exact(columns * together).enumerate() {
+                let start = ((row + y) * width + column) * target.channels;
+                let place = &mut target.samples[start..][..columns * target.channels];
+                let pixels = line.chunks_exact(together).zip(place.chunks_exact_mut(target.channels));
+                for (from, to) in pixels {
+                    channels.iter().for_each(|&(sample, channel)| to[channel] = from[sample]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decoder<'a, R: Read + Seek>(&self, source: &'a mut Source<'_, R>) -> Result<Decoder<Window<'a, R>>, Fault> {
+        let directory = self.directory(source.big_endian, source.shift)?;
+        let window = Window { memory: Some(Cursor::new(directory)), reader: &mut *source.reader, position: 0, end: 0 };
+        let decoder = Decoder::new(window).map_err(fault)?;
+        let mut limits = Limits::default();
+        // What a strip has stored, which is checked and never in memory as a whole. The crate ignores the other two
+        // from here on.
+        limits.intermediate_buffer_size = usize::MAX;
+        Ok(decoder.with_limits(limits))
+    }
+
+    /// A BigTIFF of one directory, whose tables lie behind it.
+    fn directory(&self, big_endian: bool, shift: u64) -> Result<Vec<u8>, Fault> {
+        let page = self.page;
+        let (code, chunks) = (page.compression.code, &page.chunks);
+        let mut offsets = reserve(self.chunks.len())?;
+        let mut counts = reserve(self.chunks.len())?;
+        for chunk in self.chunks {
+            // A JPEG stream is read here and given to the crate from memory.
+            let (offset, bytes) =
+                if code == JPEG { (0, u64::from(u32::MAX)) } else { (chunk.offset + shift, chunk.bytes) };
+            offsets.push(offset);
+            counts.push(bytes);
+        }
+        let mut fields = vec![
+            (256, vec![page.width]),
+            (257, vec![page.height]),
+            (258, vec![8 * page.format.bytes()]),
+            (259, vec![code]),
+            // Black is zero.
+            (262, vec![1]),
+            (277, vec![page.pixel.samples_together() as u64]),
+            (317, vec![page.compression.predictor]),
+            (339, vec![if page.format == SampleFormat::F32 { 3 } else { 1 }]),
+        ];
+        if chunks.tiled {
+            fields.extend([(322, vec![chunks.width]), (323, vec![chunks.height]), (324, offsets), (325, counts)]);
+        } else {
+            fields.extend([(273, offsets), (278, vec![chunks.height]), (279, counts)]);
+        }
+        fields.sort_unstable_by_key(|(tag, _)| *tag);
+        Ok(big_tiff(&fields, big_endian))
+    }
+
+    /// Lets the decoder read strip or tile `index` and nothing behind it.
+    fn open<R: Read + Seek>(
+        &self,
+        window: &mut Window<'_, R>,
+        index: usize,
+        shift: u64,
+        rows: usize,
+    ) -> Result<(), Fault> {
+        let (page, chunk) = (self.page, self.chunks[index]);
+        window.memory = None;
+        if page.compression.code != JPEG {
+            window.end = chunk.offset + shift + chunk.bytes;
+            return Ok(());
+        }
+        let mut stream = reserve(chunk.bytes as usize)?;
+        window.reader.seek(SeekFrom::Start(chunk.offset + shift))?;
+        window.reader.by_ref().take(chunk.bytes).read_to_end(&mut stream)?;
+        let frame = jpeg::Frame {
+            width: page.chunks.width as usize,
+            rows,
+            full_rows: page.chunks.height as usize,
+            components: page.pixel.samples_together(),
+        };
+        window.memory = Some(Cursor::new(jpeg::join(&page.compression.jpeg_tables, &stream, frame)?));
+        Ok(())
+    }
+
+    fn read_chunk<R: Read + Seek>(
+        &self,
+        decoder: &mut Decoder<Window<'_, R>>,
+        index: usize,
+        mut samples: DecodingBuffer<'_>,
+    ) -> Result<(), Fault> {
+        decoder
+            .read_chunk_bytes(index as u32, samples.as_bytes_mut())
+            .map_err(|error| self.in_chunk(index, fault(error)))
+    }
+
+    fn in_chunk(&self, index: usize, fault: Fault) -> Fault {
+        Fault { problem: format!("strip or tile {}: {}", self.number + index, fault.problem), ..fault }
+    }
+}
+
+/// A file of one directory without samples; all fields are integers.
+fn big_tiff(fields: &[(u16, Vec<u64>)], big_endian: bool) -> Vec<u8> {
+    const LONG8: u64 = 16;
+    let mut bytes = Vec::new();
+    let mut tables = Vec::new();
+    let put = |to: &mut Vec<u8>, value: u64, size: usize| match big_endian {
+        true => to.extend_from_slice(&value.to_be_bytes()[8 - size..]),
+        false => to.extend_from_slice(&value.to_le_bytes()[..size]),
+    };
+    bytes.extend(if big_endian { b"MM" } else { b"II" });
+    for (value, size) in [(43, 2), (8, 2), (0, 2), (16, 8), (fields.len() as u64, 8)] {
+        put(&mut bytes, value, size);
+    }
+    let end = bytes.len() + 20 * fields.len() + 8;
+    for (tag, values) in fields {
+        put(&mut bytes, u64::from(*tag), 2);
+        put(&mut bytes, LONG8, 2);
+        put(&mut bytes, values.len() as u64, 8);
+        if let [value] = values.as_slice() {
+            put(&mut bytes, *value, 8);
+        } else {
+            put(&mut bytes, (end + tables.len()) as u64, 8);
+            values.iter().for_each(|&value| put(&mut tables, value, 8));
+        }
+    }
+    // No further directory.
+    put(&mut bytes, 0, 8);
+    bytes.append(&mut tables);
+    bytes
+}
+
+/// An empty vector with room for `count` values.
+fn reserve<T>(count: usize) -> Result<Vec<T>, Fault> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Fault::memory((count * size_of::<T>()) as u64))?;
+    Ok(values)
+}
+
+fn fault(error: CrateError) -> Fault {
+    match error {
+        CrateError::IoError(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => Fault::damaged("its data end too soon"),
+            // The Zstandard decoder gives `Other` for what it does not understand.
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                Fault::damaged(format!("its data are damaged ({error})"))
+            }
+            _ => error.into(),
+        },
+        error => Fault::damaged(error.to_string()),
+    }
+}
+
+/// What the decoder reads: bytes in memory where there are any, else a file that ends where the strip or tile ends that
+/// is being decoded.
+///
+/// The decoders of the `tiff` crate read on until they have all samples, whatever the table of
+/// strips says; so a small file could make each of a million strips read all of it.
+struct Window<'a, R> {
+    memory: Option<Cursor<Vec<u8>>>,
+    reader: &'a mut R,
+    position: u64,
+    end: u64,
+}
+
+impl<R: Read> Read for Window<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(memory) = &mut self.memory {
+            return memory.read(buffer);
+        }
+        let left = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let count = self.reader.read(&mut buffer[..wanted])?;
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Window<'_, R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        if let Some(memory) = &mut self.memory {
+            return memory.seek(to);
+        }
+        self.position = self.reader.seek(to)?;
+        Ok(self.position)
+    }
+}
