@@ -114,7 +114,7 @@ fn impossible_scores_are_refused_in_one_line() {
     fails(score("no.tif", labels), 1, &["cannot open 'no.tif'"]);
     fails(score(labels, "data"), 1, &["cannot read 'data'", "folder"]);
     fails(score(labels, &golden("prob_f32.tif")), 1, &["6 pages of 64x64", "2 pages of 48x64", labels]);
-    fails(score(volume, labels), 1, &[volume, "label values", "expected 0 (membrane)"]);
+    fails(score(volume, labels), 1, &[volume, "label values", "--label_map"]);
     let code = r#"
 import sys, numpy, tifffile
 stack = tifffile.imread(sys.argv[1]).astype('f4') / 255
@@ -123,6 +123,121 @@ tifffile.imwrite(sys.argv[2], stack * 8 - 4)
     if python(code, &[&dir.path(volume), &dir.path("logits.tif")]).is_some() {
         fails(score(labels, "logits.tif"), 1, &["'logits.tif'", "float samples from -4", "0 to 1"]);
     }
+}
+
+/// Stacks of four classes, of which the labels lack 3 and the prediction lacks 2; labels with a 7 that stands for no
+/// class, and others. Prints `[dice, iou, precision, recall, support, predicted]` of each class, by sets of pixels, and
+/// the accuracy: of all pixels, then of those that are not 7.
+const FOUR_CLASSES: &str = r#"
+import functools, json, sys, numpy, tifffile
+write = functools.partial(tifffile.imwrite, photometric='minisblack')
+pages, height, width = numpy.indices((3, 20, 30))
+labels = ((pages + height // 3 + width // 4) % 3).astype('u1')
+prediction = numpy.where((height * 7 + width * 5 + pages) % 4 == 0, 3, labels)
+prediction = numpy.where(prediction == 2, 1, prediction).astype('u1')
+holes = numpy.where((height > 15) & (width < 9), 7, labels).astype('u1')
+write(sys.argv[1], labels)
+write(sys.argv[2], prediction)
+write(sys.argv[3], holes)
+write(sys.argv[4], numpy.array([30, 2000, 7, 65535], 'u2')[prediction])
+write(sys.argv[5], numpy.where(labels == 2, 5, labels).astype('u1'))
+def scores(known):
+    sets = []
+    for c in range(4):
+        truth = set(numpy.flatnonzero(known & (labels == c)))
+        found = set(numpy.flatnonzero(known & (prediction == c)))
+        both, either = len(truth & found), len(truth | found)
+        part = lambda a, b: a / b if b else None
+        sets.append([part(2 * both, len(truth) + len(found)), part(both, either),
+                     part(both, len(found)), part(both, len(truth)), len(truth), len(found)])
+    return {'classes': sets, 'accuracy': float((labels == prediction)[known].mean())}
+print(json.dumps([scores(labels < 9), scores(holes != 7)]))
+"#;
+
+const FILES: [&str; 5] = ["labels.tif", "prediction.tif", "holes.tif", "values.tif", "gap.tif"];
+
+#[test]
+fn more_than_two_classes_are_scored_by_class() {
+    let dir = TestDir::new();
+    let paths = FILES.map(|name| dir.path(name));
+    let Some(expected) = python(FOUR_CLASSES, &paths.each_ref().map(|path| path.as_path())) else { return };
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let check = |found: &Value, expected: &Value, names: [&str; 4]| {
+        for (class, name) in names.into_iter().enumerate() {
+            let (found, expected) = (&found["classes"][class], &expected["classes"][class]);
+            assert_eq!(found["name"], name);
+            for (index, key) in ["dice", "iou", "precision", "recall", "support", "predicted"].into_iter().enumerate() {
+                assert_eq!(found[key], expected[index], "{key} of {name}: {found}");
+            }
+        }
+        let labelled: Vec<f64> = (0..3).map(|class| expected["classes"][class][0].as_f64().unwrap()).collect();
+        let mean = labelled.iter().sum::<f64>() / 3.0;
+        assert!((found["mean_dice"].as_f64().unwrap() - mean).abs() < 1e-12, "{found}");
+        assert!((found["accuracy"].as_f64().unwrap() - expected["accuracy"].as_f64().unwrap()).abs() < 1e-12);
+    };
+    // Without a map: 0 to 3 are four classes.
+    let guessed = scores(&dir, "labels.tif", "prediction.tif");
+    check(&guessed, &expected[0], ["class_0", "class_1", "class_2", "class_3"]);
+    assert_eq!(guessed["ignored_pixels"], 0);
+    // With one: the same by name, less the ignored pixels.
+    let named = |labels: &str, prediction: &str, map: &str| -> Value {
+        let args = ["score", "--labels", labels, "--prediction", prediction, "--label_map", map, "--json"];
+        serde_json::from_str(&stdout(&dir.unet(&args).success())).unwrap()
+    };
+    let found = named("holes.tif", "prediction.tif", "0=air;1=wall;2=cell;3=dust;7=ignore");
+    check(&found, &expected[1], ["air", "wall", "cell", "dust"]);
+    assert_eq!(found["ignored_pixels"], 3 * 4 * 9);
+    // Values of either stack, from a file.
+    let map = r#"{"air": [0, 30], "wall": [1, 2000], "cell": [2, 7], "dust": [3, 65535]}"#;
+    fs::write(dir.path("map.json"), map).unwrap();
+    let mut wide = named("labels.tif", "values.tif", "map.json");
+    check(&wide, &expected[0], ["air", "wall", "cell", "dust"]);
+    assert_eq!(wide["confusion"].take(), guessed["confusion"]);
+}
+
+#[test]
+fn the_table_by_class_has_a_line_for_each_class() {
+    let dir = TestDir::new();
+    let paths = FILES.map(|name| dir.path(name));
+    if python(FOUR_CLASSES, &paths.each_ref().map(|path| path.as_path())).is_none() {
+        return;
+    }
+    let run = dir.unet(&["score", "--labels", "labels.tif", "--prediction", "prediction.tif"]).success();
+    let printed = stdout(&run);
+    let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let row = |name: &str| rows.iter().find(|row| row.first() == Some(&name)).unwrap_or_else(|| panic!("{printed}"));
+    assert_eq!(row("class")[1..5], ["Dice", "IoU", "precision", "recall"]);
+    // Class 2 is in no prediction, class 3 in no label.
+    assert_eq!(row("class_2")[1..5], ["0.000000", "0.000000", "-", "0.000000"]);
+    assert_eq!(row("class_3")[1..], ["0.000000", "0.000000", "0.000000", "-", "absent"]);
+    assert!(printed.contains("3 pages of 20x30") && printed.contains("0=class_0;1=class_1"), "{printed}");
+    assert_eq!((row("mean").len() > 2, row("accuracy").len()), (true, 2));
+}
+
+#[test]
+fn values_of_no_class_are_refused_by_name() {
+    let dir = TestDir::new();
+    let paths = FILES.map(|name| dir.path(name));
+    if python(FOUR_CLASSES, &paths.each_ref().map(|path| path.as_path())).is_none() {
+        return;
+    }
+    let score = |labels: &str, prediction: &str, map: &[&str]| {
+        dir.unet(&[&["score", "--labels", labels, "--prediction", prediction][..], map].concat())
+    };
+    let map = |text| ["--label_map", text];
+    let (labels, prediction) = ("labels.tif", "prediction.tif");
+    fails(score(labels, prediction, &map("0=a;1=b;2=c")), 1, &["'prediction.tif' as a prediction", "values 3"]);
+    fails(score(labels, prediction, &map("0=a;1=b;3=c")), 1, &["'labels.tif' as labels", "values 2"]);
+    fails(score(labels, prediction, &map("0=a;1=b;2=c;*=ignore")), 1, &["'prediction.tif'", "ignores"]);
+    fails(score(labels, prediction, &map("0=a")), 1, &["1 classes"]);
+    fails(score(labels, prediction, &map("no.json")), 1, &["--label_map 'no.json'"]);
+    // Without a map: values that leave a gap in the prediction, and in the labels.
+    fails(score(labels, "values.tif", &[]), 1, &["'values.tif' by the classes of 'labels.tif'", "--label_map"]);
+    fails(
+        score("gap.tif", prediction, &[]),
+        1,
+        &["'gap.tif'", "label values 0 (33.33 %), 1 (33.33 %), 5 (33.33 %)", "--label_map"],
+    );
 }
 
 #[test]

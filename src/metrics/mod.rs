@@ -1,17 +1,20 @@
 //! The scores by which the ISBI 2012 challenge ranked, as Fiji computes them, and Dice and IoU (docs/metrics.md).
 //!
 //! Slices are scored one by one, in two dimensions: H, W pixels, `[H, W]` row after row. What a slice adds is a handful
-//! of numbers, from which the scores of a stack are made. No tensors here. Not here: files (`tools/score.rs`).
+//! of numbers, from which the scores of a stack are made. `confusion` has the scores of any number of classes. No
+//! tensors here. Not here: files (`tools/score`).
 
 use std::thread;
 
 use serde::Serialize;
 
+mod confusion;
 mod overlap;
 mod segments;
 #[cfg(test)]
 mod tests;
 
+pub use confusion::{Confusion, Summary};
 use overlap::{Agreement, Overlap};
 use segments::Segments;
 

@@ -1,8 +1,8 @@
 //! Pictures that the program makes: a canvas of RGB pixels, text on it, and PNG.
 //!
-//! `curves.rs` draws learning curves, `sheet.rs` contact sheets of slices. Lines and text are by `plotters`, with a
-//! font that is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it is
-//! written.
+//! `curves.rs` draws learning curves, `confusion.rs` confusion matrices, `sheet/` contact sheets of images. Lines and
+//! text are by `plotters`, with a font that is part of the program: nothing is asked of the system. Not here: what is
+//! drawn when, and where it is written.
 
 use std::sync::Once;
 
@@ -12,6 +12,7 @@ use plotters::prelude::*;
 use plotters::style::register_font;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+pub mod confusion;
 pub mod curves;
 pub mod sheet;
 
@@ -35,9 +36,7 @@ pub struct Canvas {
 
 impl Canvas {
     pub fn new(width: u32, height: u32) -> Self {
-        static REGISTERED: Once = Once::new();
-        // A font that does not parse would show at the first text.
-        REGISTERED.call_once(|| drop(register_font(FAMILY, FontStyle::Normal, FONT)));
+        bring_font();
         Self { width, height, rgb: vec![255; 3 * width as usize * height as usize] }
     }
 
@@ -49,6 +48,23 @@ impl Canvas {
     /// Writes `text` at (x, y), as `text_on` does.
     pub fn text(&mut self, text: &str, place: (i32, i32), size: u32, horizontal: HPos) -> Result<()> {
         text_on(&self.area(), text, place, size, horizontal)
+    }
+
+    /// Fills `size`, width and height, from (x, y) on; it must fit.
+    pub fn fill(&mut self, (x, y): (u32, u32), size: (u32, u32), colour: RGBColor) {
+        let rgb = [colour.0, colour.1, colour.2].repeat(size.0 as usize * size.1 as usize);
+        self.paste(&Self { width: size.0, height: size.1, rgb }, (x, y));
+    }
+
+    /// Turned to the left, so that text reads upwards.
+    pub fn turned(&self) -> Self {
+        let mut turned = Self::new(self.height, self.width);
+        let width = self.width as usize;
+        for (index, pixel) in turned.rgb.chunks_exact_mut(3).enumerate() {
+            let (y, x) = (index / self.height as usize, index % self.height as usize);
+            pixel.copy_from_slice(&self.rgb[3 * (x * width + width - 1 - y)..][..3]);
+        }
+        turned
     }
 
     /// Puts `picture` with its upper left corner at (x, y); it must fit.
@@ -94,14 +110,53 @@ pub fn font(size: u32) -> FontDesc<'static> {
 fn text_on(
     area: &DrawingArea<BitMapBackend<'_>, Shift>,
     text: &str,
-    (x, y): (i32, i32),
+    place: (i32, i32),
     size: u32,
+    horizontal: HPos,
+) -> Result<()> {
+    text_in(area, text, place, (size, INK), horizontal)
+}
+
+/// The same in a colour.
+fn text_in(
+    area: &DrawingArea<BitMapBackend<'_>, Shift>,
+    text: &str,
+    (x, y): (i32, i32),
+    (size, colour): (u32, RGBColor),
     horizontal: HPos,
 ) -> Result<()> {
     // `plotters` sets text of this kind of font higher than it says.
     let lower = (0.216 * f64::from(size)).round() as i32;
-    let style = font(size).color(&INK).pos(Pos::new(horizontal, VPos::Center));
+    let style = font(size).color(&colour).pos(Pos::new(horizontal, VPos::Center));
     drawn(area.draw_text(text, &style, (x, y + lower)))
+}
+
+/// Makes the embedded font known to `plotters`, once.
+fn bring_font() {
+    static REGISTERED: Once = Once::new();
+    // A font that does not parse would show at the first text.
+    REGISTERED.call_once(|| drop(register_font(FAMILY, FontStyle::Normal, FONT)));
+}
+
+/// Width of a text in pixels.
+fn text_width(text: &str, size: u32) -> Result<u32> {
+    bring_font();
+    Ok(drawn(font(size).box_size(text))?.0)
+}
+
+/// The text, cut with an ellipsis where it is wider than `width` pixels.
+fn shortened(text: &str, size: u32, width: u32) -> Result<String> {
+    if text_width(text, size)? <= width {
+        return Ok(text.to_owned());
+    }
+    let mut start: Vec<char> = text.chars().collect();
+    while start.pop().is_some() {
+        let cut: String = start.iter().chain(['…'].iter()).collect();
+        if text_width(&cut, size)? <= width {
+            return Ok(cut);
+        }
+    }
+    Ok(String::new())
 }
 
 /// `plotters`' errors borrow what was drawn on.
@@ -158,5 +213,28 @@ pub mod tests {
         let [left, _, right, _] = draw("HHHH", HPos::Right);
         assert!(left < 60 && right < 101, "{left} {right}");
         assert!(draw("iiii", HPos::Left)[2] < draw("HHHH", HPos::Left)[2]);
+    }
+
+    #[test]
+    fn a_turned_picture_reads_upwards() {
+        let mut canvas = Canvas::new(3, 2);
+        canvas.fill((0, 1), (1, 1), BLUE);
+        canvas.fill((2, 0), (1, 1), VERMILLION);
+        let turned = canvas.turned();
+        assert_eq!((turned.width, turned.height), (2, 3));
+        // The lower left corner is now the lower right one, the upper right one the upper left one.
+        assert_eq!([turned.pixel(1, 2), turned.pixel(0, 0), turned.pixel(0, 2)], [BLUE, VERMILLION, WHITE]);
+    }
+
+    #[test]
+    fn long_text_is_cut_to_its_room() {
+        Canvas::new(1, 1);
+        let name = "a very long name of a class";
+        assert_eq!(shortened("inside", 20, 200).unwrap(), "inside");
+        let cut = shortened(name, 20, 100).unwrap();
+        assert!(cut.ends_with('…') && name.starts_with(cut.trim_end_matches('…')), "{cut}");
+        let (width, more) = (text_width(&cut, 20).unwrap(), text_width("m", 20).unwrap());
+        assert!(width <= 100 && width + more > 100, "{cut}: {width}");
+        assert_eq!(shortened(name, 20, 0).unwrap(), "");
     }
 }
