@@ -5,7 +5,10 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
+
+use crate::data::layout::Layout;
+use crate::data::slices::{ReadOptions, SliceSet};
 
 /// A file of the folder `shared` beside the checkout, where the challenge's data and reference values made
 /// from it are kept: they are not ours to distribute. `None`, with a message, where it is absent.
@@ -16,6 +19,12 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     }
     eprintln!("skipped: '{}' is not there", path.display());
     None
+}
+
+/// The labelled slices of a dataset, in memory on the CPU.
+pub fn training_slices(folder: &Path) -> SliceSet {
+    let options = ReadOptions { device: Device::Cpu, budget: u64::MAX, map: None, trained: None, progress: &|_, _| {} };
+    SliceSet::training(&Layout::find(folder).unwrap(), &options).unwrap()
 }
 
 /// Names and contents of what `fuzz/seeds` holds for a target, by name.

@@ -2,23 +2,22 @@
 #![no_main]
 #![allow(dead_code, unused_imports, reason = "the modules are the program's own, and a part of them is used")]
 
-#[path = "../../src/model/architecture.rs"]
-mod architecture;
 #[path = "../../src/files.rs"]
 mod files;
 #[path = "../../src/checkpoint/read.rs"]
 mod read;
 #[path = "../../src/checkpoint/state.rs"]
 mod state;
-#[path = "../../src/data/tiff/mod.rs"]
-mod tiff;
-#[path = "../../src/data/values.rs"]
-mod values;
+#[path = "../../src/data"]
 mod data {
-    pub(crate) use crate::values;
+    pub mod labels;
+    pub mod samples;
+    pub mod spec;
+    pub mod values;
 }
+#[path = "../../src/model"]
 mod model {
-    pub(crate) use crate::architecture;
+    pub mod architecture;
 }
 
 use std::cell::OnceCell;

@@ -3,7 +3,10 @@
 //! The reference shuffles slice numbers with NumPy's legacy generator and rotates the list from fold to
 //! fold. Its rotation is `int((1 - 0.8) * n)`, which floating point makes 5 and not 6 for 30 slices, so
 //! that its folds overlap. They are kept as they are: the published Dice table was made with them
-//! (docs/deviations.md).
+//! (docs/deviations.md). `--split` has others, which do not overlap.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 /// Share of the slices that trains.
 const TRAIN_SHARE: f64 = 0.8;
@@ -28,6 +31,62 @@ pub fn split(slices: usize, seed: u64, fold: Option<usize>) -> Split {
     order.rotate_right(rotation % slices.max(1));
     let validation = order.split_off((TRAIN_SHARE * slices as f64) as usize);
     Split { train: order, validation }
+}
+
+/// How slices are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folds {
+    /// Shuffled, each slice validated once.
+    Disjoint,
+    /// Neighbours together: fold k holds out the k-th part of the slices in their order.
+    Blocks,
+}
+
+impl Folds {
+    /// The slices of fold `fold` of `count`, of which there are at most as many as slices.
+    pub fn split(self, slices: usize, seed: u64, fold: usize, count: usize) -> Split {
+        let mut order: Vec<usize> = (0..slices).collect();
+        if self == Self::Disjoint {
+            LegacyNumpy::new(seed as u32).shuffle(&mut order);
+        }
+        let bounds = [fold, fold + 1].map(|fold| fold * slices / count);
+        let validation = order[bounds[0]..bounds[1]].to_vec();
+        let train = [&order[..bounds[0]], &order[bounds[1]..]].concat();
+        Split { train, validation }
+    }
+}
+
+/// A split from a file: `{"train": [...], "validation": [...]}`, or a list of such, one for each fold, as nnU-Net's
+/// `splits_final.json` (`val` is another name of `validation`). Slices are numbers from 0, or names of cases.
+///
+/// Errors: text that is none, a fold that is not there, a slice that is not there, or on both sides.
+pub fn split_of_file(text: &str, fold: usize, slices: usize, number: impl Fn(&str) -> Vec<usize>) -> Result<Split> {
+    let json: Value = serde_json::from_str(text)?;
+    let of_fold = match &json {
+        Value::Array(folds) => {
+            folds.get(fold).with_context(|| format!("it has no fold {fold}, only 0 to {}", folds.len() - 1))?
+        }
+        single => single,
+    };
+    let part = |names: [&str; 2]| -> Result<Vec<usize>> {
+        let list = names.iter().find_map(|name| of_fold[*name].as_array());
+        let list = list.with_context(|| format!("it has no list '{}'", names[0]))?;
+        let mut part = Vec::new();
+        for item in list {
+            let found = match item {
+                Value::String(name) => number(name),
+                item => item.as_u64().map(|number| number as usize).filter(|&n| n < slices).into_iter().collect(),
+            };
+            ensure!(!found.is_empty(), "it names {item}, which is not among the {slices} slices");
+            part.extend(found);
+        }
+        Ok(part)
+    };
+    let (train, validation) = (part(["train", "train"])?, part(["validation", "val"])?);
+    if let Some(slice) = train.iter().find(|slice| validation.contains(slice)) {
+        bail!("slice {slice} is on both sides");
+    }
+    Ok(Split { train, validation })
 }
 
 /// The part of NumPy's `RandomState` that `shuffle` needs: MT19937 (Matsumoto and Nishimura, 1998)
@@ -93,6 +152,7 @@ impl LegacyNumpy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// One case of `tests/golden/folds.json`, made by NumPy.
     #[derive(serde::Deserialize)]
@@ -111,6 +171,54 @@ mod tests {
         for case in cases {
             let expected = Split { train: case.train, validation: case.val };
             assert_eq!(split(case.slices, case.seed, case.fold), expected);
+        }
+    }
+
+    proptest! {
+        /// Each slice is validated by one fold, and trains in all others.
+        #[test]
+        fn folds_validate_each_slice_once(slices in 2usize..200, count in 2usize..12, seed in 0u64..9) {
+            prop_assume!(count <= slices);
+            for folds in [Folds::Disjoint, Folds::Blocks] {
+                let splits: Vec<Split> = (0..count).map(|fold| folds.split(slices, seed, fold, count)).collect();
+                let mut validated: Vec<usize> = splits.iter().flat_map(|split| split.validation.clone()).collect();
+                validated.sort_unstable();
+                prop_assert_eq!(validated, (0..slices).collect::<Vec<_>>());
+                for split in splits {
+                    let mut all = [split.train, split.validation.clone()].concat();
+                    all.sort_unstable();
+                    prop_assert_eq!(all, (0..slices).collect::<Vec<_>>());
+                    prop_assert!(!split.validation.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_hold_out_neighbours() {
+        assert_eq!(Folds::Blocks.split(30, 7, 4, 5).validation, (24..30).collect::<Vec<_>>());
+        assert_eq!(Folds::Blocks.split(30, 7, 0, 5).train, (6..30).collect::<Vec<_>>());
+        assert_ne!(Folds::Disjoint.split(30, 0, 0, 5), Folds::Disjoint.split(30, 1, 0, 5));
+    }
+
+    #[test]
+    fn splits_are_read_from_files() {
+        let number = |name: &str| if name == "b" { vec![1, 2] } else { Vec::new() };
+        let read = |text: &str, fold| split_of_file(text, fold, 4, number);
+        let split = Split { train: vec![0, 3], validation: vec![1, 2] };
+        assert_eq!(read(r#"{"train": [0, 3], "validation": ["b"]}"#, 3).unwrap(), split);
+        let folds = r#"[{"train": [0], "val": [1]}, {"train": [0, 3], "val": ["b"]}]"#;
+        assert_eq!(read(folds, 1).unwrap(), split);
+        for (text, words) in [
+            (folds, "no fold 2"),
+            (r#"{"train": [0]}"#, "no list 'validation'"),
+            (r#"{"train": [4], "validation": [1]}"#, "names 4"),
+            (r#"{"train": ["x"], "validation": [1]}"#, "\"x\""),
+            (r#"{"train": [0, 1], "validation": ["b"]}"#, "slice 1 is on both sides"),
+            ("[", "EOF"),
+        ] {
+            let message = format!("{:#}", read(text, 2).unwrap_err());
+            assert!(message.contains(words), "{text}: {message}");
         }
     }
 

@@ -1,9 +1,17 @@
-//! From files to samples: TIFF files -> stacks on the device -> folds -> the order of samples. Not here: what the
-//! network sees of them (`recipe/`).
+//! From files to samples: image files -> layouts (which belong together) -> a scan of all -> slices on the device ->
+//! folds -> the order of samples. Not here: what the network sees of them (`recipe/`).
 
 pub mod folds;
+pub mod image_file;
+pub mod labels;
+pub mod layout;
+pub mod loader;
 pub mod order;
 pub mod random;
-pub mod stack;
+mod read_ahead;
+pub mod samples;
+pub mod scan;
+pub mod slices;
+pub mod spec;
 pub mod tiff;
 pub mod values;

@@ -13,6 +13,8 @@ pub enum Purpose {
     EpochOrder = 2,
     Augmentation = 3,
     Dropout = 4,
+    Window = 5,
+    GreyChange = 6,
 }
 
 /// The generator for draw number `counter` of `purpose` under `seed`.

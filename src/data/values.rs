@@ -1,15 +1,8 @@
-//! What the values of a stack mean: which become black and white, and which labels are membrane. Gathered page by page.
+//! What the values of images mean: which become black and white. Gathered page by page.
 
 use anyhow::{Result, bail};
 
-use super::tiff::{SampleFormat, Samples};
-
-/// Membrane and background (inside a cell).
-pub const CLASSES: i64 = 2;
-/// Class index of membrane.
-pub const MEMBRANE: i64 = 0;
-/// Class index of background.
-pub const BACKGROUND: i64 = 1;
+use super::samples::{SampleFormat, Samples};
 
 /// The stored values that become -1 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -61,6 +54,13 @@ impl GreyValues {
         self.count += count as u64;
     }
 
+    /// Adds what was gathered elsewhere of images of the same format.
+    pub fn merge(&mut self, other: &Self) {
+        (self.low, self.high) = (self.low.min(other.low), self.high.max(other.high));
+        self.sum += other.sum;
+        self.count += other.count;
+    }
+
     pub fn mean(&self) -> f64 {
         self.sum / self.count.max(1) as f64
     }
@@ -86,108 +86,9 @@ impl GreyValues {
     }
 }
 
-const MOST_VALUES_SHOWN: usize = 8;
-
-/// The different values of a label stack; stops gathering once there are too many for labels.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct LabelValues(Vec<f64>);
-
-impl LabelValues {
-    pub fn add(&mut self, page: Samples<'_>) {
-        match page {
-            Samples::U8(values) => self.gather(values),
-            Samples::U16(values) => self.gather(values),
-            Samples::F32(values) => self.gather(values),
-        }
-    }
-
-    fn gather<T: Copy + PartialEq + Into<f64>>(&mut self, values: &[T]) {
-        let mut last = None;
-        for &value in values {
-            // Labels come in runs: most pixels equal their neighbour.
-            if last == Some(value) {
-                continue;
-            }
-            last = Some(value);
-            let value = value.into();
-            if self.0.len() <= MOST_VALUES_SHOWN && !self.0.contains(&value) {
-                self.0.push(value);
-            }
-        }
-    }
-
-    /// In ascending order.
-    pub fn found(&self) -> Vec<f64> {
-        let mut found = self.0.clone();
-        found.sort_by(f64::total_cmp);
-        found
-    }
-
-    /// 0 is membrane; 1, 255 or 65,535 (one of them) is background.
-    ///
-    /// Errors: any other value, or two kinds of background; shows the values found.
-    pub fn check(&self) -> Result<()> {
-        let found = self.found();
-        let background: Vec<f64> = found.iter().copied().filter(|&value| value != 0.0).collect();
-        let plausible = match background[..] {
-            [] => true,
-            [one] => [1.0, 255.0, 65_535.0].contains(&one),
-            _ => false,
-        };
-        if plausible {
-            return Ok(());
-        }
-        let mut shown: Vec<String> = found.iter().take(MOST_VALUES_SHOWN).map(f64::to_string).collect();
-        if found.len() > MOST_VALUES_SHOWN {
-            shown.push("...".to_owned());
-        }
-        bail!(
-            "label values {}, expected 0 (membrane) and one of 1, 255 or 65535 (inside a cell); map the labels to \
-             two values",
-            shown.join(", ")
-        )
-    }
-}
-
-/// Class indices of a page of labels that [`LabelValues::check`] accepts.
-pub fn classes(page: Samples<'_>) -> Vec<u8> {
-    let class = |membrane: bool| if membrane { MEMBRANE as u8 } else { BACKGROUND as u8 };
-    match page {
-        Samples::U8(values) => values.iter().map(|&value| class(value == 0)).collect(),
-        Samples::U16(values) => values.iter().map(|&value| class(value == 0)).collect(),
-        Samples::F32(values) => values.iter().map(|&value| class(value == 0.0)).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn checked(pages: &[Samples<'_>]) -> Result<Vec<u8>> {
-        let mut values = LabelValues::default();
-        pages.iter().for_each(|&page| values.add(page));
-        values.check()?;
-        Ok(pages.iter().flat_map(|&page| classes(page)).collect())
-    }
-
-    #[test]
-    fn labels_of_each_accepted_kind_become_the_same_classes() {
-        let expected = vec![0, 1, 1, 0];
-        assert_eq!(checked(&[Samples::U8(&[0, 255, 255, 0])]).unwrap(), expected);
-        assert_eq!(checked(&[Samples::U8(&[0, 1]), Samples::U8(&[1, 0])]).unwrap(), expected);
-        assert_eq!(checked(&[Samples::U16(&[0, 65_535, 65_535, 0])]).unwrap(), expected);
-        assert_eq!(checked(&[Samples::F32(&[0.0, 1.0, 1.0, 0.0])]).unwrap(), expected);
-    }
-
-    #[test]
-    fn other_labels_are_refused_with_the_values_found() {
-        let message = checked(&[Samples::U8(&[0, 255, 128])]).unwrap_err().to_string();
-        assert!(message.contains("0, 128, 255"), "{message}");
-        assert!(checked(&[Samples::U8(&[0, 1]), Samples::U8(&[0, 255])]).is_err(), "two kinds of background");
-        assert!(checked(&[Samples::U8(&[0, 7])]).is_err());
-        let many = checked(&[Samples::U8(&(0..=255).collect::<Vec<_>>())]).unwrap_err().to_string();
-        assert!(many.len() < 300, "{many}");
-    }
 
     #[test]
     fn float_stacks_are_mapped_by_the_smallest_usual_range_that_holds_them() {
@@ -211,5 +112,9 @@ mod tests {
         let mut floats = GreyValues::new(SampleFormat::F32);
         [[0.5, 0.25], [1.0, 0.25]].iter().for_each(|page| floats.add(Samples::F32(page)));
         assert_eq!((floats.low, floats.high, floats.mean()), (0.25, 1.0, 0.5));
+        let mut merged = GreyValues::new(SampleFormat::U8);
+        merged.add(Samples::U8(&[1, 1]));
+        merged.merge(&bytes);
+        assert_eq!((merged.low, merged.high, merged.mean()), (1.0, 200.0, 302.0 / 6.0));
     }
 }
