@@ -2,8 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use crate::data::values::CLASSES;
-
 /// Times that the contracting path halves the image.
 pub const LEVELS: usize = 4;
 
@@ -20,9 +18,9 @@ pub struct Architecture {
 }
 
 impl Architecture {
-    /// The network for grey slices and the two classes of their labels.
+    /// The reference's network: for grey slices and the two classes of their labels.
     pub fn for_slices(base_filters: i64) -> Self {
-        Self { base_filters, channels: 1, classes: CLASSES }
+        Self { base_filters, channels: 1, classes: 2 }
     }
 
     /// Errors: sizes that no network of ours has, as only a foreign or damaged file says them.

@@ -10,7 +10,7 @@ use super::architecture::{Architecture, LEVELS};
 use super::backend::{Backend, Consumer};
 use super::blocks::{DoubleConvolution, Up};
 use super::convolution::{Convolution, Named, Source, channels_last};
-use super::init;
+use super::init::Init;
 use super::ops::{self, ReluGradient};
 use super::sides::{output_side, skip_sides};
 use crate::data::random::{Purpose, stream};
@@ -68,10 +68,15 @@ impl UNet {
         Ok(Self { architecture, encoder, bottleneck, decoder, head })
     }
 
-    /// A network with fresh weights for `seed`; the same on every device.
+    /// A network with fresh weights for `seed`, as the reference draws them; the same on every device.
     pub fn with_fresh_weights(architecture: Architecture, seed: u64, device: Device) -> Result<Self> {
+        Self::with_weights_by(Init::Glorot, architecture, seed, device)
+    }
+
+    /// The same with weights that are drawn by `init`.
+    pub fn with_weights_by(init: Init, architecture: Architecture, seed: u64, device: Device) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Weights, 0);
-        Self::new(architecture, &mut init::glorot_uniform(&mut rng, device))
+        Self::new(architecture, &mut *init.source(&mut rng, device))
     }
 
     /// Logits `[N, classes, output_side(H), output_side(W)]` for `x` `[N, channels, H, W]`, in x's dtype.
@@ -187,6 +192,23 @@ mod tests {
             let deviation = tensor.std(false).double_value(&[]);
             let slack = 4.0 / (tensor.numel() as f64).sqrt();
             assert!((deviation * 3f64.sqrt() / bound - 1.0).abs() < slack, "{name}: {deviation}");
+        }
+    }
+
+    /// A transposed convolution with 9 weights and stride 2 adds up 2.25 of them for a pixel, on average.
+    #[test]
+    fn weights_by_he_have_the_deviation_that_keeps_the_signal() {
+        let architecture = Architecture { base_filters: 16, channels: 1, classes: 2 };
+        let net = UNet::with_weights_by(Init::He, architecture, 3, Device::Cpu).unwrap();
+        for (name, tensor) in net.parameters() {
+            if name.ends_with("bias") || name.starts_with("head") {
+                continue;
+            }
+            let size = tensor.size();
+            let inputs = if name.contains(".up.") { size[0] as f64 * 2.25 } else { (size[1] * 9) as f64 };
+            let slack = 4.0 / (tensor.numel() as f64).sqrt();
+            let deviation = tensor.std(false).double_value(&[]);
+            assert!((deviation / (2.0 / inputs).sqrt() - 1.0).abs() < slack, "{name}: {deviation}");
         }
     }
 

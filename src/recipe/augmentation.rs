@@ -5,7 +5,7 @@
 use rand::{Rng, RngExt};
 use tch::Tensor;
 
-use super::preprocessing::{INPUT_SIDE, centre, frame, threshold};
+use super::preprocessing::{INPUT_SIDE, Targets, centre};
 use crate::native::cuda::copy_to_device;
 
 /// Largest share of the width or height that a crop takes from one side.
@@ -60,8 +60,8 @@ impl Augmentation {
 
 /// Applies one transform per image to framed images and their labels.
 ///
-/// Shapes: images `[N, 1, 572, 572]` f32 in [-1, 1]; labels `[N, 1, 388, 388]` f32, 0 or 1; both kept.
-pub fn apply(images: &Tensor, labels: &Tensor, transforms: &[Augmentation]) -> (Tensor, Tensor) {
+/// Shapes: images `[N, C, 572, 572]` f32 in [-1, 1]; labels `[N, 388, 388]` u8 class indices; both kept.
+pub fn apply(images: &Tensor, labels: &Tensor, targets: Targets, transforms: &[Augmentation]) -> (Tensor, Tensor) {
     let device = images.device();
     let count = transforms.len() as i64;
     let affine: Vec<f32> = transforms.iter().flat_map(Augmentation::affine).collect();
@@ -69,12 +69,13 @@ pub fn apply(images: &Tensor, labels: &Tensor, transforms: &[Augmentation]) -> (
     let affine = copy_to_device(Tensor::from_slice(&affine), device).view([count, 2, 3]);
     let brightness = copy_to_device(Tensor::from_slice(&brightness), device).view([count, 1, 1, 1]);
 
-    let grid = Tensor::affine_grid_generator(&affine, [count, 2, INPUT_SIDE, INPUT_SIDE], true);
-    let both = Tensor::cat(&[images, &frame(labels)], 1);
+    let channels = images.size()[1];
+    let grid = Tensor::affine_grid_generator(&affine, [count, channels + 1, INPUT_SIDE, INPUT_SIDE], true);
+    let both = Tensor::cat(&[images, &targets.frame(&targets.encode(labels))], 1);
     let sampled = both.grid_sampler(&grid, BILINEAR, ZEROS_OUTSIDE, true);
-    let images = (sampled.narrow(1, 0, 1) + brightness).clamp(-1.0, 1.0);
-    let labels = threshold(&centre(&sampled.narrow(1, 1, 1)));
-    (images, labels)
+    let images = (sampled.narrow(1, 0, channels) + brightness).clamp(-1.0, 1.0);
+    let planes = sampled.narrow(1, channels, sampled.size()[1] - channels);
+    (images, targets.decode(&centre(&planes)))
 }
 
 /// libtorch's numbers for `grid_sampler`.
@@ -85,7 +86,7 @@ const ZEROS_OUTSIDE: i64 = 0;
 mod tests {
     use super::*;
     use crate::data::random::{Purpose, stream};
-    use crate::recipe::preprocessing::{MARGIN, OUTPUT_SIDE};
+    use crate::recipe::preprocessing::{MARGIN, OUTPUT_SIDE, frame};
     use tch::{Device, IndexOp, Kind};
 
     const SIDE: usize = INPUT_SIDE as usize;
@@ -117,16 +118,23 @@ mod tests {
         let images = image.expand([count, 1, INPUT_SIDE, INPUT_SIDE], false).contiguous();
         let labels = image.narrow(0, MARGIN, OUTPUT_SIDE).narrow(1, MARGIN, OUTPUT_SIDE).ge(0.0).to_kind(Kind::Float);
         let label_images = frame(&labels.unsqueeze(0).unsqueeze(0));
-        let labels = labels.expand([count, 1, OUTPUT_SIDE, OUTPUT_SIDE], false).contiguous();
+        let labels = labels.expand([count, OUTPUT_SIDE, OUTPUT_SIDE], false).contiguous().to_kind(Kind::Uint8);
 
-        let (augmented, targets) = apply(&images, &labels, &transforms);
-        assert_eq!(targets.size(), [count, 1, OUTPUT_SIDE, OUTPUT_SIDE]);
+        let two = Targets { classes: 2, has_ignored: false };
+        let (augmented, targets) = apply(&images, &labels, two, &transforms);
+        assert_eq!(targets.size(), [count, OUTPUT_SIDE, OUTPUT_SIDE]);
+        // Two classes as planes of their own are the same, but for ties.
+        let many = Targets { classes: 3, has_ignored: true };
+        let (again, as_planes) = apply(&images, &labels, many, &transforms);
+        assert_eq!(crate::testing::largest_difference(&augmented, &again), 0.0);
+        let differ = as_planes.ne_tensor(&targets).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        assert!(differ < 1e-4, "{differ}");
         let source: Vec<f32> = image.contiguous().view([-1]).try_into().unwrap();
         let label_source: Vec<f32> = label_images.view([-1]).try_into().unwrap();
         let mut wrong_labels = 0;
         for (index, transform) in transforms.iter().enumerate() {
             let ours: Vec<f32> = augmented.i(index as i64).contiguous().view([-1]).try_into().unwrap();
-            let target: Vec<f32> = targets.i(index as i64).contiguous().view([-1]).try_into().unwrap();
+            let target: Vec<u8> = targets.i(index as i64).contiguous().view([-1]).try_into().unwrap();
             for (row, column) in (0..SIDE).step_by(19).flat_map(|y| (0..SIDE).step_by(13).map(move |x| (y, x))) {
                 let expected = (sampled(&source, transform, row, column) + transform.brightness).clamp(-1.0, 1.0);
                 let found = f64::from(ours[row * SIDE + column]);
@@ -135,7 +143,7 @@ mod tests {
             let (margin, side) = (MARGIN as usize, OUTPUT_SIDE as usize);
             for (row, column) in (0..side).step_by(7).flat_map(|y| (0..side).step_by(5).map(move |x| (y, x))) {
                 let value = sampled(&label_source, transform, row + margin, column + margin);
-                let expected = f32::from(u8::from(value >= 0.5));
+                let expected = u8::from(value >= 0.5);
                 // A value within rounding of one half may fall on either side.
                 if (value - 0.5).abs() > 1e-4 && target[row * side + column] != expected {
                     wrong_labels += 1;

@@ -1,6 +1,14 @@
-//! The reference's recipe: how stored slices become the network's input and target, and batches of them.
-//! Data flows one way: stacks -> preprocessing -> augmentation -> batches.
+//! The recipes: how slices become what the network sees, batches of them, and how the network's outputs become
+//! probabilities of whole images again.
+//!
+//! The reference's recipe: slices -> preprocessing -> augmentation -> batches. The native one: slices -> normalisation
+//! -> windows, grey changes -> batches; and tiles for prediction.
 
 pub mod augmentation;
 pub mod batches;
+mod grey_changes;
+mod mirror;
+pub mod normalisation;
 pub mod preprocessing;
+pub mod tiles;
+pub mod windows;

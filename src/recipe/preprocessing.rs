@@ -1,10 +1,11 @@
 //! The geometry and grey levels that the network sees, as the reference's `data_loader.py` makes them:
 //! every slice is resized to the network's output size and framed with mid-grey to its input size.
 //!
-//! Shapes: N images, H and W the size of the stored slices.
+//! Shapes: N images, C channels, H and W the size of the stored slices, P planes of labels.
 
 use tch::{Kind, Tensor};
 
+use crate::data::labels::IGNORED;
 use crate::data::values::GreyRange;
 
 /// Side of the network's input in pixels (paper, figure 1).
@@ -13,13 +14,14 @@ pub const INPUT_SIDE: i64 = 572;
 pub const OUTPUT_SIDE: i64 = 388;
 /// Pixels of frame on each side.
 pub const MARGIN: i64 = (INPUT_SIDE - OUTPUT_SIDE) / 2;
+
 /// Grey levels as f32: `black` becomes -1, `white` becomes 1. Shape kept.
 pub fn normalise(samples: &Tensor, range: GreyRange) -> Tensor {
     let half = (range.white - range.black) / 2.0;
     (samples.to_kind(Kind::Float) - range.black) / half - 1.0
 }
 
-/// The network's input: `[N, H, W]` stored samples to `[N, 1, 572, 572]` f32 in [-1, 1], frame 0.
+/// The network's input: `[N, C, H, W]` stored samples to `[N, C, 572, 572]` f32 in [-1, 1], frame 0.
 ///
 /// Bilinear without antialiasing, half-pixel centres: what `tf.image.resize` does.
 pub fn images(samples: &Tensor, range: GreyRange) -> Tensor {
@@ -27,19 +29,70 @@ pub fn images(samples: &Tensor, range: GreyRange) -> Tensor {
     frame(&resized)
 }
 
-/// The network's target: `[N, H, W]` class indices 0 or 1 to `[N, 1, 388, 388]` f32, 0 or 1.
-pub fn labels(classes: &Tensor) -> Tensor {
-    threshold(&resize(&classes.to_kind(Kind::Float), OUTPUT_SIDE, OUTPUT_SIDE))
-}
-
-/// `[N, H, W]` f32 to `[N, 1, height, width]` f32.
-pub fn resize(images: &Tensor, height: i64, width: i64) -> Tensor {
-    images.unsqueeze(1).upsample_bilinear2d([height, width], false, None, None)
-}
-
-/// Zeros around the network's output area: `[N, 1, 388, 388]` to `[N, 1, 572, 572]`.
+/// The network's target: `[N, H, W]` class indices to `[N, 388, 388]`, both u8.
 ///
-/// Zero is mid-grey in an image and membrane in a label, as in the reference.
+/// Each class is resampled as a mask of its own; a pixel is of the class with the largest share, the lower of equals.
+/// Two classes are those of the reference, which takes the second from one half on.
+pub fn labels(classes: &Tensor, targets: Targets) -> Tensor {
+    targets.decode(&resize(&targets.encode(classes), OUTPUT_SIDE, OUTPUT_SIDE))
+}
+
+/// How class indices are resampled: as planes of numbers from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Targets {
+    pub classes: usize,
+    /// Whether some pixels are [`IGNORED`].
+    pub has_ignored: bool,
+}
+
+impl Targets {
+    /// Two classes are one plane, as 0 and 1 are their own shares.
+    fn is_one_plane(self) -> bool {
+        self.classes == 2 && !self.has_ignored
+    }
+
+    /// `[N, P, H, W]` f32 from class indices `[N, H, W]`.
+    pub fn encode(self, classes: &Tensor) -> Tensor {
+        if self.is_one_plane() {
+            return classes.unsqueeze(1).to_kind(Kind::Float);
+        }
+        let mut values: Vec<u8> = (0..self.classes as u8).collect();
+        values.extend(self.has_ignored.then_some(IGNORED));
+        let values = Tensor::from_slice(&values).to_device(classes.device()).view([1, -1, 1, 1]);
+        classes.unsqueeze(1).eq_tensor(&values).to_kind(Kind::Float)
+    }
+
+    /// Class indices `[N, H, W]` u8 from planes `[N, P, H, W]`.
+    pub fn decode(self, planes: &Tensor) -> Tensor {
+        if self.is_one_plane() {
+            return planes.squeeze_dim(1).ge(0.5).to_kind(Kind::Uint8);
+        }
+        let index = planes.argmax(1, false);
+        let class = if self.has_ignored {
+            index.where_scalarother(&index.less(self.classes as i64), f64::from(IGNORED))
+        } else {
+            index
+        };
+        class.to_kind(Kind::Uint8)
+    }
+
+    /// Planes `[N, P, 388, 388]` with the frame of an image around them, which is of class 0 as in the reference:
+    /// `[N, P, 572, 572]`.
+    pub fn frame(self, planes: &Tensor) -> Tensor {
+        if self.is_one_plane() {
+            return frame(planes);
+        }
+        let first = planes.narrow(1, 0, 1) - 1.0;
+        Tensor::cat(&[frame(&first) + 1.0, frame(&planes.narrow(1, 1, planes.size()[1] - 1))], 1)
+    }
+}
+
+/// `[N, C, H, W]` f32 to `[N, C, height, width]` f32.
+pub fn resize(images: &Tensor, height: i64, width: i64) -> Tensor {
+    images.upsample_bilinear2d([height, width], false, None, None)
+}
+
+/// Zeros around the network's output area, `[N, C, 388, 388]` to `[N, C, 572, 572]`: mid-grey in an image.
 pub fn frame(images: &Tensor) -> Tensor {
     images.constant_pad_nd([MARGIN, MARGIN, MARGIN, MARGIN])
 }
@@ -49,18 +102,11 @@ pub fn centre(images: &Tensor) -> Tensor {
     images.narrow(-2, MARGIN, OUTPUT_SIDE).narrow(-1, MARGIN, OUTPUT_SIDE)
 }
 
-/// 1 where a resampled label is at least one half, else 0; f32, shape kept.
-pub fn threshold(labels: &Tensor) -> Tensor {
-    labels.ge(0.5).to_kind(Kind::Float)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::stack::{ImageStack, LabelStack};
     use crate::recipe::batches::{preprocessed_images, preprocessed_labels};
-    use crate::testing::{largest_difference, shared};
-    use tch::Device;
+    use crate::testing::{largest_difference, shared, training_slices};
 
     const BYTES: GreyRange = GreyRange { black: 0.0, white: 255.0 };
 
@@ -89,7 +135,7 @@ mod tests {
             let bytes: Vec<u8> = (0..height * width).map(|i| (i * i / 7 + i / width) as u8).collect();
             let rows: Vec<Vec<f64>> =
                 bytes.chunks(width).map(|row| row.iter().map(|&v| f64::from(v) / 127.5 - 1.0).collect()).collect();
-            let ours = images(&Tensor::from_slice(&bytes).view([1, height as i64, width as i64]), BYTES);
+            let ours = images(&Tensor::from_slice(&bytes).view([1, 1, height as i64, width as i64]), BYTES);
             assert_eq!(ours.size(), [1, 1, INPUT_SIDE, INPUT_SIDE]);
             let expected = Tensor::from_slice(&resized_by_formula(&rows, OUTPUT_SIDE as usize));
             assert!(largest_difference(&centre(&ours).reshape([-1]), &expected) < 1e-4);
@@ -100,13 +146,9 @@ mod tests {
 
     #[test]
     fn real_slices_equal_those_of_the_reference() {
-        let (Some(volume), Some(labels_path)) =
-            (shared("isbi2012/train-volume.tif"), shared("isbi2012/train-labels.tif"))
-        else {
-            return;
-        };
-        let stack = ImageStack::read(&volume, Device::Cpu).unwrap();
-        let label_stack = LabelStack::read(&labels_path, Device::Cpu).unwrap();
+        let Some(folder) = shared("isbi2012") else { return };
+        let slices = training_slices(&folder);
+        let two = Targets { classes: 2, has_ignored: false };
         for slice in [0, 17] {
             let (Some(image), Some(label)) = (
                 shared(&format!("oracles/preprocessed-image-{slice:02}.npy")),
@@ -115,9 +157,10 @@ mod tests {
                 return;
             };
             let image = Tensor::read_npy(image).unwrap().reshape([1, 1, INPUT_SIDE, INPUT_SIDE]);
-            assert!(largest_difference(&preprocessed_images(&stack, &[slice]), &image) < 1e-6);
-            let label = Tensor::read_npy(label).unwrap().reshape([1, 1, OUTPUT_SIDE, OUTPUT_SIDE]);
-            assert_eq!(largest_difference(&preprocessed_labels(&label_stack, &[slice]), &label), 0.0);
+            let slice = slices.select(&[slice]).unwrap();
+            assert!(largest_difference(&preprocessed_images(&slice), &image) < 1e-6);
+            let label = Tensor::read_npy(label).unwrap().reshape([1, OUTPUT_SIDE, OUTPUT_SIDE]);
+            assert_eq!(largest_difference(&preprocessed_labels(&slice, two).unwrap(), &label), 0.0);
         }
     }
 }

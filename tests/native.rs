@@ -1,0 +1,149 @@
+//! The native recipe, from training to masks, and what steers training: schedule, moving average, initialisation.
+
+mod common;
+
+use std::fs;
+
+use common::{TestDir, fails, python, stdout, wait_for};
+
+const NATIVE: &str = "--recipe native --patch 68 --base_filters 2 --batch_size 2 --augment";
+
+fn phantom(args: &str) -> TestDir {
+    let dir = TestDir::new();
+    fs::remove_dir_all(dir.path("data")).unwrap();
+    let args: Vec<&str> = "phantom --out data --slices 6 --size 96".split(' ').chain(args.split_whitespace()).collect();
+    dir.unet(&args).success();
+    dir
+}
+
+#[test]
+fn a_network_of_the_native_recipe_is_used_by_that_recipe() {
+    let dir = phantom("--layout folders --classes 3 --channels 3");
+    dir.run(&format!("{NATIVE} --max_steps 3 --exec_mode train_and_evaluate --crossvalidation_idx 0")).success();
+    let config = dir.json("model/config.json");
+    assert_eq!((&config["recipe"]["name"], &config["recipe"]["grey"]), (&"native".into(), &"range".into()));
+    assert_eq!(config["patch"], 68);
+    let scores = dir.read("model/eval.json");
+    // The same from the weights alone, whatever the size of the tiles, to rounding.
+    dir.run("--exec_mode evaluate --crossvalidation_idx 0 --overwrite").success();
+    assert!(dir.read("model/eval.json") == scores);
+    let before = dir.json("model/eval.json")["eval_ce_loss"].as_f64().unwrap();
+    dir.run("--exec_mode evaluate --crossvalidation_idx 0 --overwrite --tile 30").success();
+    let tiled = dir.json("model/eval.json")["eval_ce_loss"].as_f64().unwrap();
+    assert!((before - tiled).abs() < 1e-6, "{before} {tiled}");
+    let run = dir.run("--exec_mode evaluate --crossvalidation_idx 0 --overwrite --recipe reference");
+    fails(run, 1, &["trained by the native recipe"]);
+    dir.run("--exec_mode predict --overwrite").success();
+    assert_eq!(dir.files("model/pred").iter().filter(|name| name.starts_with("slice")).count(), 6);
+    // A network of the reference recipe has no tiles.
+    dir.run("--base_filters 2 --max_steps 1 --overwrite").success();
+    fails(dir.run("--exec_mode predict --overwrite --tile 100"), 1, &["--tile", "reference recipe"]);
+}
+
+#[test]
+fn stacks_and_several_processes_predict_by_tiles_too() {
+    let dir = phantom("");
+    dir.run(&format!("{NATIVE} --max_steps 2 --grey_scaling image --exec_mode train_and_predict")).success();
+    let masks = dir.read("model/pred/test-masks.tif");
+    dir.run("--exec_mode predict --overwrite --nproc_per_node 2 --batch_size 2").success();
+    assert!(dir.read("model/pred/test-masks.tif") == masks);
+    let code = "import sys, tifffile\np = tifffile.imread(sys.argv[1])\nprint(p.shape, p.dtype)";
+    if let Some(printed) = python(code, &[&dir.path("model/pred/test-probabilities.tif")]) {
+        assert_eq!(printed.trim(), "(6, 96, 96) float32");
+    }
+}
+
+#[test]
+fn with_eight_orientations_a_turned_image_gets_the_turned_mask() {
+    for train in [NATIVE, "--base_filters 2 --batch_size 2 --augment"] {
+        let dir = phantom("");
+        dir.run(&format!("{train} --max_steps 2")).success();
+        let code = "import sys, tifffile, numpy\na = tifffile.imread(sys.argv[1])[:1]\n\
+                    tifffile.imwrite(sys.argv[2], a)\n\
+                    tifffile.imwrite(sys.argv[3], numpy.rot90(a, 1, (1, 2))[..., ::-1].copy())";
+        let paths = [dir.path("data/test-volume.tif"), dir.path("in/a.tif"), dir.path("in/b.tif")];
+        fs::create_dir(dir.path("in")).unwrap();
+        if python(code, &[&paths[0], &paths[1], &paths[2]]).is_none() {
+            return;
+        }
+        let predict = |out: &str, more: &[&str]| {
+            let args = ["--exec_mode", "predict", "--model_dir", "model", "--input", "in", "--output", out];
+            dir.unet(&[&args[..], &["--save_probabilities"], more].concat()).success();
+        };
+        predict("plain", &[]);
+        predict("tta", &["--tta"]);
+        let code = "import sys, tifffile, numpy\n\
+                    def differ(d):\n    \
+                    a, b = (tifffile.imread(f'{d}/{n}-probabilities.tif').squeeze() for n in 'ab')\n    \
+                    return abs(numpy.rot90(a, 1)[:, ::-1] - b).max()\n\
+                    print(differ(sys.argv[1]) > 1e-5, differ(sys.argv[2]) < 1e-5)";
+        assert_eq!(python(code, &[&dir.path("plain"), &dir.path("tta")]).unwrap().trim(), "True True");
+    }
+}
+
+/// Schedule, warm-up and moving average go on after a kill where they were.
+#[test]
+fn a_killed_run_with_schedule_and_average_ends_with_the_weights_of_an_unbroken_one() {
+    let args = format!(
+        "{NATIVE} --max_steps 30 --checkpoint_every 1 --schedule cosine --lr_warmup_steps 4 --ema 0.9 --init he"
+    );
+    let (unbroken, killed) = (phantom(""), phantom(""));
+    unbroken.run(&args).success();
+    let checkpoints = || killed.files("model/checkpoints").into_iter().filter(|name| name.starts_with("step")).count();
+    let newest = |dir: &TestDir| dir.files("model/checkpoints").into_iter().rfind(|n| n.starts_with("step"));
+    for _ in 0..2 {
+        let resume = if checkpoints() == 0 { "--overwrite" } else { "--resume_training" };
+        let before = newest(&killed);
+        let mut run = killed.command(&format!("{args} {resume}")).spawn().unwrap();
+        wait_for("checkpoint", || newest(&killed) != before || run.try_wait().unwrap().is_some());
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    assert!(!killed.path("model/model.safetensors").exists(), "killed before the end");
+    killed.run(&format!("{args} --resume_training")).success();
+    assert!(unbroken.read("model/model.safetensors") == killed.read("model/model.safetensors"));
+    let name = "model/checkpoints/step-0000000030.safetensors";
+    assert!(unbroken.read(name) == killed.read(name), "weights, moments, averages and counters");
+    // How far the rate has fallen depends on the last step.
+    let run = killed.run(&format!("{args} --max_steps 40 --resume_training")).code(1);
+    assert!(common::stderr(&run).contains("schedule"), "{}", common::stderr(&run));
+}
+
+/// Each flag has an effect on the weights; the rates themselves are tested by formula (`engine/schedule.rs`).
+#[test]
+fn schedule_warm_up_average_and_initialisation_change_the_weights() {
+    let dir = phantom("");
+    let mut seen = Vec::new();
+    for more in ["", "--schedule cosine", "--schedule poly", "--lr_warmup_steps 2", "--ema 0.5", "--init he"] {
+        dir.run(&format!("--base_filters 1 --max_steps 4 --learning_rate 0.1 --overwrite {more}")).success();
+        let weights = dir.read("model/model.safetensors");
+        assert!(!seen.contains(&weights), "{more}");
+        seen.push(weights);
+    }
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_refused() {
+    let dir = TestDir::new();
+    for (args, words) in [
+        ("--patch 68", &["--patch", "--recipe native"][..]),
+        ("--tile 68", &["--tile", "--recipe native"]),
+        ("--grey_scaling image", &["--grey_scaling", "--recipe native"]),
+        ("--recipe native --patch 100", &["--patch 100", "84 and 100"]),
+        ("--recipe native --augmentations flips", &["--augmentations", "--augment"]),
+        ("--recipe native --augment --augmentations twist", &["twist"]),
+        ("--ema 1", &["--ema", "below 1"]),
+    ] {
+        if args.contains("--patch 100") {
+            // 100 is 4 and six times 16.
+            dir.run("--recipe native --patch 100 --base_filters 1 --max_steps 1").success();
+            fails(dir.run("--recipe native --patch 101 --overwrite"), 2, &["--patch 101", "100 and 116"]);
+            continue;
+        }
+        fails(dir.run(args), 2, words);
+    }
+    let printed = stdout(
+        &dir.run("--recipe native --benchmark --warmup_steps 1 --max_steps 3 --base_filters 1 --patch 68").success(),
+    );
+    assert!(printed.contains("throughput_train"), "{printed}");
+}
