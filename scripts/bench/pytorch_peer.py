@@ -50,17 +50,17 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """(N, 1, 572, 572) to logits (N, 2, 388, 388); class 0 is membrane, class 1 background."""
+    """(N, channels, 572, 572) to logits (N, classes, 388, 388)."""
 
-    def __init__(self, base_filters=64):
+    def __init__(self, base_filters=64, channels=1, classes=2):
         super().__init__()
         filters = [base_filters << level for level in range(5)]
         self.encoder = nn.ModuleList(
-            DoubleConvolution(filters[level - 1] if level else 1, filters[level]) for level in range(4)
+            DoubleConvolution(filters[level - 1] if level else channels, filters[level]) for level in range(4)
         )
         self.bottleneck = DoubleConvolution(filters[3], filters[4])
         self.decoder = nn.ModuleList(Up(filters[level + 1], filters[level]) for level in (3, 2, 1, 0))
-        self.head = nn.Conv2d(base_filters, 2, 1)
+        self.head = nn.Conv2d(base_filters, classes, 1)
 
     def forward(self, x):
         skips = []
@@ -73,11 +73,15 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-def losses(logits, labels):
-    """Cross entropy and dice loss of logits (N, 2, H, W) and class indices (N, H, W)."""
-    cross_entropy = F.cross_entropy(logits, labels)
-    found = torch.softmax(logits, 1)
-    true = torch.stack([labels == 0, labels == 1], 1).to(found.dtype)
+IGNORED = 255
+
+
+def losses(logits, labels, weights=None):
+    """Cross entropy and dice loss of logits (N, C, H, W) and class indices (N, H, W), of which 255 count nowhere."""
+    cross_entropy = F.cross_entropy(logits, labels, weights, ignore_index=IGNORED)
+    counted = (labels != IGNORED).unsqueeze(1)
+    found = torch.softmax(logits, 1) * counted
+    true = torch.stack([labels == index for index in range(logits.shape[1])], 1).to(found.dtype)
     overlap = (found * true).sum((2, 3))
     total = (found * found).sum((2, 3)) + (true * true).sum((2, 3))
     dice = (2 * overlap + 1e-6) / (total + 1e-6)
@@ -191,15 +195,16 @@ def load(path):
     from safetensors.torch import load_file
 
     weights = load_file(path)
-    net = UNet(weights["head.weight"].shape[1])
+    classes, base_filters = weights["head.weight"].shape[:2]
+    net = UNet(base_filters, weights["encoder.0.conv1.weight"].shape[1], classes)
     net.load_state_dict(weights)
     return net.eval()
 
 
 def load_images(path):
-    """Images (N, 1, H, W) from a file that may lack the axes of images and channels."""
+    """Images (N, C, H, W) from a file that may lack the axes of images and channels."""
     images = torch.from_numpy(np.load(path)).float()
-    return images.reshape((-1, 1, *images.shape[-2:]))
+    return images if images.ndim == 4 else images.reshape((-1, 1, *images.shape[-2:]))
 
 
 def save_logits(options):
@@ -215,7 +220,9 @@ def take_step(options):
     labels = torch.from_numpy(np.load(options.label)).long()
     labels = labels.reshape((-1, *labels.shape[-2:]))
     optimizer = adam(net)
-    sum(losses(net(load_images(options.image).to(net.head.weight.dtype)), labels)).backward()
+    dtype = net.head.weight.dtype
+    weights = torch.tensor(options.class_weights, dtype=dtype) if options.class_weights else None
+    sum(losses(net(load_images(options.image).to(dtype)), labels, weights)).backward()
     save_file({name: weight.grad.contiguous() for name, weight in net.named_parameters()}, options.grads)
     optimizer.step()
     save_file({name: weight.detach().contiguous() for name, weight in net.named_parameters()}, options.out)
@@ -310,6 +317,7 @@ def main():
         for file in files:
             command.add_argument("--" + file, required=True)
     command.add_argument("--double", action="store_true", help="compute in float64")
+    command.add_argument("--class_weights", type=float, nargs="+")
     command = commands.add_parser("train")
     command.set_defaults(run=train)
     command.add_argument("--data_dir", required=True)

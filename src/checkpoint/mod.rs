@@ -2,8 +2,8 @@
 //!
 //! `model.safetensors` holds the parameters under PyTorch's names. A checkpoint, `checkpoints/step-N.safetensors`,
 //! holds them under `model.`, Adam's moments under `exp_avg.` and `exp_avg_sq.`, and the rest in the header
-//! (`state.rs`). `background_writer.rs` writes checkpoints beside training. Random numbers have no state to save
-//! (`data/random.rs`).
+//! (`state.rs`). A moving average of the parameters is under `ema.`, where one is kept. `background_writer.rs` writes
+//! checkpoints beside training. Random numbers have no state to save (`data/random.rs`).
 
 use std::fs;
 use std::io;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tch::{Device, Kind, Tensor};
 
+use crate::data::spec::DataSpec;
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 
@@ -32,6 +33,8 @@ pub struct Checkpoint {
     pub net: UNet,
     pub exp_avgs: Vec<Tensor>,
     pub exp_avg_sqs: Vec<Tensor>,
+    /// The moving average of the parameters; empty where none is kept.
+    pub averages: Vec<Tensor>,
 }
 
 /// The same as copies on the host, which training no longer changes.
@@ -40,9 +43,9 @@ pub struct Snapshot {
     tensors: Vec<(String, Tensor)>,
 }
 
-/// Writes the parameters of `net`.
-pub fn save_weights(path: &Path, net: &UNet) -> Result<()> {
-    let header = WeightsHeader::new(net.architecture);
+/// Writes the parameters of `net`, which was trained on data of `spec`.
+pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec) -> Result<()> {
+    let header = WeightsHeader::new(net.architecture, spec.clone());
     let tensors: Vec<_> = net.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
     write::write(path, &tensors, &header)
 }
@@ -54,8 +57,32 @@ pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> R
     require_weights(path)?;
     let file = TensorFile::open(path)?;
     let header: WeightsHeader = file.header()?;
-    check_architecture(path, header.architecture, base_filters)?;
+    check_width(path, header.architecture, base_filters)?;
     network(&file, path, "", header.architecture, device)
+}
+
+/// What the network of a weight file is for.
+///
+/// Errors: as [`load_weights`]; a file whose network does not suit what it says of its data.
+pub fn data_spec(path: &Path) -> Result<DataSpec> {
+    require_weights(path)?;
+    let WeightsHeader { architecture, data, .. } = TensorFile::open(path)?.header()?;
+    let spec = data.unwrap_or_else(DataSpec::isbi);
+    if (architecture.channels, architecture.classes) != (spec.channels as i64, spec.classes() as i64) {
+        bail!(
+            "'{}' holds a network of {architecture:?}, expected {} channels and {} classes; it was made for other data",
+            path.display(),
+            spec.channels,
+            spec.classes()
+        );
+    }
+    Ok(spec)
+}
+
+/// A checksum that two weight files share if they hold the same weights, for the same data.
+pub fn fingerprint(path: &Path) -> Result<String> {
+    require_weights(path)?;
+    Ok(TensorFile::open(path)?.header_sha256().to_owned())
 }
 
 /// Errors: no weight file at `path`.
@@ -85,7 +112,7 @@ pub fn load_newest(
     while let Some((_, path)) = checkpoints.pop() {
         match load(&path, device) {
             Ok(checkpoint) => {
-                check_architecture(&path, checkpoint.state.architecture, base_filters)?;
+                check_width(&path, checkpoint.state.architecture, base_filters)?;
                 return Ok(checkpoint);
             }
             Err(error) if checkpoints.is_empty() => {
@@ -108,7 +135,8 @@ fn load(path: &Path, device: Device) -> Result<Checkpoint> {
             .collect()
     };
     let (exp_avgs, exp_avg_sqs) = (moments("exp_avg")?, moments("exp_avg_sq")?);
-    Ok(Checkpoint { state, net, exp_avgs, exp_avg_sqs })
+    let averages = if state.has_averages { moments("ema")? } else { Vec::new() };
+    Ok(Checkpoint { state, net, exp_avgs, exp_avg_sqs, averages })
 }
 
 /// The network whose parameters stand under `prefix`.
@@ -138,22 +166,31 @@ impl Checkpoint {
         let net = UNet::with_fresh_weights(state.architecture, 0, device)?;
         let zeros = || net.parameters().iter().map(|(_, tensor)| tch::no_grad(|| tensor.zeros_like())).collect();
         let (exp_avgs, exp_avg_sqs) = (zeros(), zeros());
-        Ok(Self { state, net, exp_avgs, exp_avg_sqs })
+        let averages = if state.has_averages { zeros() } else { Vec::new() };
+        Ok(Self { state, net, exp_avgs, exp_avg_sqs, averages })
     }
 }
 
 impl Snapshot {
     /// Waits for the device.
-    pub fn new(net: &UNet, (exp_avgs, exp_avg_sqs): (&[Tensor], &[Tensor]), state: TrainingState) -> Self {
+    pub fn new(
+        net: &UNet,
+        (exp_avgs, exp_avg_sqs): (&[Tensor], &[Tensor]),
+        averages: &[Tensor],
+        state: TrainingState,
+    ) -> Self {
         let copy = |tensor: &Tensor| {
             let tensor = tensor.detach();
             if tensor.device().is_cuda() { tensor.to_device(Device::Cpu) } else { tensor.copy() }
         };
+        let mut state = state;
+        state.has_averages = !averages.is_empty();
         let mut tensors = Vec::new();
         for (index, (name, tensor)) in net.parameters().into_iter().enumerate() {
             tensors.push((format!("model.{name}"), copy(tensor)));
             tensors.push((format!("exp_avg.{name}"), copy(&exp_avgs[index])));
             tensors.push((format!("exp_avg_sq.{name}"), copy(&exp_avg_sqs[index])));
+            tensors.extend(averages.get(index).map(|average| (format!("ema.{name}"), copy(average))));
         }
         Self { state, tensors }
     }
@@ -183,15 +220,8 @@ fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Errors: a network for other data than ours, or of another width than `base_filters`, where that is given.
-fn check_architecture(path: &Path, architecture: Architecture, base_filters: Option<i64>) -> Result<()> {
-    let expected = Architecture::for_slices(architecture.base_filters);
-    if architecture != expected {
-        bail!(
-            "'{}' holds a network of {architecture:?}, expected {expected:?}; it was made for other data",
-            path.display()
-        );
-    }
+/// Errors: a network of another width than `base_filters`, where that is given.
+fn check_width(path: &Path, architecture: Architecture, base_filters: Option<i64>) -> Result<()> {
     match base_filters {
         Some(asked) if asked != architecture.base_filters => bail!(
             "'{}' holds a network of {} base filters, --base_filters says {asked}; leave the flag out to \

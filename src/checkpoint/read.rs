@@ -97,6 +97,11 @@ impl TensorFile {
         Ok(Self { path: path.to_owned(), file, metadata, data_start, facts, checksums })
     }
 
+    /// The checksum of the header, in which are those of all tensors.
+    pub fn header_sha256(&self) -> &str {
+        &self.checksums.header_sha256
+    }
+
     /// Our entry of the header.
     pub fn header<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.facts).with_context(|| unreadable(&self.path))

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::data::spec::DataSpec;
 use crate::model::architecture::Architecture;
 
 /// Raised when older programs could no longer read the files.
@@ -14,11 +15,14 @@ pub const FORMAT: u32 = 1;
 pub struct WeightsHeader {
     format: u32,
     pub architecture: Architecture,
+    /// What the network is for; files of 0.1.0 have none, and are for the ISBI 2012 stacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
 }
 
 impl WeightsHeader {
-    pub fn new(architecture: Architecture) -> Self {
-        Self { format: FORMAT, architecture }
+    pub fn new(architecture: Architecture, data: DataSpec) -> Self {
+        Self { format: FORMAT, architecture, data: Some(data) }
     }
 }
 
@@ -33,6 +37,9 @@ pub struct TrainingState {
     pub updates: f64,
     pub loss_scale: f64,
     pub growth_tracker: i64,
+    /// Whether a moving average of the parameters is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_averages: bool,
     /// What a run that goes on must have in common with this one.
     pub settings: Map<String, Value>,
 }
@@ -56,7 +63,16 @@ impl TrainingState {
         (loss_scale, growth_tracker): (f64, i64),
         settings: Map<String, Value>,
     ) -> Self {
-        Self { format: FORMAT, architecture, progress, updates, loss_scale, growth_tracker, settings }
+        Self {
+            format: FORMAT,
+            architecture,
+            progress,
+            updates,
+            loss_scale,
+            growth_tracker,
+            has_averages: false,
+            settings,
+        }
     }
 
     /// Refuses to go on with other settings than this state was made with: a line for each difference.

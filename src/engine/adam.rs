@@ -69,6 +69,11 @@ impl Adam {
         })
     }
 
+    /// The learning rate of the updates from now on.
+    pub fn set_learning_rate(&mut self, rate: f64) {
+        self.options.learning_rate = rate;
+    }
+
     /// State to save: both moments in the order of the parameters, and the number of updates.
     pub fn state(&self) -> (&[Tensor], &[Tensor], f64) {
         (&self.exp_avgs, &self.exp_avg_sqs, self.updates.double_value(&[]))

@@ -5,6 +5,7 @@
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
+use crate::data::labels::IGNORED;
 use crate::model::backend::Backend;
 use crate::native::gpu_layers;
 
@@ -26,12 +27,23 @@ impl Losses {
     }
 }
 
+/// Which pixels count in the loss, and how much.
+#[derive(Debug, Default)]
+pub struct LossOptions {
+    /// A factor for each class in the cross entropy, `[C]` f32.
+    pub class_weights: Option<Tensor>,
+    /// Whether labels may be [`IGNORED`].
+    pub has_ignored: bool,
+}
+
 /// Both terms for `logits` `[N, C, H, W]` of any float dtype and class indices `labels` `[N, H, W]` i64.
 ///
-/// Computed in f32 (in f64 for f64 logits). Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and
-/// class on softmax probabilities, then the mean over images and all classes.
-pub fn losses(logits: &Tensor, labels: &Tensor) -> Result<Losses> {
-    if Backend::of(logits)?.has_losses(logits.size()[1]) {
+/// Computed in f32 (in f64 for f64 logits). Cross entropy is the mean over pixels, with class weights `sum(w l) /
+/// sum(w)`. Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and class on softmax probabilities,
+/// then the mean over images and all classes. Ignored pixels are in none of these sums.
+pub fn losses(logits: &Tensor, labels: &Tensor, options: &LossOptions) -> Result<Losses> {
+    let is_plain = options.class_weights.is_none() && !options.has_ignored;
+    if is_plain && Backend::of(logits)?.has_losses(logits.size()[1]) {
         let (cross_entropy, dice_loss) = gpu_layers::losses(logits, labels, DICE_EPSILON)?;
         return Ok(Losses { cross_entropy, dice_loss });
     }
@@ -39,11 +51,27 @@ pub fn losses(logits: &Tensor, labels: &Tensor) -> Result<Losses> {
     let log_probabilities = logits.to_kind(kind).log_softmax(1, kind);
     let classes = logits.size()[1];
     let class = Tensor::arange(classes, (Kind::Int64, labels.device())).view([1, classes, 1, 1]);
+    // An ignored pixel is of no class.
     let target = labels.unsqueeze(1).eq_tensor(&class).to_kind(kind);
     // Not libtorch's nll_loss2d, which on a GPU adds in an order of its own each time.
-    let cross_entropy = (&log_probabilities * &target).sum(kind) / -(labels.numel() as f64);
+    let cross_entropy = match &options.class_weights {
+        None if is_plain => (&log_probabilities * &target).sum(kind) / -(labels.numel() as f64),
+        weights => {
+            let weighted = match weights {
+                Some(weights) => &target * weights.to_kind(kind).view([1, classes, 1, 1]),
+                None => target.shallow_clone(),
+            };
+            // Where all is ignored both sums are 0, and so is their ratio.
+            let total = weighted.sum(kind).clamp_min(1e-30);
+            -((&log_probabilities * &weighted).sum(kind) / total)
+        }
+    };
 
-    let probabilities = log_probabilities.exp();
+    let all = log_probabilities.exp();
+    let probabilities = match options.has_ignored {
+        true => all * labels.ne(i64::from(IGNORED)).unsqueeze(1).to_kind(kind),
+        false => all,
+    };
     let sum = |x: Tensor| x.sum_dim_intlist([2i64, 3].as_slice(), false, kind);
     let overlap = sum(&probabilities * &target) * 2.0 + DICE_EPSILON;
     let size = sum(&probabilities * &probabilities) + sum(target) + DICE_EPSILON;
@@ -72,7 +100,8 @@ mod tests {
         for case in cases {
             let [n, h, w, c] = case.shape_bhwc;
             let logits = Tensor::from_slice(&case.logits).view([n, h, w, c]).permute([0, 3, 1, 2]);
-            let losses = losses(&logits, &Tensor::from_slice(&case.labels).view([n, h, w])).unwrap();
+            let losses =
+                losses(&logits, &Tensor::from_slice(&case.labels).view([n, h, w]), &LossOptions::default()).unwrap();
             assert!((losses.cross_entropy.double_value(&[]) - case.cross_entropy).abs() < 1e-6);
             assert!((losses.dice_loss.double_value(&[]) - case.dice_loss).abs() < 1e-6);
         }
@@ -82,8 +111,50 @@ mod tests {
     fn an_absent_class_that_is_not_predicted_counts_as_found() {
         let labels = Tensor::ones([1, 4, 4], (Kind::Int64, tch::Device::Cpu));
         let certain = Tensor::from_slice(&[-50f32, 50.0]).view([1, 2, 1, 1]).expand([1, 2, 4, 4], false);
-        let losses = losses(&certain, &labels).unwrap();
+        let losses = losses(&certain, &labels, &LossOptions::default()).unwrap();
         assert!(losses.dice_loss.double_value(&[]).abs() < 1e-6);
         assert!(losses.cross_entropy.double_value(&[]).abs() < 1e-6);
+    }
+
+    /// By the formulas, pixel by pixel in f64.
+    #[test]
+    fn weighted_losses_with_ignored_pixels_are_those_of_the_formulas() {
+        let (classes, pixels) = (4usize, 30usize);
+        tch::manual_seed(3);
+        let logits = Tensor::randn([1, 4, 5, 6], (Kind::Double, tch::Device::Cpu)) * 2.0;
+        let labels: Vec<i64> = (0..pixels as i64).map(|i| if i % 7 == 3 { 255 } else { i * i % 4 }).collect();
+        let weights = [0.5, 1.0, 3.0, 0.0];
+        let values = Vec::<f64>::try_from(logits.view([-1])).unwrap();
+        let (mut ce, mut total) = (0.0, 0.0);
+        let mut sums = [[0.0; 2]; 4];
+        for (pixel, &label) in labels.iter().enumerate().filter(|(_, label)| **label != 255) {
+            let exps: Vec<f64> = (0..classes).map(|class| values[class * pixels + pixel].exp()).collect();
+            let sum: f64 = exps.iter().sum();
+            let weight = weights[label as usize];
+            ce -= weight * (exps[label as usize] / sum).ln();
+            total += weight;
+            for (class, [overlap, size]) in sums.iter_mut().enumerate() {
+                let (p, t) = (exps[class] / sum, f64::from(u8::from(class as i64 == label)));
+                *overlap += 2.0 * p * t;
+                *size += p * p + t;
+            }
+        }
+        let dice: f64 = sums.iter().map(|[overlap, size]| (overlap + 1e-6) / (size + 1e-6)).sum::<f64>() / 4.0;
+        let class_weights = Some(Tensor::from_slice(&weights.map(|weight| weight as f32)));
+        let options = LossOptions { class_weights, has_ignored: true };
+        let found = losses(&logits, &Tensor::from_slice(&labels).view([1, 5, 6]), &options).unwrap();
+        assert!((found.cross_entropy.double_value(&[]) - ce / total).abs() < 1e-12);
+        assert!((found.dice_loss.double_value(&[]) - (1.0 - dice)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn where_all_is_ignored_nothing_is_learnt_and_nothing_breaks() {
+        let logits = Tensor::randn([1, 3, 4, 4], (Kind::Float, tch::Device::Cpu)).set_requires_grad(true);
+        let labels = Tensor::full([1, 4, 4], 255, (Kind::Int64, tch::Device::Cpu));
+        let options = LossOptions { class_weights: None, has_ignored: true };
+        let found = losses(&logits, &labels, &options).unwrap();
+        found.total().backward();
+        assert_eq!(found.total().double_value(&[]), 0.0);
+        assert_eq!(logits.grad().abs().max().double_value(&[]), 0.0);
     }
 }

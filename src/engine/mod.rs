@@ -2,9 +2,11 @@
 
 pub mod adam;
 pub mod device;
+mod ema;
 mod finite_counters;
 pub mod grad_scaler;
 pub mod loss;
 pub mod precision;
+pub mod schedule;
 pub mod step_runner;
 pub mod trainer;

@@ -6,10 +6,12 @@ use serde_json::{Map, Value};
 use tch::Tensor;
 
 use super::adam::Adam;
+use super::ema::MovingAverage;
 use super::finite_counters::FiniteCounters;
 use super::grad_scaler::GradScaler;
-use super::loss::{self, Losses};
+use super::loss::{self, LossOptions, Losses};
 use super::precision::Precision;
+use super::schedule::Schedule;
 use super::step_runner::StepRunner;
 use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState};
 use crate::data::random::{Purpose, stream};
@@ -26,7 +28,9 @@ const MOST_SKIPPED_IN_ROW: u64 = 64;
 /// What decides the weights that a step makes, apart from network and batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Hyperparameters {
-    pub learning_rate: f64,
+    pub schedule: Schedule,
+    /// Decay of the moving average of the weights; `None`: none is kept.
+    pub ema: Option<f64>,
     /// L2 coefficient.
     pub weight_decay: f64,
     /// The seed of dropout.
@@ -37,9 +41,12 @@ pub struct Hyperparameters {
 pub struct Trainer {
     pub net: UNet,
     optimizer: Adam,
+    schedule: Schedule,
+    ema: Option<MovingAverage>,
     scaler: GradScaler,
     runner: StepRunner,
     precision: Precision,
+    loss: LossOptions,
     seed: u64,
     rank: u64,
     world_size: u64,
@@ -60,16 +67,19 @@ impl Trainer {
         runner: StepRunner,
         world: &World,
     ) -> Result<Self> {
-        let Hyperparameters { learning_rate, weight_decay, seed } = hyperparameters;
-        let params: Vec<Tensor> = net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let Hyperparameters { schedule, ema, weight_decay, seed } = hyperparameters;
+        let params = params(&net);
         world.broadcast(&params.iter().collect::<Vec<_>>())?;
         let mut trainer = Self {
             net,
             reducer: world.reducer(&params)?,
-            optimizer: Adam::new(params, learning_rate, weight_decay),
+            ema: ema.map(|decay| MovingAverage::new(decay, &params)),
+            optimizer: Adam::new(params, schedule.rate(1), weight_decay),
+            schedule,
             scaler: GradScaler::new(precision, world.device),
             runner,
             precision,
+            loss: LossOptions::default(),
             seed,
             rank: world.rank as u64,
             world_size: world.size as u64,
@@ -82,6 +92,11 @@ impl Trainer {
             trainer.make_working_weights();
         }
         Ok(trainer)
+    }
+
+    /// The same trainer with these options of the loss.
+    pub fn with_loss(self, loss: LossOptions) -> Self {
+        Self { loss, ..self }
     }
 
     /// From now on the network multiplies with weights in the dtype of activations, which the update writes together
@@ -98,10 +113,13 @@ impl Trainer {
         runner: StepRunner,
         world: &World,
     ) -> Result<Self> {
-        let Checkpoint { state, net, exp_avgs, exp_avg_sqs } = checkpoint;
-        world.broadcast(&exp_avgs.iter().chain(&exp_avg_sqs).collect::<Vec<_>>())?;
+        let Checkpoint { state, net, exp_avgs, exp_avg_sqs, averages } = checkpoint;
+        world.broadcast(&exp_avgs.iter().chain(&exp_avg_sqs).chain(&averages).collect::<Vec<_>>())?;
         let mut trainer = Self::new(net, hyperparameters, precision, runner, world)?;
         trainer.optimizer.restore(&exp_avgs, &exp_avg_sqs, state.updates);
+        if let Some(ema) = &mut trainer.ema {
+            ema.restore(&averages);
+        }
         trainer.scaler.restore(state.loss_scale, state.growth_tracker);
         trainer.progress = state.progress;
         trainer.start = state.progress;
@@ -115,23 +133,40 @@ impl Trainer {
         // Dropout is libtorch's, which has one generator: its seed in each step follows from the samples.
         tch::manual_seed(stream(self.seed, Purpose::Dropout, batch.first_sample).random());
 
+        self.optimizer.set_learning_rate(self.learning_rate());
         let ranks = LostRanks { rank: self.rank as usize, size: self.world_size as usize };
         let losses = self.train_on(batch, true).map_err(|error| world::explain(error, ranks))?;
         self.progress.step += 1;
         self.progress.batches += self.world_size;
         self.progress.samples += self.world_size * images;
+        if let Some(ema) = &mut self.ema {
+            ema.update(&params(&self.net), self.progress.step);
+        }
         Ok(losses)
+    }
+
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        self.schedule.rate(self.progress.step + 1)
+    }
+
+    /// The network that training has made: with the averages of its weights where they are kept.
+    pub fn into_network(self) -> UNet {
+        if let Some(ema) = &self.ema {
+            tch::no_grad(|| params(&self.net).iter_mut().zip(ema.averages()).for_each(|(own, mean)| own.copy_(mean)));
+        }
+        self.net
     }
 
     /// Forward, backward and update.
     fn train_on(&mut self, batch: &Batch, dropout: bool) -> Result<Losses> {
-        let Self { net, optimizer, scaler, counters, reducer, runner, precision, .. } = self;
+        let Self { net, optimizer, scaler, counters, reducer, runner, precision, loss: options, .. } = self;
         let [cross_entropy, dice_loss] = runner.run([&batch.images, &batch.labels], |[images, labels]| {
             if let Some(reducer) = &reducer {
                 reducer.before_forward()?;
             }
             let logits = net.forward(&precision.cast(images), dropout)?;
-            let losses = loss::losses(&logits, labels)?;
+            let losses = loss::losses(&logits, labels, options)?;
             counters.observe(&losses);
             if let Some(reducer) = &reducer {
                 reducer.before_backward()?;
@@ -166,7 +201,8 @@ impl Trainer {
         let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();
         let scaler = self.scaler.state();
         let state = TrainingState::new(self.net.architecture, self.progress, updates, scaler, settings.clone());
-        Snapshot::new(&self.net, (exp_avgs, exp_avg_sqs), state)
+        let averages = self.ema.as_ref().map(MovingAverage::averages).unwrap_or_default();
+        Snapshot::new(&self.net, (exp_avgs, exp_avg_sqs), averages, state)
     }
 
     /// The factor that losses are multiplied with. Waits for the device.
@@ -192,6 +228,11 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// The parameters of a network, shared with it.
+fn params(net: &UNet) -> Vec<Tensor> {
+    net.parameters().into_iter().map(|(_, tensor)| tensor.shallow_clone()).collect()
 }
 
 /// Backward from `losses`, then the optimiser's update unless a gradient is not finite. The result are the gradients;

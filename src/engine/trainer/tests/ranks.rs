@@ -10,15 +10,17 @@ use tch::{Device, Kind};
 
 use super::super::*;
 use crate::data::order::SampleSchedule;
-use crate::data::stack::TrainingStacks;
+use crate::data::slices::SliceSet;
+use crate::data::spec::DataSpec;
 use crate::distributed::environment;
 use crate::model::architecture::Architecture;
-use crate::recipe::batches::TrainingBatches;
-use crate::testing::{free_port, largest_difference};
+use crate::recipe::batches::{Samples, TrainingBatches};
+use crate::testing::{free_port, largest_difference, training_slices};
 use crate::tools::phantom;
 
 const STEPS: u64 = 5;
-const HYPERPARAMETERS: Hyperparameters = Hyperparameters { learning_rate: 1e-4, weight_decay: 0.0, seed: 3 };
+const HYPERPARAMETERS: Hyperparameters =
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 0.0, seed: 3 };
 /// Tells a worker where the test's files are.
 const FOLDER: &str = "UNET_TEST_FOLDER";
 
@@ -65,35 +67,43 @@ fn trainer(world: &World) -> Trainer {
 /// A folder with a dataset of eight slices.
 fn dataset() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let args =
-        crate::cli::PhantomArgs { out: folder.path().join("data"), slices: 8, size: 96, seed: 0, overwrite: false };
+    let args = crate::cli::PhantomArgs {
+        out: folder.path().join("data"),
+        layout: crate::cli::PhantomLayout::Stacks,
+        classes: 2,
+        channels: 1,
+        slices: 8,
+        size: 96,
+        seed: 0,
+        overwrite: false,
+    };
     phantom::phantom(&args).unwrap();
     folder
 }
 
-fn stacks(folder: &Path) -> TrainingStacks {
-    TrainingStacks::read(&folder.join("data"), Device::Cpu).unwrap()
+fn stacks(folder: &Path) -> SliceSet {
+    training_slices(&folder.join("data"))
 }
 
 /// The batches of `rank` among `ranks`.
-fn batches(stacks: &TrainingStacks, batch_size: u64, [rank, ranks]: [u64; 2], augment: bool) -> TrainingBatches<'_> {
+fn batches(stacks: &SliceSet, batch_size: u64, [rank, ranks]: [u64; 2], augment: bool) -> TrainingBatches<'_> {
     let schedule = SampleSchedule { first_step: 0, first_sample: 0, batch_size, ranks };
     let slices: Vec<usize> = (0..8).collect();
-    TrainingBatches::new(stacks, &slices, schedule, rank, HYPERPARAMETERS.seed, augment)
+    TrainingBatches::new(stacks, &slices, schedule, rank, HYPERPARAMETERS.seed, Samples::Reference { augment })
 }
 
-fn batches_of<'a>(world: &World, stacks: &'a TrainingStacks, augment: bool) -> TrainingBatches<'a> {
+fn batches_of<'a>(world: &World, stacks: &'a SliceSet, augment: bool) -> TrainingBatches<'a> {
     batches(stacks, 1, [world.rank, world.size].map(|number| number as u64), augment)
 }
 
 /// Step number `step` of a rank or of a process alone, without dropout; its losses.
 fn step_without_dropout(trainer: &mut Trainer, batches: &mut TrainingBatches<'_>, step: u64) -> [f64; 2] {
-    let losses = trainer.train_on(&batches.batch(step), false).unwrap();
+    let losses = trainer.train_on(&batches.batch(step).unwrap(), false).unwrap();
     [losses.cross_entropy, losses.dice_loss].map(|loss| loss.double_value(&[]))
 }
 
 fn save(trainer: &Trainer, path: &Path) {
-    crate::checkpoint::save_weights(path, &trainer.net).unwrap();
+    crate::checkpoint::save_weights(path, &trainer.net, &DataSpec::isbi()).unwrap();
 }
 
 fn read(path: &Path) -> HashMap<String, Tensor> {
@@ -179,7 +189,7 @@ fn all_ranks_have_the_same_weights_to_the_bit() {
         let stacks = stacks(&folder);
         let (mut trainer, mut batches) = (trainer(&world), batches_of(&world, &stacks, true));
         for step in 1..=20 {
-            trainer.step(&batches.batch(step)).unwrap();
+            trainer.step(&batches.batch(step).unwrap()).unwrap();
         }
         assert_eq!(
             trainer.progress,

@@ -6,26 +6,30 @@ use tch::{Device, Kind};
 
 use super::super::*;
 use crate::checkpoint;
-use crate::data::stack::TrainingStacks;
+use crate::data::spec::DataSpec;
 use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
 use crate::recipe::batches::{preprocessed_images, preprocessed_labels};
-use crate::recipe::preprocessing;
-use crate::testing::{largest_difference, pytorch_peer, shared};
+use crate::recipe::preprocessing::{self, Targets};
+use crate::testing::{largest_difference, pytorch_peer, shared, training_slices};
 use crate::tools::phantom;
 
-const HYPERPARAMETERS: Hyperparameters = Hyperparameters { learning_rate: 1e-4, weight_decay: 5e-4, seed: 0 };
+const HYPERPARAMETERS: Hyperparameters =
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 5e-4, seed: 0 };
+
+const TWO_CLASSES: Targets = Targets { classes: 2, has_ignored: false };
 
 /// Two slices: of the challenge where they are present, else of the phantom.
 fn two_slices() -> Batch {
     if let Some(folder) = shared("isbi2012") {
-        let TrainingStacks { images, labels } = TrainingStacks::read(&folder, Device::Cpu).unwrap();
-        return Batch::new(preprocessed_images(&images, &[0, 17]), &preprocessed_labels(&labels, &[0, 17]));
+        let slices = training_slices(&folder).select(&[0, 17]).unwrap();
+        return Batch::new(preprocessed_images(&slices), &preprocessed_labels(&slices, TWO_CLASSES).unwrap());
     }
     let phantom = phantom::generate(2, 512, 0);
     let tensor = |stack: &ndarray::Array3<u8>| Tensor::from_slice(stack.as_slice().unwrap()).view([2, 512, 512]);
-    let images = preprocessing::images(&tensor(&phantom.train_volume), GreyRange { black: 0.0, white: 255.0 });
-    let labels = preprocessing::labels(&tensor(&phantom.train_labels).clamp_max(1));
+    let images =
+        preprocessing::images(&tensor(&phantom.train_volume).unsqueeze(1), GreyRange { black: 0.0, white: 255.0 });
+    let labels = preprocessing::labels(&tensor(&phantom.train_labels).clamp_max(1), TWO_CLASSES);
     Batch::new(images, &labels)
 }
 
@@ -50,7 +54,7 @@ fn peer_step(trainer: &Trainer, batch: &Batch, options: &[&str]) -> Option<PeerS
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (weights, x, y) = (path("before.safetensors"), path("x.npy"), path("y.npy"));
     let (logits, after, grads) = (path("logits.npy"), path("after.safetensors"), path("grads.safetensors"));
-    checkpoint::save_weights(weights.as_ref(), &trainer.net).unwrap();
+    checkpoint::save_weights(weights.as_ref(), &trainer.net, &DataSpec::isbi()).unwrap();
     batch.images.write_npy(&x).unwrap();
     batch.labels.write_npy(&y).unwrap();
     if !pytorch_peer(&["logits", "--weights", &weights, "--image", &x, "--out", &logits]) {
@@ -78,7 +82,7 @@ fn update_from(trainer: &mut Trainer, losses: &Losses) -> Vec<Tensor> {
 /// `Trainer::step` without dropout; its gradients.
 fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) -> Vec<Tensor> {
     let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), false).unwrap();
-    update_from(trainer, &loss::losses(&logits, &batch.labels).unwrap())
+    update_from(trainer, &loss::losses(&logits, &batch.labels, &LossOptions::default()).unwrap())
 }
 
 fn trainer(net: UNet, kind: Kind, xla: bool) -> Trainer {
@@ -93,6 +97,32 @@ fn gradients_equal_those_of_pytorch() {
     let mut trainer = trainer(network(16), Kind::Double, false);
     let Some(peer) = peer_step(&trainer, &batch, &["--double"]) else { return };
     let grads = step_without_dropout(&mut trainer, &batch);
+    let (difference, name) = worst_gradient(&trainer, &grads, &peer);
+    assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
+}
+
+/// Three channels, three classes with weights, ignored pixels: as PyTorch's `cross_entropy` and Dice by the formula.
+#[test]
+fn gradients_of_more_channels_and_classes_equal_those_of_pytorch() {
+    let architecture = Architecture { base_filters: 8, channels: 3, classes: 3 };
+    let net = UNet::with_fresh_weights(architecture, 0, Device::Cpu).unwrap();
+    let mut trainer = trainer(net, Kind::Double, false);
+    tch::manual_seed(5);
+    let images = Tensor::rand([2, 3, 220, 204], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let labels = Tensor::randint(3, [2, 36, 20], (Kind::Uint8, Device::Cpu));
+    // A tenth is ignored: among them whole rows, and scattered pixels.
+    let _ = labels.narrow(1, 3, 2).fill_(255);
+    let scattered = Tensor::rand([2, 36, 20], (Kind::Float, Device::Cpu)).lt(0.05);
+    let labels = labels.masked_fill(&scattered, 255);
+    let batch = Batch::new(images, &labels);
+    let Some(peer) = peer_step(&trainer, &batch, &["--double", "--class_weights", "0.5", "2", "4"]) else { return };
+    let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
+    let difference = largest_difference(&logits, &peer.logits);
+    assert!(difference < 1e-5, "logits differ by {difference}");
+    let class_weights = Some(Tensor::from_slice(&[0.5f32, 2.0, 4.0]));
+    let options = LossOptions { class_weights, has_ignored: true };
+    let logits = trainer.net.forward(&batch.images.to_kind(Kind::Double), false).unwrap();
+    let grads = update_from(&mut trainer, &loss::losses(&logits, &batch.labels, &options).unwrap());
     let (difference, name) = worst_gradient(&trainer, &grads, &peer);
     assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
 }
@@ -237,7 +267,7 @@ fn bfloat16_steps_stay_near_those_of_float32() {
         let net = network(4);
         let logits = net.forward(&batch.images.to_kind(kind), false).unwrap();
         assert_eq!(logits.kind(), kind);
-        loss::losses(&logits, &batch.labels).unwrap().total().double_value(&[])
+        loss::losses(&logits, &batch.labels, &LossOptions::default()).unwrap().total().double_value(&[])
     });
     assert!((first_losses[0] - first_losses[1]).abs() < 5e-3, "{first_losses:?}");
 }
