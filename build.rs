@@ -43,7 +43,8 @@ fn main() -> Result<()> {
     link(&lib, has_cuda)
 }
 
-/// Whether cargo runs clippy, which links nothing. It has a build folder of its own, so the C++ would be compiled twice.
+/// Whether cargo runs clippy, which links nothing. It has a build folder of its own, so the C++ would be compiled
+/// twice.
 fn only_checks() -> bool {
     let wrapper = env::var_os("RUSTC_WORKSPACE_WRAPPER");
     wrapper.is_some_and(|path| Path::new(&path).file_stem().is_some_and(|name| name == "clippy-driver"))

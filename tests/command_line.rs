@@ -21,16 +21,36 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
             "--warmup_steps, --warmup-steps <N> [default: 200]",
             "--profile <DIR>",
             "--data_dir, --data-dir <DIR>",
+            "--input <PATH>...",
+            "--output <DIR>",
+            "--save_probabilities, --save-probabilities",
             "--model_dir, --model-dir <DIR> [default: /results]",
             "--log_dir, --log-dir <DIR>",
             "--overwrite",
             "--resume_training, --resume-training",
             "--checkpoint_every, --checkpoint-every <N> [default: as many as 10 minutes take]",
             "--keep_checkpoints, --keep-checkpoints <N> [default: 3]",
+            "--label_map, --label-map <MAP> [default: 0 and one of 1, 255, 65535, or 0 to N - 1]",
+            "--class_weights, --class-weights <WEIGHTS>",
+            "--memory_share, --memory-share <SHARE> [default: 0.5]",
+            "--split <SPLIT> [default: the dataset's own folds, or reference]",
+            "--folds <N> [default: 5]",
+            "--recipe <RECIPE> [default: reference, or what the weights were trained with] \
+             [possible values: reference, native]",
+            "--patch <PIXELS> [default: 388]",
+            "--grey_scaling, --grey-scaling <BY> [default: range] [possible values: range, image]",
+            "--augmentations <LIST> [default: flips,rotation,scale,elastic,grey] \
+             [possible values: flips, rotation, scale, elastic, grey]",
+            "--tile <PIXELS> [default: 1028, or less where memory is short]",
+            "--tta",
             "--crossvalidation_idx, --crossvalidation-idx <FOLD>",
             "--max_steps, --max-steps <N> [default: 1000]",
             "--batch_size, --batch-size <N> [default: 1]",
             "--learning_rate, --learning-rate <RATE> [default: 0.0001]",
+            "--schedule <DECAY> [default: constant] [possible values: constant, cosine, poly]",
+            "--lr_warmup_steps, --lr-warmup-steps <N> [default: 0]",
+            "--ema <DECAY>",
+            "--init <INIT> [default: glorot] [possible values: glorot, he]",
             "--weight_decay, --weight-decay <COEFFICIENT> [default: 0.0005]",
             "--augment",
             "--seed <N> [default: 0]",
@@ -52,15 +72,18 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
         &[
             "-h, --help",
             "--out <DIR>",
+            "--layout <LAYOUT> [default: stacks] [possible values: stacks, folders, nnunet]",
+            "--classes <N> [default: 2]",
+            "--channels <N> [default: 1]",
             "--slices <N> [default: 30]",
             "--size <PIXELS> [default: 512]",
             "--seed <N> [default: 0]",
             "--overwrite",
         ],
     ),
-    ("inspect", &["-h, --help", "--data_dir, --data-dir <DIR>"]),
+    ("inspect", &["-h, --help", "--data_dir, --data-dir <DIR>", "--label_map, --label-map <MAP>"]),
     ("report", &["-h, --help", "<LOG>..."]),
-    ("score", &["-h, --help", "--labels <TIF>", "--prediction <TIF>", "--json"]),
+    ("score", &["-h, --help", "--labels <TIF>", "--prediction <TIF>", "--label_map, --label-map <MAP>", "--json"]),
     (
         "check",
         &[
@@ -207,7 +230,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 10] = [
+const SPELLINGS: [Spelling; 15] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -253,7 +276,33 @@ const SPELLINGS: [Spelling; 10] = [
         args: "--data_dir data --model_dir made --device cpu --dist_timeout 1",
         shows: &[("--dist_timeout", "--dist_timeout 1 s")],
     },
-    Spelling { args: "inspect --data_dir data", shows: &[("--data_dir", "6 pages of 64x64")] },
+    Spelling {
+        args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --label_map 0=a;255=b \
+               --class_weights 1,4",
+        shows: &[("--label_map", r#""name": "a""#), ("--class_weights", r#""class_weights": ["#)],
+    },
+    Spelling {
+        args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --recipe native --patch 20 \
+               --grey_scaling image --lr_warmup_steps 3",
+        shows: &[("--grey_scaling", r#""grey": "image""#), ("--lr_warmup_steps", r#""lr_warmup_steps": 3"#)],
+    },
+    Spelling {
+        args: "--data_dir data --memory_share 2",
+        shows: &[("--memory_share", "invalid value '2' for '--memory_share <SHARE>'")],
+    },
+    Spelling {
+        args: "--exec_mode predict --model_dir model --device cpu --input data/test-volume.tif --output out \
+               --save_probabilities",
+        shows: &[("--save_probabilities", "out/test-volume-probabilities.tif\n")],
+    },
+    Spelling {
+        args: "score --labels data/train-labels.tif --prediction data/train-labels.tif --label_map 0=wall;255=cell",
+        shows: &[("--label_map", "0=wall;255=cell")],
+    },
+    Spelling {
+        args: "inspect --data_dir data --label_map 0=wall;255=cell",
+        shows: &[("--data_dir", "6 pages of 64x64"), ("--label_map", "mapping: 0=wall;255=cell")],
+    },
     Spelling {
         args: "check --device cpu --base_filters 0",
         shows: &[("--base_filters", "invalid value '0' for '--base_filters <N>'")],
@@ -376,6 +425,15 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
     assert!(!dir.path("model").exists(), "a refused command line must leave nothing");
     fails(dir.unet(&[]), 2, &["--data_dir"]);
     fails(dir.unet(&["phantom"]), 2, &["--out"]);
+    for (args, words) in [
+        ("--classes 1", ["--classes", "2 to 6"]),
+        ("--channels 5", ["--channels", "1 to 4"]),
+        ("--layout folders --channels 2", ["--layout folders, which takes 1 or 3", "nnunet"]),
+    ] {
+        let args: Vec<&str> = ["phantom", "--out", "made"].into_iter().chain(args.split(' ')).collect();
+        fails(dir.unet(&args), 2, &words);
+    }
+    assert!(!dir.path("made").exists(), "a refused command line must leave nothing");
     fails(dir.unet(&["report"]), 2, &["LOG"]);
     fails(dir.unet(&["layers", "--repeats", "0"]), 2, &["--repeats", "1 to 10000"]);
     fails(dir.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
@@ -411,7 +469,7 @@ fn check_tells_how_far_the_device_is_from_float64() {
     let report: serde_json::Value = serde_json::from_str(&stdout(&TestDir::new().unet(&check).success())).unwrap();
     assert_eq!(report["passed"], true);
     let rows = report["rows"].as_array().unwrap();
-    assert_eq!(rows.len(), 6);
+    assert_eq!(rows.len(), 10);
     for row in rows {
         let (value, limit) = (row["value"].as_f64().unwrap(), row["limit"].as_f64().unwrap());
         let is_distance = row["name"].as_str().unwrap().ends_with("from float64");

@@ -184,12 +184,20 @@ fn imagej(dir: &TestDir, stacks: &[String]) -> Option<Vec<String>> {
 
 /// Options that write an input with a voxel size, the unit in the output, and the voxel size that ImageJ shows.
 const VOXELS: [(&str, &str, &str); 6] = [
-    ("imagej=True, resolution=(0.25, 0.2), metadata={'spacing': 50, 'unit': 'nm'}", "nm", "4.0000x5.0000x50.0000 nm"),
-    ("imagej=True, resolution=(250, 250), metadata={'unit': 'micron'}", "micron", "0.0040x0.0040x1.0000 "),
+    (
+        "imagej=True, resolution=(0.25, 0.2), metadata={'axes': 'ZYX', 'spacing': 50, 'unit': 'nm'}",
+        "nm",
+        "4.0000x5.0000x50.0000 nm",
+    ),
+    (
+        "imagej=True, resolution=(250, 250), metadata={'axes': 'ZYX', 'unit': 'micron'}",
+        "micron",
+        "0.0040x0.0040x1.0000 ",
+    ),
     ("resolution=(20, 10), resolutionunit=3", "cm", "0.0500x0.1000x1.0000 cm"),
     ("resolution=(4, 4), resolutionunit=2", "inch", "0.2500x0.2500x1.0000 inch"),
     ("resolution=(72, 72), resolutionunit=2", "None", "1.0000x1.0000x1.0000 pixel"),
-    ("imagej=True", "None", "1.0000x1.0000x1.0000 pixel"),
+    ("imagej=True, metadata={'axes': 'ZYX'}", "None", "1.0000x1.0000x1.0000 pixel"),
 ];
 
 #[test]

@@ -95,7 +95,14 @@ fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
         dir.run(&format!("{TRAIN} --exec_mode train_and_evaluate --crossvalidation_idx 3 --max_steps 2")).success();
     let files: Vec<String> = dir.files("model").into_iter().filter(|file| !file.contains("tfevents")).collect();
     let curves = ["learning_curves.csv", "learning_curves.png"];
-    let expected = ["checkpoints/step-0000000002.safetensors", "config.json", "eval.json", "eval.png"];
+    let expected = [
+        "checkpoints/step-0000000002.safetensors",
+        "config.json",
+        "confusion.csv",
+        "confusion.png",
+        "eval.json",
+        "eval.png",
+    ];
     assert_eq!(files, [&expected[..], &curves[..], &["model.safetensors"]].concat());
 
     let config = dir.json("model/config.json");
@@ -243,7 +250,7 @@ fn report_averages_the_folds() {
 fn inspect_tells_what_a_dataset_holds_and_what_is_wrong() {
     let dir = TestDir::new();
     let printed = stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success());
-    for words in ["6 pages of 64x64", "8-bit", "values 0 and 255", "0 becomes -1, 255 becomes 1", "no problem"] {
+    for words in ["6 pages of 64x64", "8-bit", "labels: values 0 (", "0 becomes -1, 255 becomes 1", "no problem"] {
         assert!(printed.contains(words), "no '{words}' in {printed}");
     }
     let code = "import sys, tifffile\nprint(f'membrane {100 * (tifffile.imread(sys.argv[1]) == 0).mean():.2f} %')";

@@ -1,18 +1,27 @@
 //! The checked configuration of a run: what its flags mean together. Nothing after this file sees a flag.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{AmpDtype, DeviceChoice, ExecMode, RunArgs, TRAINING_ONLY};
+use super::{
+    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
+    RunArgs, ScheduleChoice, TRAINING_ONLY,
+};
 use crate::error::UsageError;
 
 /// Everything that the flags say about one run, with all range and cross-flag checks passed.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub exec_mode: ExecMode,
-    pub data_dir: PathBuf,
+    pub source: Source,
+    /// Whether the probabilities of predicted files are written too.
+    pub save_probabilities: bool,
+    /// The text of a label map, or the path of one.
+    pub label_map: Option<String>,
+    /// Share of the free memory that decoded images may take.
+    pub memory_share: f64,
     pub model_dir: PathBuf,
     pub log_dir: Option<PathBuf>,
     pub benchmark: Option<Benchmark>,
@@ -37,6 +46,11 @@ pub struct Config {
     /// How long a process waits for the others.
     pub dist_timeout: Duration,
     pub batch_size: usize,
+    /// `None`: what the weights were trained with, or the reference's.
+    pub recipe: Option<RecipeChoice>,
+    pub native: Native,
+    /// Whether prediction averages the eight orientations of an image.
+    pub tta: bool,
     /// Width of the first level; `None` where the flag was not given.
     pub base_filters: Option<i64>,
     pub training: Training,
@@ -44,16 +58,101 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// What decides the weights that training makes, apart from data, width, batch size and device.
+/// Where a run's images come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// The folder of a dataset.
+    Dataset(PathBuf),
+    /// Files and folders to predict, and the folder for their masks.
+    Files { input: Vec<PathBuf>, output: PathBuf },
+}
+
+impl Source {
+    /// For messages and records.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Dataset(folder) => folder,
+            Self::Files { input, .. } => &input[0],
+        }
+    }
+}
+
+/// How slices are split into training and validation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SplitChoice {
+    Reference,
+    Disjoint,
+    Blocks,
+    File(PathBuf),
+}
+
+impl SplitChoice {
+    fn new(text: String) -> Self {
+        match text.as_str() {
+            "reference" => Self::Reference,
+            "disjoint" => Self::Disjoint,
+            "blocks" => Self::Blocks,
+            _ => Self::File(text.into()),
+        }
+    }
+
+    /// For records.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Reference => "reference".to_owned(),
+            Self::Disjoint => "disjoint".to_owned(),
+            Self::Blocks => "blocks".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// The settings of the native recipe.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Native {
+    /// Side of the output of a training window.
+    pub patch: i64,
+    #[serde(skip)]
+    pub grey_scaling: GreyScalingChoice,
+    /// Used with `augment`.
+    pub augmentations: Vec<AugmentationChoice>,
+    /// Largest side of the output of a tile; `None`: as memory allows.
+    #[serde(skip)]
+    pub tile: Option<i64>,
+}
+
+/// Side of the output of a training window by default: the network's (paper, figure 1).
+const PATCH: i64 = 388;
+/// What unpadded convolutions take off both sides of an input together.
+const CONTEXT: i64 = 184;
+/// All kinds.
+const AUGMENTATIONS: [AugmentationChoice; 5] = [
+    AugmentationChoice::Flips,
+    AugmentationChoice::Rotation,
+    AugmentationChoice::Scale,
+    AugmentationChoice::Elastic,
+    AugmentationChoice::Grey,
+];
+
+/// What decides the weights that training makes, apart from data, width, batch size and device.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Training {
     /// Batches of all ranks together.
     pub max_steps: u64,
     pub learning_rate: f64,
+    pub schedule: ScheduleChoice,
+    pub lr_warmup_steps: u64,
+    /// Decay of the moving average of the weights.
+    pub ema: Option<f64>,
+    pub init: InitChoice,
     pub weight_decay: f64,
     pub augment: bool,
+    pub class_weights: Option<ClassWeights>,
     pub seed: u64,
-    /// Index of the validation fold, 0..5; `None` trains on all slices.
+    /// How slices are split; `None`: by the dataset's own folds, or the reference's.
+    pub split: Option<SplitChoice>,
+    pub folds: usize,
+    /// Index of the validation fold, below `folds`; `None` trains on all slices.
     pub crossvalidation_idx: Option<usize>,
 }
 
@@ -66,6 +165,18 @@ pub struct Benchmark {
 }
 
 impl Config {
+    /// Whether results go to `model_dir`. Those of `--input` go elsewhere, so that the folder may be read-only and
+    /// shared.
+    pub fn writes_model_dir(&self) -> bool {
+        matches!(self.source, Source::Dataset(_))
+    }
+
+    /// Side of the network's input in training.
+    pub fn input_side(&self) -> i64 {
+        let is_native = self.recipe == Some(RecipeChoice::Native);
+        CONTEXT + if is_native { self.native.patch } else { PATCH }
+    }
+
     /// Checks what the flags mean together. `given` names the flags that were on the command line.
     ///
     /// Errors: the first impossible combination, naming the flags and what to change.
@@ -73,9 +184,9 @@ impl Config {
         let mode = args.exec_mode;
         let warnings = warnings(mode, &args, given);
         let refuse = |message: String| Err(UsageError::new(message));
-        let Some(data_dir) = args.data_dir else {
-            return refuse("--data_dir is missing; name the folder with the stacks".to_owned());
-        };
+        let source = source(&args)?;
+        let native = native(&args, given)?;
+        check_folds(&args, given)?;
         if mode.evaluates() && args.crossvalidation_idx.is_none() {
             return refuse(format!(
                 "--exec_mode {} needs --crossvalidation_idx 0..4: without a fold there are no validation slices",
@@ -110,7 +221,10 @@ impl Config {
         Ok(Self {
             warnings,
             exec_mode: mode,
-            data_dir,
+            source,
+            save_probabilities: args.save_probabilities,
+            label_map: args.label_map,
+            memory_share: args.memory_share,
             model_dir: args.model_dir,
             log_dir: args.log_dir,
             benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps, profile: args.profile }),
@@ -128,16 +242,108 @@ impl Config {
             nproc_per_node: args.nproc_per_node.map(|n| n as usize),
             dist_timeout: Duration::from_secs(args.dist_timeout),
             batch_size: args.batch_size as usize,
+            recipe: args.recipe,
+            native,
+            tta: args.tta,
             base_filters: args.base_filters.map(|n| n as i64),
             training: Training {
                 max_steps: args.max_steps,
                 learning_rate: args.learning_rate,
+                schedule: args.schedule,
+                lr_warmup_steps: args.lr_warmup_steps,
+                ema: args.ema,
+                init: args.init,
                 weight_decay: args.weight_decay,
                 augment: args.augment,
+                class_weights: args.class_weights,
                 seed: args.seed,
+                split: args.split.map(SplitChoice::new),
+                folds: args.folds as usize,
                 crossvalidation_idx: args.crossvalidation_idx.map(|fold| fold as usize),
             },
         })
+    }
+}
+
+/// The settings of the native recipe.
+///
+/// Errors: a patch that the network's arithmetic does not give, and flags that the recipe or the mode does not use.
+fn native(args: &RunArgs, given: &[String]) -> Result<Native, UsageError> {
+    let is_given = |flag: &&str| given.iter().any(|name| name == flag);
+    let of_native = ["patch", "grey_scaling", "augmentations", "tile"].into_iter().find(is_given);
+    if let (Some(flag), true, false) = (of_native, args.exec_mode.trains(), args.recipe == Some(RecipeChoice::Native)) {
+        let message = format!("--{flag} belongs to the native recipe; add --recipe native, or leave --{flag} out");
+        return Err(UsageError::new(message));
+    }
+    let patch = args.patch.map_or(PATCH, |patch| patch as i64);
+    if (patch - 4) % 16 != 0 {
+        let below = 4 + (patch - 4) / 16 * 16;
+        return Err(UsageError::new(format!(
+            "--patch {patch}: outputs of the network are 4 pixels and multiples of 16 more; next are {below} and {}",
+            below + 16
+        )));
+    }
+    if args.augmentations.is_some() && args.exec_mode.trains() && !args.augment {
+        let message = "--augmentations says what --augment does; add --augment, or leave --augmentations out";
+        return Err(UsageError::new(message.to_owned()));
+    }
+    Ok(Native {
+        patch,
+        grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Range),
+        augmentations: args.augmentations.clone().unwrap_or_else(|| AUGMENTATIONS.to_vec()),
+        tile: args.tile.map(|tile| tile as i64),
+    })
+}
+
+/// Where the images come from.
+fn source(args: &RunArgs) -> Result<Source, UsageError> {
+    let refuse = |message: &str| Err(UsageError::new(message.to_owned()));
+    if args.input.is_empty() {
+        if args.output.is_some() {
+            return refuse("--output is the folder for the masks of --input; add --input, or leave --output out");
+        }
+        return match &args.data_dir {
+            Some(folder) => Ok(Source::Dataset(folder.clone())),
+            None => refuse("--data_dir is missing; name the folder of the dataset, or images to predict with --input"),
+        };
+    }
+    let mode = args.exec_mode;
+    if mode != ExecMode::Predict {
+        let name = mode.name();
+        let message = format!("--input names images to predict, not for --exec_mode {name}; add --exec_mode predict");
+        return Err(UsageError::new(message));
+    }
+    if args.data_dir.is_some() {
+        return refuse("--input takes the place of --data_dir; give one of them");
+    }
+    if args.benchmark {
+        return refuse("--benchmark times predictions of a dataset; give --data_dir in place of --input");
+    }
+    if args.label_map.is_some() {
+        return refuse("--label_map does nothing with --input: masks have the values that the network was trained on");
+    }
+    match &args.output {
+        Some(output) => Ok(Source::Files { input: args.input.clone(), output: output.clone() }),
+        None => refuse("--input needs --output, the folder for the masks"),
+    }
+}
+
+/// Errors: a fold that is not there, and flags of another split.
+fn check_folds(args: &RunArgs, given: &[String]) -> Result<(), UsageError> {
+    let has_count = matches!(args.split.as_deref(), Some("disjoint" | "blocks"));
+    if given.iter().any(|name| name == "folds") && !has_count {
+        let message = "--folds is the number of folds of --split disjoint or blocks; add one, or leave --folds out";
+        return Err(UsageError::new(message.to_owned()));
+    }
+    // A file, or a dataset, has as many folds as it says.
+    let is_of_file = args.split.as_deref().is_some_and(|split| !has_count && split != "reference");
+    match args.crossvalidation_idx {
+        Some(fold) if fold >= args.folds && !is_of_file => Err(UsageError::new(format!(
+            "--crossvalidation_idx {fold}: there are {} folds, 0 to {}",
+            args.folds,
+            args.folds - 1
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -172,6 +378,15 @@ fn warnings(mode: ExecMode, args: &RunArgs, given: &[String]) -> Vec<String> {
         if !benchmark {
             unused("max_steps", format!("with --exec_mode {}", mode.name()));
         }
+    }
+    if !mode.predicts() && !mode.evaluates() {
+        unused("tta", format!("with --exec_mode {}", mode.name()));
+    }
+    if benchmark {
+        unused("tta", "with --benchmark".to_owned());
+    }
+    if !mode.predicts() {
+        unused("save_probabilities", format!("with --exec_mode {}", mode.name()));
     }
     if mode == ExecMode::Evaluate {
         unused("batch_size", "with --exec_mode evaluate, which scores one slice at a time".to_owned());

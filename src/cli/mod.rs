@@ -15,12 +15,15 @@ pub mod task;
 mod values;
 
 pub use subcommands::{
-    CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, ReportArgs,
-    ScoreArgs, Shell,
+    CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, PhantomLayout,
+    ReportArgs, ScoreArgs, Shell,
 };
-pub use values::{AmpDtype, DeviceChoice, ExecMode};
+pub use values::{
+    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
+    ScheduleChoice,
+};
 
-use values::{not_negative, positive, whole};
+use values::{below_one, class_weights, not_negative, positive, share, whole};
 
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
 #[derive(Debug, Parser)]
@@ -52,7 +55,7 @@ pub struct Cli {
 /// The subcommands, each a program of its own in `tools/`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write a synthetic EM-like dataset in the layout of the ISBI 2012 challenge
+    /// Write a synthetic EM-like dataset, as stacks, in folders or for nnU-Net
     Phantom(PhantomArgs),
     /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
     Inspect(InspectArgs),
@@ -94,9 +97,20 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", help_heading = "Task")]
     pub profile: Option<PathBuf>,
 
-    /// Folder with train-volume.tif, train-labels.tif and test-volume.tif
-    #[arg(long = "data_dir", value_name = "DIR", required = true, help_heading = "Files")]
+    /// Folder of the dataset: train-volume.tif, train-labels.tif and test-volume.tif; images/ with masks/; or nnU-Net's
+    /// raw data (docs/data.md)
+    #[arg(long = "data_dir", value_name = "DIR", required_unless_present = "input", help_heading = "Files")]
     pub data_dir: Option<PathBuf>,
+    /// Images to predict, files or folders of them, in place of --data_dir
+    #[arg(long, value_name = "PATH", num_args = 1.., action = ArgAction::Append, help_heading = "Files")]
+    pub input: Vec<PathBuf>,
+    /// Folder for the masks of --input, each under the name of its image. Masks that are there are kept, so that a
+    /// stopped run goes on
+    #[arg(long, value_name = "DIR", help_heading = "Files")]
+    pub output: Option<PathBuf>,
+    /// Write the probabilities of the classes too, as TIFF; always done for test-volume.tif
+    #[arg(long = "save_probabilities", help_heading = "Files")]
+    pub save_probabilities: bool,
     /// Folder for the weights, checkpoints, scores and predictions
     #[arg(long = "model_dir", value_name = "DIR", default_value = "/results", help_heading = "Files")]
     pub model_dir: PathBuf,
@@ -120,8 +134,56 @@ pub struct RunArgs {
     )]
     pub keep_checkpoints: u64,
 
-    /// Fold whose slices are kept for validation, 0 to 4; without it all slices are trained on
-    #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=4), help_heading = "Training")]
+    /// Which stored label values are which class, such as '0,32=membrane;255=inside;7=ignore' ('*': all others), or a
+    /// JSON file [default: 0 and one of 1, 255, 65535, or 0 to N - 1]
+    #[arg(long = "label_map", value_name = "MAP", help_heading = "Data")]
+    pub label_map: Option<String>,
+    /// Factors of the classes in the cross entropy, such as 1,5,2, or 'balanced' for the inverse of their shares
+    #[arg(long = "class_weights", value_name = "WEIGHTS", value_parser = class_weights, help_heading = "Data")]
+    pub class_weights: Option<ClassWeights>,
+    /// Share of the free memory that decoded images may take; the rest is decoded when needed, with the same results
+    #[arg(
+        long = "memory_share", value_name = "SHARE", default_value_t = 0.5, value_parser = share, help_heading = "Data"
+    )]
+    pub memory_share: f64,
+    /// How slices are split. reference: NVIDIA's folds, which overlap. disjoint: shuffled, each slice validated once.
+    /// blocks: neighbours together, for slices of one volume. Or a JSON file with train and validation [default: the
+    /// dataset's own folds, or reference]
+    #[arg(long, value_name = "SPLIT", help_heading = "Data")]
+    pub split: Option<String>,
+    /// Folds of disjoint and of blocks
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole(2..=1000), help_heading = "Data")]
+    pub folds: u64,
+
+    /// How images become what the network sees. reference: resized to 388x388 and framed, as NVIDIA's program does it.
+    /// native: windows at the stored resolution, mirrored past the edges [default: reference, or what the weights were
+    /// trained with]
+    #[arg(long, value_name = "RECIPE", value_enum, help_heading = "Recipe")]
+    pub recipe: Option<RecipeChoice>,
+    /// Side of the output of a training window in pixels, 4 and multiples of 16 more; the input has 184 more [default:
+    /// 388]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(4..=16_388), help_heading = "Recipe")]
+    pub patch: Option<u64>,
+    /// What grey levels are scaled by: the range of the sample type, or each image's own mean and deviation [default:
+    /// range]
+    #[arg(long = "grey_scaling", value_name = "BY", value_enum, help_heading = "Recipe")]
+    pub grey_scaling: Option<GreyScalingChoice>,
+    /// What --augment does in the native recipe, between commas [default: flips,rotation,scale,elastic,grey]
+    #[arg(
+        long, value_name = "LIST", value_enum, value_delimiter = ',', action = ArgAction::Set, num_args = 1,
+        help_heading = "Recipe"
+    )]
+    pub augmentations: Option<Vec<AugmentationChoice>>,
+    /// Largest side of the output of a tile in prediction by the native recipe, in pixels, rounded up to the next that
+    /// fits; results do not depend on it [default: 1028, or less where memory is short]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_388), help_heading = "Recipe")]
+    pub tile: Option<u64>,
+    /// Predict each image in its eight orientations and average them: better, and eight times as slow
+    #[arg(long, help_heading = "Recipe")]
+    pub tta: bool,
+
+    /// Fold whose slices are kept for validation, 0 to 4 (one less than --folds); without it all slices are trained on
+    #[arg(long = "crossvalidation_idx", value_name = "FOLD", value_parser = whole(0..=999), help_heading = "Training")]
     pub crossvalidation_idx: Option<u64>,
     /// Batches to train on, shared among processes; with --benchmark the steps timed, warm-up included
     #[arg(
@@ -141,13 +203,33 @@ pub struct RunArgs {
         help_heading = "Training"
     )]
     pub learning_rate: f64,
+    /// How the learning rate falls: constant, half a cosine to 0, or (1 - done)^0.9
+    #[arg(
+        long, value_name = "DECAY", value_enum, default_value_t = ScheduleChoice::Constant, help_heading = "Training"
+    )]
+    pub schedule: ScheduleChoice,
+    /// First steps, in which the learning rate rises evenly from 0
+    #[arg(
+        long = "lr_warmup_steps", value_name = "N", default_value_t = 0, value_parser = whole(0..=1_000_000_000),
+        help_heading = "Training"
+    )]
+    pub lr_warmup_steps: u64,
+    /// Keep a moving average of the weights with this decay, such as 0.999, and use it for everything but training
+    #[arg(long, value_name = "DECAY", value_parser = below_one, help_heading = "Training")]
+    pub ema: Option<f64>,
+    /// How fresh weights are drawn: uniform by Glorot, as the reference's, or normal by He
+    #[arg(
+        long, value_name = "INIT", value_enum, default_value_t = InitChoice::Glorot, help_heading = "Training"
+    )]
+    pub init: InitChoice,
     /// L2 coefficient: this times the weight is added to each gradient
     #[arg(
         long = "weight_decay", value_name = "COEFFICIENT", default_value_t = 5e-4,
         value_parser = not_negative, help_heading = "Training"
     )]
     pub weight_decay: f64,
-    /// Random flips, crops and brightness in training
+    /// Random changes of the training images: flips, crops and brightness; in the native recipe those of
+    /// --augmentations
     #[arg(long, help_heading = "Training")]
     pub augment: bool,
     /// Seed of everything random: weights, folds, order, augmentation, dropout
@@ -202,8 +284,22 @@ pub struct RunArgs {
 }
 
 /// Flags that only training reads. Given with another mode they get a warning.
-pub const TRAINING_ONLY: &[&str] =
-    &["learning_rate", "weight_decay", "log_every", "augment", "checkpoint_every", "keep_checkpoints"];
+pub const TRAINING_ONLY: &[&str] = &[
+    "learning_rate",
+    "weight_decay",
+    "log_every",
+    "augment",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "class_weights",
+    "patch",
+    "grey_scaling",
+    "augmentations",
+    "schedule",
+    "lr_warmup_steps",
+    "ema",
+    "init",
+];
 
 /// The parsed command line and which flags were given rather than defaulted.
 pub struct Parsed {

@@ -8,10 +8,23 @@ use super::values::{DeviceChoice, whole};
 
 #[derive(Debug, Args)]
 pub struct PhantomArgs {
-    /// Folder for train-volume.tif, train-labels.tif, test-volume.tif and test-labels.tif
+    /// Folder for the dataset
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Slices in each stack
+    /// Files to write. stacks: train-volume.tif, train-labels.tif, test-volume.tif and test-labels.tif. folders: a PNG
+    /// for each slice in images/, masks/, test/ and test-masks/. nnunet: a raw dataset of nnU-Net v2, with a PNG for
+    /// each channel of a slice in imagesTr/ and imagesTs/, class indices in labelsTr/ and labelsTs/, and dataset.json
+    #[arg(long, value_name = "LAYOUT", value_enum, default_value_t = PhantomLayout::Stacks)]
+    pub layout: PhantomLayout,
+    /// Classes: membrane, cell, mitochondrion, vesicle, light cell, synapse, of which the first N. Labels of two are 0
+    /// and 255, or 0 and 1 for nnunet; of more they are 0 to N - 1
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = whole(2..=6))]
+    pub classes: u64,
+    /// Channels: the microscope's picture, stains of membranes and of mitochondria, a gradient, of which the first N.
+    /// Three are RGB; folders holds 1 or 3
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=4))]
+    pub channels: u64,
+    /// Slices for training, and as many for testing
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = whole(1..=100_000))]
     pub slices: u64,
     /// Height and width of a slice in pixels
@@ -20,16 +33,30 @@ pub struct PhantomArgs {
     /// Seed of everything random
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u64::MAX))]
     pub seed: u64,
-    /// Replace stacks that are already there
+    /// Replace files that are already there, and no others than those that are written
     #[arg(long)]
     pub overwrite: bool,
 }
 
+/// The files that `unet phantom` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PhantomLayout {
+    /// Four TIFF stacks, as the ISBI 2012 challenge has them
+    Stacks,
+    /// A PNG for each slice, in folders of images and of masks
+    Folders,
+    /// A raw dataset of nnU-Net v2
+    Nnunet,
+}
+
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Folder with the stacks
+    /// Folder of the dataset
     #[arg(long = "data_dir", value_name = "DIR")]
     pub data_dir: PathBuf,
+    /// Which stored label values are which class, as in training
+    #[arg(long = "label_map", value_name = "MAP")]
+    pub label_map: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -41,12 +68,15 @@ pub struct ReportArgs {
 
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// Stack of labels: 0 membrane; 1, 255 or 65535 inside a cell
+    /// Stack of labels: 0 membrane; 1, 255 or 65535 inside a cell; or 0 to N - 1 for N classes
     #[arg(long, value_name = "TIF")]
     pub labels: PathBuf,
     /// Stack of masks, or of probabilities of being inside a cell: float 0 to 1, 8-bit or 16-bit
     #[arg(long, value_name = "TIF")]
     pub prediction: PathBuf,
+    /// Values of the classes in both stacks, value,value=name;value=name, or a JSON file; scores each class
+    #[arg(long = "label_map", value_name = "MAP")]
+    pub label_map: Option<String>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

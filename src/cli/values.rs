@@ -37,6 +37,88 @@ pub enum AmpDtype {
     Bfloat16,
 }
 
+/// How images become what the network sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum RecipeChoice {
+    Reference,
+    Native,
+}
+
+/// What grey levels are scaled by in the native recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum GreyScalingChoice {
+    /// The range of the sample type becomes -1 to 1
+    Range,
+    /// Mean and deviation of each image become 0 and 1
+    Image,
+}
+
+/// A kind of random change in the training of the native recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
+#[value(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum AugmentationChoice {
+    /// Mirror images and quarter turns
+    Flips,
+    /// Any angle, in a fifth of the samples
+    Rotation,
+    /// 0.7 to 1.4 times as large, in a fifth of the samples
+    Scale,
+    /// Smooth random displacement, about 10 pixels
+    Elastic,
+    /// Brightness, contrast, gamma, noise and blur
+    Grey,
+}
+
+/// How the learning rate falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ScheduleChoice {
+    Constant,
+    Cosine,
+    Poly,
+}
+
+impl ScheduleChoice {
+    /// The spelling of the flag's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+            Self::Poly => "poly",
+        }
+    }
+}
+
+/// How fresh weights are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum InitChoice {
+    Glorot,
+    He,
+}
+
+impl InitChoice {
+    /// The spelling of the flag's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Glorot => "glorot",
+            Self::He => "he",
+        }
+    }
+}
+
+/// How much each class counts in the cross entropy.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub enum ClassWeights {
+    /// The inverse of its share of the labels.
+    Balanced,
+    /// In the order of the class indices.
+    Given(Vec<f64>),
+}
+
 impl ExecMode {
     pub fn trains(self) -> bool {
         matches!(self, Self::Train | Self::TrainAndPredict | Self::TrainAndEvaluate)
@@ -85,5 +167,33 @@ pub(super) fn not_negative(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
         _ => Err("expected a number of 0 or more".to_owned()),
+    }
+}
+
+/// Parses `balanced`, or numbers of 0 or more between commas.
+pub(super) fn class_weights(text: &str) -> Result<ClassWeights, String> {
+    if text == "balanced" {
+        return Ok(ClassWeights::Balanced);
+    }
+    let weights: Result<Vec<f64>, String> = text.split(',').map(|word| not_negative(word.trim())).collect();
+    match weights {
+        Ok(weights) if weights.iter().any(|&weight| weight > 0.0) => Ok(ClassWeights::Given(weights)),
+        _ => Err("expected 'balanced', or a number of 0 or more for each class, such as 1,5,2".to_owned()),
+    }
+}
+
+/// Parses a number of 0 or more, below 1.
+pub(super) fn below_one(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number of 0 or more, below 1".to_owned()),
+    }
+}
+
+/// Parses a number from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1".to_owned()),
     }
 }

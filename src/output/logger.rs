@@ -128,6 +128,35 @@ impl Logger {
     }
 }
 
+/// The progress of reading many files, before there is a log.
+pub struct ReadingBar(ProgressBar);
+
+impl ReadingBar {
+    /// Shown by rank 0, and only where reading takes longer than a moment.
+    pub fn new(is_shown: bool) -> Self {
+        if !is_shown {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("read {bar:30} {pos}/{len} files  {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self(ProgressBar::new(0).with_style(style))
+    }
+
+    /// `done` of `count` files are read.
+    pub fn advance(&self, done: usize, count: usize) {
+        const MANY: usize = 50;
+        if count >= MANY {
+            self.0.set_length(count as u64);
+            self.0.set_position(done as u64);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 impl Step {
     fn json(self) -> Value {
         match self {

@@ -7,9 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::model_dir::ModelDir;
+use crate::data::layout::LabelFiles;
+use crate::data::slices::SliceSet;
 use crate::data::values::GreyRange;
 
-/// One file of the data: its content and how its values are read.
+/// Images or labels: their content and how their values are read. A stack, or the folder of a dataset with the size of
+/// its largest image.
 #[derive(Debug, Serialize)]
 pub struct DatasetRecord {
     pub file: String,
@@ -24,8 +27,22 @@ pub struct DatasetRecord {
 }
 
 impl DatasetRecord {
-    pub fn new(path: &Path, [pages, height, width]: [i64; 3], sha256: &str, grey_range: Option<GreyRange>) -> Self {
-        Self { file: path.display().to_string(), pages, height, width, sha256: sha256.to_owned(), grey_range }
+    /// The records of the images of a set, and of its labels where it has some.
+    pub fn of(slices: &SliceSet) -> Vec<Self> {
+        let (case, [image_sha256, label_sha256]) = (&slices.cases[0], &slices.sha256);
+        let side = |part: usize| slices.infos.iter().map(|info| info.size[part]).max().unwrap_or(0) as i64;
+        let folder = |path: &Path| path.parent().unwrap_or(path).to_owned();
+        let record = |path: &Path, sha256: &str, grey_range| {
+            let path = if slices.cases.len() == 1 { path.to_owned() } else { folder(path) };
+            let (pages, height, width) = (slices.len() as i64, side(1), side(2));
+            Self { file: path.display().to_string(), pages, height, width, sha256: sha256.to_owned(), grey_range }
+        };
+        let labels = case.labels.as_ref().map(|labels| match labels {
+            LabelFiles::One(path) => record(path, label_sha256, None),
+            LabelFiles::Objects(paths) => record(&paths[0], label_sha256, None),
+        });
+        let images = record(&case.images[0], image_sha256, Some(slices.grey_range()));
+        [Some(images), labels].into_iter().flatten().collect()
     }
 }
 

@@ -56,6 +56,20 @@ impl ModelDir {
         self.root.join("eval.png")
     }
 
+    /// Pixels by label and prediction, as a table and as a picture.
+    pub fn confusion_table(&self) -> PathBuf {
+        self.root.join("confusion.csv")
+    }
+
+    pub fn confusion_matrix(&self) -> PathBuf {
+        self.root.join("confusion.png")
+    }
+
+    /// The folder of predictions.
+    pub fn predictions(&self) -> PathBuf {
+        self.root.join("pred")
+    }
+
     pub fn masks(&self) -> PathBuf {
         self.root.join("pred").join("test-masks.tif")
     }
@@ -100,10 +114,10 @@ impl ModelDir {
     /// The files and folders that training would replace.
     pub fn run_files(&self) -> Vec<PathBuf> {
         let training = [self.config(), self.weights(), self.checkpoints(), self.losses(), self.learning_curves()];
-        let results =
-            [self.scores(), self.evaluation_sheet(), self.masks(), self.probabilities(), self.prediction_sheet()];
+        let results = [self.scores(), self.evaluation_sheet(), self.confusion_table(), self.confusion_matrix()];
+        let predictions = [self.masks(), self.probabilities(), self.prediction_sheet()];
         let events = tensorboard::event_files(&self.root);
-        training.into_iter().chain(results).filter(|path| path.exists()).chain(events).collect()
+        training.into_iter().chain(results).chain(predictions).filter(|path| path.exists()).chain(events).collect()
     }
 
     /// Refuses to train where a run is kept already.

@@ -79,8 +79,9 @@ impl Tracker {
     pub fn evaluated(&mut self, scores: &[(&str, f64)], sheet: &Sheet, logger: &Logger) {
         self.add("eval", scores, logger);
         self.event(logger, |events, step| {
-            for (slice, strip) in sheet.strips() {
-                events.image(step, format!("validation/slice_{slice}"), &strip, strip.png()?)?;
+            for (caption, strip) in sheet.strips() {
+                let tag = format!("validation/{}", caption.replace(' ', "_"));
+                events.image(step, tag, &strip, strip.png()?)?;
             }
             Ok(())
         });

@@ -1,24 +1,30 @@
 //! `--exec_mode evaluate` and the second half of `train_and_evaluate`: scores of the validation slices.
+//!
+//! Shapes: H, W pixels, P planes of probabilities (`inference.rs`).
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
-use tch::{Device, IndexOp, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::context::{Compute, Journal};
-use super::inference::{background_probability, constant_output, softmax_of_background};
-use crate::data::stack::{LabelStack, TrainingStacks};
-use crate::data::values::BACKGROUND;
-use crate::engine::loss::{self, Losses};
-use crate::files::write_json;
-use crate::metrics::{self, ChallengeScores, SliceScores};
+use super::inference::{self, PredictionOptions, SlicePredictor, constant_output, logits, softmax};
+use super::inputs::TrainingData;
+use super::sheets;
+use crate::data::slices::Slice;
+use crate::data::spec::{DataSpec, Recipe};
+use crate::engine::loss::{self, LossOptions, Losses};
+use crate::engine::step_runner::StepRunner;
+use crate::files::{write_atomically, write_json};
+use crate::metrics::{self, ChallengeScores, Confusion, SliceScores, Summary};
 use crate::model::unet::Predictor;
 use crate::output::logger::{Logger, Step};
+use crate::output::pictures::confusion::confusion_matrix;
 use crate::output::pictures::sheet::{self, Sheet};
-use crate::recipe::batches::{Batch, preprocessed_images, preprocessed_labels};
+use crate::recipe::batches::{Batch, preprocessed_images, preprocessed_labels, targets};
 use crate::recipe::preprocessing::resize;
 
-/// The scores of the validation slices. Losses and Dice are means at the network's output size.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+/// The scores of the validation slices. Losses and soft Dice are means at the network's output size.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evaluation {
     /// In nats per pixel; lower is better.
     pub eval_ce_loss: f64,
@@ -26,15 +32,19 @@ pub struct Evaluation {
     pub eval_dice_loss: f64,
     /// The sum of both losses.
     pub eval_total_loss: f64,
-    /// Soft Dice over both classes, 0 to 1; higher is better.
+    /// Soft Dice over all classes, 0 to 1; higher is better.
     pub eval_dice_score: f64,
-    /// At the size of the labels, to which the probabilities are resized as predictions are.
+    /// Of two classes without ignored pixels, at the size of the labels, to which the probabilities are resized as
+    /// predictions are.
     #[serde(flatten)]
-    pub challenge: ChallengeScores,
+    pub challenge: Option<ChallengeScores>,
+    /// Of each class, at the same size.
+    #[serde(flatten)]
+    pub classes: Summary,
 }
 
 impl Evaluation {
-    fn named(&self) -> [(&'static str, f64); 4] {
+    fn losses(&self) -> [(&'static str, f64); 4] {
         [
             ("eval_ce_loss", self.eval_ce_loss),
             ("eval_dice_loss", self.eval_dice_loss),
@@ -42,105 +52,172 @@ impl Evaluation {
             ("eval_dice_score", self.eval_dice_score),
         ]
     }
+
+    /// The challenge's scores, or those of classes where there are none.
+    fn scores(&self) -> Vec<(&'static str, f64)> {
+        match &self.challenge {
+            Some(challenge) => challenge.named().to_vec(),
+            None => {
+                let Summary { mean_dice, mean_iou, accuracy, .. } = self.classes;
+                let named = [("mean_dice", mean_dice), ("mean_iou", mean_iou), ("accuracy", accuracy)];
+                named.into_iter().filter_map(|(name, score)| Some((name, score?))).collect()
+            }
+        }
+    }
 }
 
-/// Scores `slices`, prints the means and writes `eval.json`.
+/// Scores the validation slices of `data`, prints the means and writes `eval.json`.
 pub fn evaluate(
     compute: &Compute,
     journal: &mut Journal,
     net: &Predictor,
-    stacks: &TrainingStacks,
-    slices: &[usize],
+    data: &TrainingData,
+    options: PredictionOptions,
 ) -> Result<()> {
     let Journal { model_dir, logger, tracker } = journal;
-    let scores = score(compute, logger, net, stacks, slices)?;
+    let predictor = SlicePredictor::new(compute, net, &data.slices.spec, 1, options)?;
+    let (scores, confusion) = score(compute, logger, net, &predictor, data)?;
     if !compute.world.is_main() {
         return Ok(());
     }
-    let (losses, challenge) = (scores.named(), scores.challenge.named());
+    let (losses, named) = (scores.losses(), scores.scores());
     logger.log(Step::Summary, &losses);
-    logger.log(Step::Summary, &challenge);
+    logger.log(Step::Summary, &named);
+    if scores.challenge.is_none() || !data.slices.kind.is_challenge() {
+        logger.note(scores.classes.table().trim_end());
+    }
     write_json(&model_dir.scores(), &scores)?;
     logger.note(&format!("scores: {}", model_dir.scores().display()));
-    let sheet = contact_sheet(compute, net, stacks, slices)?;
-    let figures: Vec<_> = losses.into_iter().chain(challenge).collect();
+    let names = data.slices.spec.class_names();
+    write_atomically(&model_dir.confusion_table(), &confusion.csv(&names)?)?;
+    let title = format!("{} validation slices", data.split.validation.len());
+    let picture = confusion_matrix(&title, &names, &confusion).and_then(|canvas| canvas.png());
+    // A run is worth no less where a picture of it cannot be written.
+    if let Err(error) = picture.and_then(|png| write_atomically(&model_dir.confusion_matrix(), &png)) {
+        logger.warn(&format!("{error:#}"));
+    }
+    let sheet = contact_sheet(&predictor, data)?;
+    let figures: Vec<_> = losses.into_iter().chain(named).collect::<Vec<_>>();
     tracker.evaluated(&figures, &sheet, logger);
     Ok(())
 }
 
-/// What a slice is exchanged as: cross entropy, Dice loss and share of background, then its challenge scores.
-const NUMBERS: usize = LOSSES + SliceScores::NUMBERS;
-const LOSSES: usize = 3;
-
-/// A few of `slices`, predicted once more, at the labels' size.
-fn contact_sheet(compute: &Compute, net: &Predictor, stacks: &TrainingStacks, slices: &[usize]) -> Result<Sheet> {
-    let TrainingStacks { images, labels } = stacks;
-    let [_, height, width] = images.size();
-    let (shown, mut runner) = (sheet::choose(slices), compute.step_runner()?);
-    let mut sheet = Sheet::new(&images.path, shown.len(), &format!("{} validation slices", slices.len()));
-    for slice in shown {
-        let probability = background_probability(&mut runner, net, &preprocessed_images(images, &[slice]))?;
-        let probability = resize(&probability, height, width).i((0, 0));
-        let (image, label) = (images.select(&[slice]).i(0), labels.select(&[slice]).i(0));
-        sheet.add(slice, &image, images.stored_range(), &probability, Some(&label));
+/// A few of the validation slices, predicted once more, at the labels' size.
+fn contact_sheet(predictor: &SlicePredictor<'_>, data: &TrainingData) -> Result<Sheet> {
+    let TrainingData { slices, split, .. } = data;
+    let shown = sheet::choose(&split.validation);
+    let all = format!("{} validation slices", split.validation.len());
+    let mut sheet = sheets::of_file(&slices.cases[0].images[0], shown.len(), &all, &slices.spec);
+    for index in shown {
+        let slice = slices.get(index)?;
+        let planes = predictor.predict(std::slice::from_ref(&slice))?;
+        sheets::add(&mut sheet, format!("slice {index}"), &slice, &planes[0]);
     }
     Ok(sheet)
 }
+
+/// Losses of a slice that ranks exchange: cross entropy and Dice loss.
+const LOSSES: usize = 2;
 
 fn score(
     compute: &Compute,
     logger: &mut Logger,
     net: &Predictor,
-    stacks: &TrainingStacks,
-    slices: &[usize],
-) -> Result<Evaluation> {
+    predictor: &SlicePredictor<'_>,
+    data: &TrainingData,
+) -> Result<(Evaluation, Confusion)> {
+    let TrainingData { slices, split, .. } = data;
+    let (spec, validation) = (&slices.spec, &split.validation);
     let (mut runner, world) = (compute.step_runner()?, &compute.world);
-    // Dealt out to the ranks, each of which fills in its own.
-    let mut numbers = vec![0.0; NUMBERS * slices.len()];
-    logger.start_bar("evaluate", slices.len() as u64, 0);
-    for (index, &slice) in slices.iter().enumerate().skip(world.rank).step_by(world.size) {
+    let has_challenge = spec.classes() == 2 && !spec.has_ignored();
+    let per_slice = LOSSES + if has_challenge { SliceScores::NUMBERS } else { 0 };
+    // Dealt out to the ranks, each of which fills in its own; then the confusion matrix, which is added up.
+    let mut numbers = vec![0.0; per_slice * validation.len()];
+    let mut confusion = Confusion::new(spec.classes());
+    // Without class weights, so that losses of different runs can be compared.
+    let options = LossOptions { class_weights: None, has_ignored: spec.has_ignored() };
+    logger.start_bar("evaluate", validation.len() as u64, 0);
+    let own: Vec<(usize, usize)> =
+        validation.iter().copied().enumerate().skip(world.rank).step_by(world.size).collect();
+    for (turn, &(index, number)) in own.iter().enumerate() {
+        slices.expect(own[turn..].iter().take(4).map(|&(_, number)| number));
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
-        let batch =
-            Batch::new(preprocessed_images(&stacks.images, &[slice]), &preprocessed_labels(&stacks.labels, &[slice]));
-        let work = |[images, labels]: [&Tensor; 2]| {
-            let logits = net.forward(images)?;
-            let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels)?;
-            let share = logits.argmax(1, false).eq(BACKGROUND).mean(Kind::Float);
-            Ok([cross_entropy, dice_loss, share, softmax_of_background(&logits)])
+        let slice = slices.select(&[number])?;
+        let labels = slice[0].classes.as_ref().context("a slice without labels")?;
+        let (losses, planes) = match spec.recipe {
+            Recipe::Reference => resized_losses(&mut runner, net, &slice, spec, &options)?,
+            Recipe::Native { .. } => {
+                let planes = predictor.predict(&slice)?.remove(0);
+                let labels = labels.to_device(planes.device()).to_kind(Kind::Int64).unsqueeze(0);
+                let Losses { cross_entropy, dice_loss } = loss::losses(&logits(&planes), &labels, &options)?;
+                ([cross_entropy, dice_loss], planes)
+            }
         };
-        let [losses @ .., background] = tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?;
-        let (own_losses, own_scores) = numbers[NUMBERS * index..][..NUMBERS].split_at_mut(LOSSES);
+        let (own_losses, own_scores) = numbers[per_slice * index..][..per_slice].split_at_mut(LOSSES);
         for (number, value) in own_losses.iter_mut().zip(&losses) {
             *number = value.double_value(&[]);
         }
-        own_scores.copy_from_slice(&score_slice(&stacks.labels, slice, &background)?.numbers());
+        let width = slice[0].size()[1];
+        let labels = Vec::<u8>::try_from(on_host(labels))?;
+        confusion.add(&labels, &Vec::<u8>::try_from(on_host(&inference::classes(&planes)))?);
+        if has_challenge {
+            let is_inside: Vec<bool> = labels.into_iter().map(|class| class == 1).collect();
+            let probability = Vec::<f32>::try_from(on_host(&planes))?;
+            let threads = tch::get_num_threads().max(1) as usize;
+            own_scores.copy_from_slice(&SliceScores::new(&is_inside, &probability, width as usize, threads).numbers());
+        }
         logger.advance(index as u64 + 1);
     }
     logger.end_bar();
+    let counts = numbers.len();
+    numbers.extend(confusion.numbers());
     let numbers = world.sum(&numbers)?;
-    let mean = |first: usize| numbers.iter().skip(first).step_by(NUMBERS).sum::<f64>() / slices.len() as f64;
+    let (numbers, confusion_numbers) = numbers.split_at(counts);
+    let confusion = Confusion::from_numbers(spec.classes(), confusion_numbers);
+    let mean = |first: usize| numbers.iter().skip(first).step_by(per_slice).sum::<f64>() / validation.len() as f64;
     let (cross_entropy, dice_loss) = (mean(0), mean(1));
-    let challenge: Vec<SliceScores> =
-        numbers.chunks(NUMBERS).map(|slice| SliceScores::from_numbers(&slice[LOSSES..])).collect();
-    constant_output(mean(2))
+    let challenge: Vec<SliceScores> = match has_challenge {
+        true => numbers.chunks(per_slice).map(|slice| SliceScores::from_numbers(&slice[LOSSES..])).collect(),
+        false => Vec::new(),
+    };
+    let classes = Summary::new(&confusion, &spec.class_names());
+    let predicted: Vec<u64> = classes.named().map(|(_, scores)| scores.predicted).collect();
+    constant_output(&predicted, spec)
         .into_iter()
-        .chain(metrics::warnings(slices, &challenge))
+        .chain(metrics::warnings(validation, &challenge))
         .for_each(|text| logger.warn(&text));
-    Ok(Evaluation {
+    let evaluation = Evaluation {
         eval_ce_loss: cross_entropy,
         eval_dice_loss: dice_loss,
         eval_total_loss: cross_entropy + dice_loss,
         eval_dice_score: 1.0 - dice_loss,
-        challenge: ChallengeScores::new(&challenge),
-    })
+        challenge: has_challenge.then(|| ChallengeScores::new(&challenge)),
+        classes,
+    };
+    Ok((evaluation, confusion))
 }
 
-/// The labels of a slice against the probability of background, `[1, 388, 388]` f32, made as large as they.
-fn score_slice(labels: &LabelStack, slice: usize, background: &Tensor) -> Result<SliceScores> {
-    let [_, height, width] = labels.size();
-    let on_host = |tensor: Tensor| tensor.to_device(Device::Cpu).contiguous().view([-1]);
-    let probability = Vec::<f32>::try_from(on_host(resize(background, height, width)))?;
-    let classes = Vec::<u8>::try_from(on_host(labels.select(&[slice])))?;
-    let is_inside: Vec<bool> = classes.into_iter().map(|class| i64::from(class) == BACKGROUND).collect();
-    Ok(SliceScores::new(&is_inside, &probability, width as usize, tch::get_num_threads().max(1) as usize))
+/// The losses of a slice at the network's output size, as the reference has them, and its probabilities at its own
+/// size.
+fn resized_losses(
+    runner: &mut StepRunner,
+    net: &Predictor,
+    slice: &[Slice],
+    spec: &DataSpec,
+    options: &LossOptions,
+) -> Result<([Tensor; LOSSES], Tensor)> {
+    let batch = Batch::new(preprocessed_images(slice), &preprocessed_labels(slice, targets(spec))?);
+    let work = |[images, labels]: [&Tensor; 2]| {
+        let logits = net.forward(images)?;
+        let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels, options)?;
+        Ok([cross_entropy, dice_loss, softmax(&logits)])
+    };
+    let [cross_entropy, dice_loss, planes] = tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?;
+    let [height, width] = slice[0].size();
+    Ok(([cross_entropy, dice_loss], resize(&planes, height, width).get(0)))
+}
+
+/// All values, row after row.
+fn on_host(tensor: &Tensor) -> Tensor {
+    tensor.to_device(Device::Cpu).contiguous().view([-1])
 }

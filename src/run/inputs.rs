@@ -1,100 +1,253 @@
 //! The data and the network that a run begins with.
 
-use anyhow::{Result, bail};
-use tch::Device;
+use anyhow::{Context, Result, bail, ensure};
+use tch::{Device, Tensor};
 
 use super::context::Compute;
+use super::memory;
 use crate::checkpoint;
-use crate::cli::ExecMode;
-use crate::cli::config::Config;
-use crate::data::folds::{self, Split};
+use crate::cli::config::{Config, Source, SplitChoice, Training};
+use crate::cli::{AugmentationChoice, ClassWeights, GreyScalingChoice, InitChoice, RecipeChoice};
+use crate::data::folds::{self, Folds, Split, split_of_file};
+use crate::data::labels::LabelMap;
+use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
 use crate::data::order::SampleSchedule;
-use crate::data::stack::{ImageStack, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, TrainingStacks, describe, stack_path};
+use crate::data::slices::{ReadOptions, SliceSet};
+use crate::data::spec::{DataSpec, GreyScaling, Recipe};
+use crate::engine::loss::LossOptions;
 use crate::model::architecture::Architecture;
+use crate::model::init::Init;
 use crate::model::unet::UNet;
-use crate::output::logger::Logger;
+use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
 use crate::output::model_dir::ModelDir;
-use crate::recipe::batches::TrainingBatches;
+use crate::recipe::batches::{Samples, TrainingBatches};
+use crate::recipe::preprocessing::MARGIN;
+use crate::recipe::tiles::fitting_output;
+use crate::recipe::windows::Geometry;
 
 /// Filters of the first level by default: the paper's.
 const DEFAULT_BASE_FILTERS: i64 = 64;
 
-/// The stacks that the mode needs, read before anything else is done.
+/// The images that the mode needs.
 pub struct Inputs {
     pub training: Option<TrainingData>,
-    pub test: Option<ImageStack>,
+    pub test: Option<TestData>,
+    /// What the network in use is for.
+    pub spec: DataSpec,
 }
 
-/// The training stacks and which of their slices are kept for validation.
+/// Labelled slices, and which of them are kept for validation.
 pub struct TrainingData {
-    pub stacks: TrainingStacks,
+    pub slices: SliceSet,
     pub split: Split,
+    /// A factor for each class in the cross entropy.
+    pub class_weights: Option<Vec<f64>>,
+}
+
+/// Images to predict.
+pub enum TestData {
+    /// The challenge's test stack, or what a benchmark times.
+    Slices(Box<SliceSet>),
+    /// Files that are read when their turn comes.
+    Files(Vec<Case>),
+}
+
+impl TestData {
+    pub fn slices(&self) -> Option<&SliceSet> {
+        match self {
+            Self::Slices(slices) => Some(slices),
+            Self::Files(_) => None,
+        }
+    }
+}
+
+/// Which images of a dataset a run needs.
+struct Needs {
+    layout: Layout,
+    training: bool,
+    test: bool,
+}
+
+impl Needs {
+    /// Errors: no dataset, or images missing that the mode needs.
+    fn of(config: &Config) -> Result<Option<Self>> {
+        let Source::Dataset(folder) = &config.source else { return Ok(None) };
+        let mode = config.exec_mode;
+        let needs =
+            Self { layout: Layout::find(folder)?, training: mode.trains() || mode.evaluates(), test: mode.predicts() };
+        needs.require()?;
+        Ok(Some(needs))
+    }
+
+    fn require(&self) -> Result<()> {
+        let Self { layout, training, test } = self;
+        let root = layout.root.display();
+        if layout.kind == Kind::Stacks {
+            let needed = [(TRAIN_VOLUME, *training), (TRAIN_LABELS, *training), (TEST_VOLUME, *test)];
+            for (name, _) in needed.iter().filter(|(_, is_needed)| *is_needed) {
+                ensure!(
+                    layout.root.join(name).is_file(),
+                    "no '{name}' in '{root}'; the stacks are named as in the ISBI 2012 challenge, and 'unet phantom \
+                     --out DIR' makes a synthetic set"
+                );
+            }
+        }
+        if *test && layout.test.is_empty() {
+            bail!(
+                "no images to predict in '{root}', which is laid out as {}; name files or folders with --input, and a \
+                 folder for their masks with --output",
+                layout.kind.name()
+            );
+        }
+        layout.require()
+    }
 }
 
 impl Inputs {
-    /// Fails where a stack that the mode needs is missing.
+    /// Fails where images that the mode needs are missing, or a label map that is none.
     pub fn require(config: &Config) -> Result<()> {
-        let mode = config.exec_mode;
-        let training = needs_labels(mode);
-        let needed = [(TRAIN_VOLUME, training), (TRAIN_LABELS, training), (TEST_VOLUME, mode.predicts())];
-        for (name, _) in needed.iter().filter(|(_, is_needed)| *is_needed) {
-            stack_path(&config.data_dir, name)?;
+        label_map(config)?;
+        if let Source::Files { input, .. } = &config.source {
+            loose::find(input)?;
+        }
+        Needs::of(config).map(drop)
+    }
+
+    /// Reads the images to `device`. `trained` is what the network in use was trained on.
+    ///
+    /// Errors: files that are missing, damaged or do not fit, and too few slices for the fold.
+    pub fn read(config: &Config, device: Device, trained: Option<&DataSpec>, bar: &ReadingBar) -> Result<Self> {
+        let Some(Needs { layout, training, test }) = Needs::of(config)? else {
+            let Source::Files { input, .. } = &config.source else { bail!("no images") };
+            let files = loose::find(input)?;
+            let spec = trained.cloned().unwrap_or_else(DataSpec::isbi);
+            recipe(config, trained)?;
+            return Ok(Self { training: None, test: Some(TestData::Files(files)), spec });
+        };
+        let map = label_map(config)?;
+        let options = ReadOptions {
+            device,
+            budget: memory::budget(config.memory_share),
+            map: map.as_ref(),
+            trained,
+            progress: &|done, count| bar.advance(done, count),
+        };
+        let mut training = training.then(|| TrainingData::read(config, &layout, &options)).transpose()?;
+        let recipe = recipe(config, trained)?;
+        if let Some(data) = &mut training {
+            data.slices.spec.recipe = recipe;
+        }
+        let in_memory = layout.kind == Kind::Stacks || config.benchmark.is_some();
+        let test = match (test, in_memory) {
+            (false, _) => None,
+            (true, true) => {
+                let mut slices = SliceSet::test(&layout, &options)?;
+                slices.spec.recipe = recipe;
+                Some(TestData::Slices(Box::new(slices)))
+            }
+            (true, false) => Some(TestData::Files(layout.test.clone())),
+        };
+        let own = training.as_ref().map(|data| &data.slices.spec);
+        let of_test = test.as_ref().and_then(TestData::slices).map(|slices| &slices.spec);
+        let spec = own.or(trained).or(of_test).cloned().unwrap_or_else(DataSpec::isbi);
+        let inputs = Self { training, test, spec };
+        inputs.require_channels(trained)?;
+        Ok(inputs)
+    }
+
+    /// Errors: images of other channels than the network takes, or than the training images have.
+    fn require_channels(&self, trained: Option<&DataSpec>) -> Result<()> {
+        let training = self.training.as_ref().map(|data| &data.slices);
+        let sets = training.into_iter().chain(self.test.as_ref().and_then(TestData::slices));
+        let wanted = trained.map_or(self.spec.channels, |spec| spec.channels);
+        for slices in sets.filter(|slices| slices.len() > 0) {
+            let found = slices.spec.channels;
+            ensure!(
+                found == wanted,
+                "{} has {found} channel(s), the network takes {wanted}; give images like those it was trained on",
+                slices.name(0)
+            );
         }
         Ok(())
     }
 
-    /// Reads the stacks to `device`.
+    /// Goes on with `spec`, what the network in use is for, as rank 0 has read it.
     ///
-    /// Errors: a stack that is missing or unreadable, and too few slices for the fold.
-    pub fn read(config: &Config, device: Device) -> Result<Self> {
-        let mode = config.exec_mode;
-        let training = needs_labels(mode).then(|| TrainingData::read(config, device)).transpose()?;
-        let test_stack = || ImageStack::read(&stack_path(&config.data_dir, TEST_VOLUME)?, device);
-        let test = mode.predicts().then(test_stack).transpose()?;
-        Ok(Self { training, test })
+    /// Errors: labels that were read by another map, where this rank has no weights to learn it from.
+    pub fn require_spec(&mut self, spec: DataSpec) -> Result<()> {
+        if let Some(data) = &self.training {
+            let (own, wanted) = (&data.slices.spec, &spec);
+            ensure!(
+                own.classes() == wanted.classes() && own.channels == wanted.channels,
+                "the labels were read as {}, the network was trained with {}; put the weights into --model_dir on each \
+                 machine, or give --label_map",
+                own.class_names().join(", "),
+                wanted.class_names().join(", ")
+            );
+        }
+        self.spec = spec;
+        Ok(())
     }
 
     /// Tells what was read.
     pub fn describe(&self, logger: &Logger) {
-        if let Some(TrainingData { stacks, split }) = &self.training {
+        if let Some(TrainingData { slices, split, .. }) = &self.training {
             let (train, validation) = (split.train.len(), split.validation.len());
-            let size = describe(stacks.images.size());
+            let size = slices.describe();
             logger.note(&format!("data: {size}, {train} to train, {validation} to validate"));
+            self.describe_classes(slices, logger);
+            if !slices.is_in_memory() {
+                logger.note("data: not all in memory, the rest is read when needed (--memory_share)");
+            }
         }
-        if let Some(stack) = &self.test {
-            logger.note(&format!("test data: {}", describe(stack.size())));
+        match &self.test {
+            Some(TestData::Slices(slices)) => logger.note(&format!("test data: {}", slices.describe())),
+            Some(TestData::Files(cases)) => logger.note(&format!("test data: {} files", cases.len())),
+            None => {}
         }
+        let sets = self.training.iter().map(|data| &data.slices).chain(self.test.as_ref().and_then(TestData::slices));
+        sets.flat_map(|slices| &slices.warnings).for_each(|warning| logger.warn(warning));
     }
 
-    /// The files for `config.json`.
+    /// A line on the classes, where they are others than the reference's.
+    fn describe_classes(&self, slices: &SliceSet, logger: &Logger) {
+        let Some(map) = slices.spec.map.as_ref().filter(|_| slices.kind != Kind::Stacks || slices.spec.classes() != 2)
+        else {
+            return;
+        };
+        let total = slices.class_pixels.iter().sum::<u64>().max(1) as f64;
+        let share = |(name, &pixels): (&str, &u64)| format!("{name} {:.2} %", 100.0 * pixels as f64 / total);
+        let classes: Vec<String> = map.names().zip(&slices.class_pixels).map(share).collect();
+        logger.note(&format!("classes: {}", classes.join(", ")));
+    }
+
+    /// The images for `config.json`.
     pub fn datasets(&self) -> Vec<DatasetRecord> {
-        let images =
-            |stack: &ImageStack| DatasetRecord::new(&stack.path, stack.size(), &stack.sha256, Some(stack.range));
-        let training = self.training.iter().flat_map(|data| {
-            let TrainingStacks { images: volume, labels } = &data.stacks;
-            [images(volume), DatasetRecord::new(&labels.path, labels.size(), &labels.sha256, None)]
-        });
-        training.chain(self.test.iter().map(images)).collect()
+        let training = self.training.iter().flat_map(|data| DatasetRecord::of(&data.slices));
+        let test = self.test.iter().filter_map(TestData::slices).flat_map(DatasetRecord::of);
+        training.chain(test).collect()
     }
 }
 
-fn needs_labels(mode: ExecMode) -> bool {
-    mode.trains() || mode.evaluates()
+/// The map of `--label_map`.
+fn label_map(config: &Config) -> Result<Option<LabelMap>> {
+    config.label_map.as_deref().map(LabelMap::parse).transpose()
 }
 
 impl TrainingData {
-    fn read(config: &Config, device: Device) -> Result<Self> {
-        let stacks = TrainingStacks::read(&config.data_dir, device)?;
-        let split = folds::split(stacks.images.pages(), config.training.seed, config.training.crossvalidation_idx);
+    fn read(config: &Config, layout: &Layout, options: &ReadOptions) -> Result<Self> {
+        let slices = SliceSet::training(layout, options)?;
+        let split = split(config, layout, &slices)?;
         if split.train.is_empty() || (config.exec_mode.evaluates() && split.validation.is_empty()) {
             bail!(
                 "'{}' holds {}: too few for --crossvalidation_idx, which keeps a fifth of at least 2 for validation",
-                stacks.images.path.display(),
-                describe(stacks.images.size())
+                slices.cases[0].images[0].display(),
+                slices.describe()
             );
         }
-        Ok(Self { stacks, split })
+        let class_weights = class_weights(config, &slices)?;
+        Ok(Self { slices, split, class_weights })
     }
 
     /// The batches of this rank; `first_step` and `first_sample` are those that were made before this process began.
@@ -107,19 +260,154 @@ impl TrainingData {
     ) -> TrainingBatches<'_> {
         let (batch_size, ranks) = (config.batch_size as u64, compute.world.size as u64);
         let schedule = SampleSchedule { first_step, first_sample, batch_size, ranks };
-        let (seed, augment) = (config.training.seed, config.training.augment);
-        TrainingBatches::new(&self.stacks, &self.split.train, schedule, compute.world.rank as u64, seed, augment)
+        let (rank, seed) = (compute.world.rank as u64, config.training.seed);
+        TrainingBatches::new(&self.slices, &self.split.train, schedule, rank, seed, self.samples(config))
+    }
+
+    /// How training samples are made of slices.
+    fn samples(&self, config: &Config) -> Samples {
+        let augment = config.training.augment;
+        let Recipe::Native { grey } = self.slices.spec.recipe else { return Samples::Reference { augment } };
+        let is_drawn = |kind| augment && config.native.augmentations.contains(&kind);
+        let geometry = Geometry {
+            flips: is_drawn(AugmentationChoice::Flips),
+            rotation: is_drawn(AugmentationChoice::Rotation),
+            scale: is_drawn(AugmentationChoice::Scale),
+            elastic: is_drawn(AugmentationChoice::Elastic),
+        };
+        let grey_changes = is_drawn(AugmentationChoice::Grey);
+        Samples::Native { side: config.native.patch, grey, geometry, grey_changes }
+    }
+
+    /// Which pixels count in the loss, and how much.
+    pub fn loss(&self, device: Device) -> LossOptions {
+        let weights = |weights: &Vec<f64>| {
+            let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+            Tensor::from_slice(&weights).to_device(device)
+        };
+        let class_weights = self.class_weights.as_ref().map(weights);
+        // Windows of the native recipe may reach past the edge of an image.
+        let has_ignored = self.slices.spec.has_ignored() || self.slices.spec.recipe != Recipe::Reference;
+        LossOptions { class_weights, has_ignored }
     }
 }
 
-/// The network that training from the start makes.
-pub fn architecture(config: &Config) -> Architecture {
-    Architecture::for_slices(config.base_filters.unwrap_or(DEFAULT_BASE_FILTERS))
+/// The recipe of this run: the flag's, which must be that of the network in use where there is one.
+fn recipe(config: &Config, trained: Option<&DataSpec>) -> Result<Recipe> {
+    let grey = match config.native.grey_scaling {
+        GreyScalingChoice::Range => GreyScaling::Range,
+        GreyScalingChoice::Image => GreyScaling::Image,
+    };
+    let chosen = |choice| match choice {
+        RecipeChoice::Reference => Recipe::Reference,
+        RecipeChoice::Native => Recipe::Native { grey },
+    };
+    let Some(trained) = trained.map(|spec| spec.recipe) else {
+        return Ok(config.recipe.map_or(Recipe::Reference, chosen));
+    };
+    if let Some(asked) = config.recipe.map(chosen).filter(|asked| asked.name() != trained.name()) {
+        bail!(
+            "--recipe {}: the network was trained by the {} recipe; leave the flag out to use that",
+            asked.name(),
+            trained.name()
+        );
+    }
+    if trained == Recipe::Reference && config.native.tile.is_some() {
+        bail!(
+            "--tile: the network was trained by the reference recipe, which resizes whole images; leave the flag out"
+        );
+    }
+    Ok(trained)
+}
+
+/// The side of a tile's output in the native recipe: what `--tile` asks for, else the largest whose prediction fits
+/// into the share of memory that `--memory_share` allows.
+pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i64 {
+    const LARGEST: i64 = 1028;
+    const SMALLEST: i64 = 68;
+    if let Some(side) = config.native.tile {
+        return fitting_output(side);
+    }
+    let budget = memory::budget(config.memory_share.max(0.1));
+    let element = compute.precision.0.elt_size_in_bytes() as u64;
+    let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
+    let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
+    sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
+}
+
+/// The slices that train and that validate: as `--split` says, else by the folds that the dataset brings, else by the
+/// reference's.
+fn split(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Split> {
+    let Training { seed, crossvalidation_idx, folds: count, split: choice, .. } = &config.training;
+    let Some(fold) = *crossvalidation_idx else { return Ok(folds::split(slices.len(), *seed, None)) };
+    let of_case = |name: &str| -> Vec<usize> {
+        (0..slices.len()).filter(|index| slices.cases[slices.infos[*index].case].name == name).collect()
+    };
+    let by_count = |folds: Folds| {
+        ensure!(*count <= slices.len(), "--folds {count}: there are {} slices; lower it", slices.len());
+        Ok(folds.split(slices.len(), *seed, fold, *count))
+    };
+    let own = layout.description.as_ref().map(|description| &description.folds[..]).unwrap_or_default();
+    match choice {
+        Some(SplitChoice::Disjoint) => by_count(Folds::Disjoint),
+        Some(SplitChoice::Blocks) => by_count(Folds::Blocks),
+        Some(SplitChoice::File(path)) => {
+            let read = || split_of_file(&std::fs::read_to_string(path)?, fold, slices.len(), of_case);
+            read().with_context(|| {
+                format!("cannot use --split '{}'; give reference, disjoint, blocks or a JSON file", path.display())
+            })
+        }
+        None if !own.is_empty() => {
+            let [train, validation] = own.get(fold).with_context(|| {
+                format!("--crossvalidation_idx {fold}: 'splits_final.json' has the folds 0 to {}", own.len() - 1)
+            })?;
+            let of = |names: &[String]| names.iter().flat_map(|name| of_case(name)).collect();
+            Ok(Split { train: of(train), validation: of(validation) })
+        }
+        None | Some(SplitChoice::Reference) => Ok(folds::split(slices.len(), *seed, Some(fold))),
+    }
+}
+
+/// The factor of each class in the cross entropy.
+fn class_weights(config: &Config, slices: &SliceSet) -> Result<Option<Vec<f64>>> {
+    let classes = slices.spec.classes();
+    match &config.training.class_weights {
+        None => Ok(None),
+        Some(ClassWeights::Given(weights)) => {
+            ensure!(
+                weights.len() == classes,
+                "--class_weights has {} numbers for {classes} classes ({}); give one for each",
+                weights.len(),
+                slices.spec.class_names().join(", ")
+            );
+            Ok(Some(weights.clone()))
+        }
+        Some(ClassWeights::Balanced) => {
+            let total: u64 = slices.class_pixels.iter().sum();
+            // A class without pixels has nothing to weigh.
+            let weight =
+                |&pixels: &u64| if pixels == 0 { 1.0 } else { total as f64 / (classes as u64 * pixels) as f64 };
+            Ok(Some(slices.class_pixels.iter().map(weight).collect()))
+        }
+    }
+}
+
+/// The network that training from the start makes for data of `spec`.
+pub fn architecture(config: &Config, spec: &DataSpec) -> Architecture {
+    Architecture {
+        base_filters: config.base_filters.unwrap_or(DEFAULT_BASE_FILTERS),
+        channels: spec.channels as i64,
+        classes: spec.classes() as i64,
+    }
 }
 
 /// The network that training from the start begins with.
-pub fn fresh_network(config: &Config, device: Device) -> Result<UNet> {
-    UNet::with_fresh_weights(architecture(config), config.training.seed, device)
+pub fn fresh_network(config: &Config, spec: &DataSpec, device: Device) -> Result<UNet> {
+    let init = match config.training.init {
+        InitChoice::Glorot => Init::Glorot,
+        InitChoice::He => Init::He,
+    };
+    UNet::with_weights_by(init, architecture(config, spec), config.training.seed, device)
 }
 
 /// The weights in the model folder, read by rank 0.

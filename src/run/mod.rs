@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::checkpoint;
-use crate::cli::config::{Benchmark, Config};
+use crate::cli::config::{Benchmark, Config, Source};
 use crate::data::folds::Split;
+use crate::data::labels::LabelMap;
+use crate::data::layout::Case;
+use crate::data::spec::DataSpec;
 use crate::distributed::environment::RankInfo;
 use crate::distributed::stop;
 use crate::distributed::world::World;
@@ -16,11 +19,13 @@ use crate::engine::device::{self, GpuOptions};
 use crate::engine::precision::Precision;
 use crate::error;
 use crate::model::unet::UNet;
-use crate::output::logger::Logger;
+use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest;
 use crate::output::model_dir::ModelDir;
 use context::{Compute, Journal};
-use inputs::{Inputs, TrainingData};
+use inference::PredictionOptions;
+use inputs::{Inputs, TestData, TrainingData};
+use predict_files::{Job, Record};
 use settings::Settings;
 use train::Outcome;
 
@@ -30,9 +35,13 @@ mod context;
 mod evaluate;
 mod inference;
 mod inputs;
+mod masks;
+mod memory;
 mod out_of_memory;
 mod predict;
+mod predict_files;
 mod settings;
+mod sheets;
 mod step_metrics;
 mod train;
 
@@ -51,9 +60,11 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     // Before a folder is made for results that cannot come about.
     Inputs::require(config)?;
     // Files are rank 0's business.
-    let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none();
+    let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none() && config.writes_model_dir();
     let _lock = writes.then(|| take_model_dir(config, &model_dir)).transpose()?;
-    let inputs = Inputs::read(config, device)?;
+    let bar = ReadingBar::new(rank.is_none_or(|rank| rank.rank == 0));
+    let mut inputs = Inputs::read(config, device, trained_spec(config, &model_dir)?.as_ref(), &bar)?;
+    bar.end();
     let mut journal = Journal::open(config, model_dir, rank)?;
     for warning in &config.warnings {
         journal.logger.warn(warning);
@@ -64,12 +75,26 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let settings = Settings::new(config, device, precision, &inputs, rank.map_or(1, |rank| rank.size));
     let world = World::join(rank, device, config.dist_timeout, &settings.of_ranks())?;
     let compute = Compute { device, precision, xla, world };
+    if !config.exec_mode.trains() && config.benchmark.is_none() {
+        let spec = compute.world.on_main("data", || checkpoint::data_spec(&journal.model_dir.weights()))?;
+        inputs.require_spec(spec)?;
+    }
     describe(config, &compute, &journal.logger);
     inputs.describe(&journal.logger);
     match &config.benchmark {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
         None => work(config, &settings, &compute, &mut journal, &inputs),
     }
+}
+
+/// What the network in use was trained on; `None` where the mode trains one, and where the weights are on another
+/// machine.
+fn trained_spec(config: &Config, model_dir: &ModelDir) -> Result<Option<DataSpec>> {
+    let weights = model_dir.weights();
+    if config.exec_mode.trains() || !weights.is_file() {
+        return Ok(None);
+    }
+    checkpoint::data_spec(&weights).map(Some)
 }
 
 /// Tells how the run computes.
@@ -98,20 +123,49 @@ fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut J
         net
     };
     if mode.evaluates() || mode.predicts() {
+        let options = PredictionOptions { tile: inputs::tile(config, net.architecture, compute), tta: config.tta };
         let net = net.prepare_for_prediction(compute.precision.0)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
             warn_of_known_slices(&data.split, journal);
-            evaluate::evaluate(compute, journal, &net, &data.stacks, &data.split.validation)?;
+            evaluate::evaluate(compute, journal, &net, data, options)?;
             if mode.trains() {
                 journal.tracker.draw_curves(&journal.logger);
             }
         }
-        if let Some(stack) = &inputs.test {
-            predict::predict(compute, journal, &net, stack, config.batch_size)?;
+        match &inputs.test {
+            Some(TestData::Slices(stack)) => {
+                predict::predict(compute, journal, &net, stack, &inputs.spec, config.batch_size, options)?;
+            }
+            Some(TestData::Files(cases)) => {
+                let job = job(config, compute, journal, cases, &inputs.spec, options)?;
+                predict_files::predict_files(compute, journal, &net, &inputs.spec, &job)?;
+            }
+            None => {}
         }
     }
     // No rank goes while another still needs it.
     compute.world.barrier().map(|()| 0)
+}
+
+/// What is predicted of files, and where the masks go.
+fn job<'a>(
+    config: &Config,
+    compute: &Compute,
+    journal: &Journal,
+    cases: &'a [Case],
+    spec: &DataSpec,
+    options: PredictionOptions,
+) -> Result<Job<'a>> {
+    let output = match &config.source {
+        Source::Files { output, .. } => output.clone(),
+        Source::Dataset(_) => journal.model_dir.predictions(),
+    };
+    let weights = journal.model_dir.weights();
+    let weights_sha256 = compute.world.on_main("weights' checksum", || checkpoint::fingerprint(&weights))?;
+    let classes = spec.map.as_ref().map_or_else(String::new, LabelMap::describe);
+    let record = Record { weights_sha256, precision: compute.precision.name().to_owned(), tta: options.tta, classes };
+    let Config { batch_size, save_probabilities, overwrite, .. } = *config;
+    Ok(Job { cases, output, batch_size, options, save_probabilities, overwrite, record })
 }
 
 fn train(
@@ -125,7 +179,7 @@ fn train(
     if let Some(warning) = compute.replay_warning() {
         journal.logger.warn(warning);
     }
-    let trainer = train::trainer(config, compute, journal, &settings.of_training())?;
+    let trainer = train::trainer(config, compute, journal, data, &settings.of_training())?;
     let record = record(settings, inputs, &trainer.net, &mut journal.logger);
     if config.overwrite && compute.world.is_main() {
         discard_run(&journal.model_dir)?;
@@ -146,11 +200,11 @@ fn time(
         if let Some(warning) = compute.replay_warning() {
             journal.logger.warn(warning);
         }
-        let trainer = train::new_trainer(config, compute)?;
+        let trainer = train::new_trainer(config, compute, data)?;
         let batches = data.batches(config, compute, 0, 0);
         benchmark::time_training(config, benchmark, compute, &mut journal.logger, trainer, batches)?;
     }
-    if let Some(stack) = &inputs.test {
+    if let Some(TestData::Slices(stack)) = &inputs.test {
         let weights = journal.model_dir.weights();
         let has_weights = compute.world.on_main("has weights", || Ok(weights.is_file()))?;
         let net = if has_weights {
@@ -158,7 +212,7 @@ fn time(
         } else {
             let folder = config.model_dir.display();
             journal.logger.note(&format!("no weights in '{folder}': timing random ones"));
-            inputs::fresh_network(config, compute.device)?
+            inputs::fresh_network(config, &inputs.spec, compute.device)?
         };
         let is_first = !mode.trains();
         benchmark::time_prediction(config, benchmark, compute, &mut journal.logger, net, stack, is_first)?;
@@ -208,6 +262,7 @@ fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
         model_dir.refuse_existing(&[model_dir.scores(), model_dir.evaluation_sheet()])?;
     }
     if mode.predicts() {
+        // Masks of files are kept (`predict_files`).
         let results = [model_dir.masks(), model_dir.probabilities(), model_dir.prediction_sheet()];
         model_dir.refuse_existing(&results)?;
     }

@@ -4,8 +4,8 @@ use anyhow::anyhow;
 
 use super::inputs::architecture;
 use crate::cli::config::Config;
+use crate::data::spec::DataSpec;
 use crate::engine::precision::Precision;
-use crate::recipe::preprocessing::INPUT_SIDE;
 
 /// `error` of a run; where memory ran out, one that tells how much the run takes and what to lower.
 pub fn explain(error: anyhow::Error, config: &Config) -> anyhow::Error {
@@ -18,9 +18,9 @@ pub fn explain(error: anyhow::Error, config: &Config) -> anyhow::Error {
         return error;
     }
     let element = Precision::bytes(config.amp);
-    let architecture = architecture(config);
+    let architecture = architecture(config, &DataSpec::isbi());
     let training = config.exec_mode.trains();
-    let bytes = architecture.memory(config.batch_size as u64, INPUT_SIDE, element, training);
+    let bytes = architecture.memory(config.batch_size as u64, config.input_side(), element, training);
     let what = if training { "training" } else { "prediction" };
     let amp = if config.amp { "" } else { ", add --amp" };
     anyhow!(

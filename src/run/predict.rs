@@ -1,58 +1,68 @@
-//! `--exec_mode predict` and the second half of `train_and_predict`: masks and probabilities of the test stack.
-
-use std::path::Path;
+//! `--exec_mode predict` and the second half of `train_and_predict` for the challenge's test stack: masks and
+//! probabilities of all of its pages. Other images are predicted by `predict_files.rs`.
+//!
+//! Shapes: H, W pixels, P planes of probabilities (`inference.rs`).
 
 use anyhow::Result;
 use tch::{Device, IndexOp, Kind, Tensor};
 
 use super::context::{Compute, Journal};
-use super::inference::{background_probability, constant_output};
-use crate::data::stack::ImageStack;
-use crate::data::tiff::{SampleKind, StackWriter};
+use super::inference::{self, PredictionOptions, SlicePredictor, constant_output, planes};
+use super::masks::{MaskPages, ProbabilityPages};
+use super::sheets;
+use crate::data::labels::LabelValue;
+use crate::data::slices::SliceSet;
+use crate::data::spec::DataSpec;
 use crate::files::create_parent;
 use crate::model::unet::Predictor;
 use crate::output::model_dir::ModelDir;
-use crate::output::pictures::sheet::{self, Sheet};
-use crate::recipe::batches::preprocessed_images;
-use crate::recipe::preprocessing::resize;
+use crate::output::pictures::sheet;
 
-/// Writes `pred/test-masks.tif` (u8, 0 or 255) and `pred/test-probabilities.tif` (f32, 0 = membrane,
-/// 1 = not membrane), both with the pages and the size of `stack`. Pages are written as they come.
+/// Writes `pred/test-masks.tif` and `pred/test-probabilities.tif`, both with the pages and the size of the stack. Pages
+/// are written as they come.
+///
+/// Masks are 0 and 255 for the reference's two classes, else the stored values of the classes. Probabilities are f32:
+/// of the second of two classes (0 = membrane, 1 = not membrane), else of each class as a channel.
 ///
 /// Batches are dealt out to the ranks; in each round rank 0 collects one of each and writes them in order.
 pub fn predict(
     compute: &Compute,
     journal: &mut Journal,
     net: &Predictor,
-    stack: &ImageStack,
+    stack: &SliceSet,
+    spec: &DataSpec,
     batch_size: usize,
+    options: PredictionOptions,
 ) -> Result<()> {
-    let (mut runner, world) = (compute.step_runner()?, &compute.world);
+    let world = &compute.world;
+    let predictor = SlicePredictor::new(compute, net, spec, batch_size, options)?;
     let Journal { model_dir, logger, tracker } = journal;
-    let mut files = world.is_main().then(|| Files::create(model_dir, stack)).transpose()?;
-    let [pages, height, width] = stack.size();
-    let slices: Vec<usize> = (0..pages as usize).collect();
+    let mut files = world.is_main().then(|| Files::create(model_dir, stack, spec)).transpose()?;
+    let (pages, [height, width]) = (stack.len(), stack.size(0).map(|side| side as i64));
+    let slices: Vec<usize> = (0..pages).collect();
     let shown = sheet::choose(&slices);
-    let mut sheet = Sheet::new(&stack.path, shown.len(), &format!("{pages} slices"));
+    let mut sheet = sheets::of_file(&stack.cases[0].images[0], shown.len(), &format!("{pages} slices"), spec);
     let batches: Vec<&[usize]> = slices.chunks(batch_size).collect();
     logger.start_bar("predict", pages as u64, 0);
-    for round in batches.chunks(world.size) {
+    for (number, round) in batches.chunks(world.size).enumerate() {
+        let coming = batches[number * world.size..].iter().skip(world.rank).step_by(world.size);
+        stack.expect(coming.take(2).copied().flatten().copied());
         let own = match round.get(world.rank) {
-            Some(slices) => background_probability(&mut runner, net, &preprocessed_images(stack, slices))
-                .map(|background| resize(&background, height, width))?,
-            None => Tensor::zeros([0, 1, height, width], (Kind::Float, world.device)),
+            Some(slices) => Tensor::stack(&predictor.predict(&stack.select(slices)?)?, 0).to_device(world.device),
+            None => Tensor::zeros([0, planes(spec.classes()), height, width], (Kind::Float, world.device)),
         };
         // All ranks send the same shape: the last round may have smaller batches, or none for some.
         let missing = round[0].len() as i64 - own.size()[0];
         let own = if missing > 0 { own.constant_pad_nd([0, 0, 0, 0, 0, 0, 0, missing]) } else { own };
-        for (slices, background) in round.iter().zip(world.gather(&own)?) {
-            let background = background.to_device(Device::Cpu).contiguous();
+        for (slices, probabilities) in round.iter().zip(world.gather(&own)?) {
+            let probabilities = probabilities.to_device(Device::Cpu).contiguous();
             for (index, &slice) in slices.iter().enumerate() {
                 if let Some(files) = &mut files {
-                    let background = background.i((index as i64, 0));
-                    files.write(&background)?;
+                    let planes = probabilities.i(index as i64);
+                    let classes = inference::classes(&planes);
+                    files.write(&planes, &classes)?;
                     if shown.contains(&slice) {
-                        sheet.add(slice, &stack.select(&[slice]).i(0), stack.stored_range(), &background, None);
+                        sheets::add(&mut sheet, format!("slice {slice}"), &stack.get(slice)?, &planes);
                     }
                 }
                 logger.advance(slice as u64 + 1);
@@ -60,10 +70,10 @@ pub fn predict(
         }
     }
     logger.end_bar();
-    let Some(Files { masks, probabilities, background, .. }) = files else { return Ok(()) };
+    let Some(Files { masks, probabilities, pixels }) = files else { return Ok(()) };
     masks.finish()?;
     probabilities.finish()?;
-    if let Some(warning) = constant_output(background as f64 / (pages * height * width) as f64) {
+    if let Some(warning) = constant_output(&pixels, spec) {
         logger.warn(&warning);
     }
     logger.note(&format!("masks: {}", model_dir.masks().display()));
@@ -72,40 +82,46 @@ pub fn predict(
     Ok(())
 }
 
-/// The two stacks while they are written, and a page of each.
+/// The two stacks while they are written.
 struct Files {
-    masks: StackWriter,
-    probabilities: StackWriter,
-    mask: Vec<u8>,
-    probability: Vec<f32>,
-    /// Pixels that were masked as background so far.
-    background: u64,
+    masks: MaskPages,
+    probabilities: ProbabilityPages,
+    /// Pixels of each class so far.
+    pixels: Vec<u64>,
 }
 
 impl Files {
-    fn create(model_dir: &ModelDir, stack: &ImageStack) -> Result<Self> {
-        let [pages, height, width] = stack.size().map(|side| side as usize);
+    fn create(model_dir: &ModelDir, stack: &SliceSet, spec: &DataSpec) -> Result<Self> {
+        let ([height, width], pages) = (stack.size(0), stack.len());
         create_parent(&model_dir.masks())?;
-        let create =
-            |path: &Path, kind| StackWriter::create(path, pages, height, width, kind, stack.resolution.clone());
+        // The reference writes 0 and 255 whatever the labels were stored as.
+        let values = match &spec.map {
+            Some(map) if !map.is_plain_pair() => map.written_values(),
+            _ => vec![LabelValue::Grey(0), LabelValue::Grey(255)],
+        };
+        let (size, resolution) = ([pages, height, width], stack.resolution.as_ref());
         Ok(Self {
-            masks: create(&model_dir.masks(), SampleKind::U8)?,
-            probabilities: create(&model_dir.probabilities(), SampleKind::F32)?,
-            mask: vec![0; height * width],
-            probability: vec![0.0; height * width],
-            background: 0,
+            masks: MaskPages::create(&model_dir.masks(), size, &values, resolution)?,
+            probabilities: ProbabilityPages::create(
+                &model_dir.probabilities(),
+                size,
+                planes(spec.classes()),
+                resolution,
+            )?,
+            pixels: vec![0; spec.classes()],
         })
     }
 
-    /// `background` is `[H, W]` f32.
-    fn write(&mut self, background: &Tensor) -> Result<()> {
-        let pixels = self.probability.len();
-        background.copy_data(&mut self.probability, pixels);
-        for (mask, &probability) in self.mask.iter_mut().zip(&self.probability) {
-            *mask = if probability > 0.5 { 255 } else { 0 };
-            self.background += u64::from(*mask == 255);
-        }
-        self.masks.write_u8(&self.mask)?;
-        Ok(self.probabilities.write_f32(&self.probability)?)
+    /// `planes` is `[P, H, W]` f32, `classes` `[H, W]` u8.
+    fn write(&mut self, planes: &Tensor, classes: &Tensor) -> Result<()> {
+        let classes = Vec::<u8>::try_from(classes.contiguous().view([-1]))?;
+        count(&mut self.pixels, &classes);
+        self.masks.write(&classes)?;
+        self.probabilities.write(planes)
     }
+}
+
+/// Adds the pixels of each class.
+pub fn count(pixels: &mut [u64], classes: &[u8]) {
+    classes.iter().for_each(|&class| pixels[usize::from(class)] += 1);
 }

@@ -4,8 +4,9 @@
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use super::inputs::Inputs;
-use crate::cli::config::{Config, Training};
+use super::inputs::{Inputs, TestData};
+use crate::cli::config::{Config, SplitChoice, Training};
+use crate::data::spec::Recipe;
 use crate::engine::device;
 use crate::engine::precision::Precision;
 use crate::model::architecture::Architecture;
@@ -29,9 +30,25 @@ pub struct Settings(Vec<(&'static str, Value, &'static [Audience])>);
 impl Settings {
     /// The settings of a run of `world_size` processes on this device.
     pub fn new(config: &Config, device: Device, precision: Precision, inputs: &Inputs, world_size: usize) -> Self {
-        let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx } = &config.training;
-        let stacks = inputs.training.as_ref().map(|data| &data.stacks);
-        let training_data = stacks.map(|stacks| (&stacks.images.sha256, &stacks.labels.sha256));
+        let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx, .. } =
+            &config.training;
+        let Training { schedule: decay, lr_warmup_steps, ema, init, split: choice, folds, .. } = &config.training;
+        let split_name = choice.as_ref().map(SplitChoice::name);
+        let has_count = matches!(choice, Some(SplitChoice::Disjoint | SplitChoice::Blocks));
+        let decay = decay.name();
+        // How far the rate has fallen depends on the number of steps. Absent where it is constant.
+        let changes = decay != "constant" || *lr_warmup_steps > 0;
+        let schedule = changes.then_some((decay, lr_warmup_steps, max_steps));
+        let training_data = inputs.training.as_ref().map(|data| &data.slices.sha256);
+        let test_data = inputs.test.as_ref().map(|test| match test {
+            TestData::Slices(slices) => json!(slices.sha256[0]),
+            TestData::Files(cases) => json!(cases.iter().map(|case| &case.name).collect::<Vec<_>>()),
+        });
+        // Absent from checkpoints of the reference recipe, as those of 0.1.0 are.
+        let native = (inputs.spec.recipe != Recipe::Reference).then_some((inputs.spec.recipe, &config.native));
+        let class_weights = inputs.training.as_ref().and_then(|data| data.class_weights.as_ref());
+        // Absent from checkpoints of the challenge's data, as those of 0.1.0 are.
+        let map = inputs.spec.map.as_ref().filter(|map| !map.is_plain_pair());
         let split = inputs.training.as_ref().map(|data| &data.split);
         let warmup_steps = config.benchmark.as_ref().map(|benchmark| benchmark.warmup_steps);
         let kind_of_device = if device.is_cuda() { "cuda" } else { "cpu" };
@@ -54,13 +71,28 @@ impl Settings {
             ("resume_training", json!(config.resume_training), &[Ranks]),
             ("max_steps", json!(max_steps), &[Ranks, Record]),
             ("learning_rate", json!(learning_rate), &[Resume, Ranks, Record]),
+            ("schedule", json!(schedule), &[Resume, Ranks]),
+            ("schedule", json!(decay), &[Record]),
+            ("lr_warmup_steps", json!(lr_warmup_steps), &[Record]),
+            ("ema", json!(ema), &[Resume, Ranks, Record]),
+            ("init", json!(init.name()), &[Ranks, Record]),
             ("weight_decay", json!(weight_decay), &[Resume, Ranks, Record]),
             ("augment", json!(augment), &[Resume, Ranks, Record]),
             ("seed", json!(seed), &[Resume, Ranks, Record]),
+            ("split", json!(split_name), &[Resume, Ranks, Record]),
+            ("folds", json!(has_count.then_some(folds)), &[Resume, Ranks, Record]),
             ("crossvalidation_idx", json!(crossvalidation_idx), &[Resume, Ranks, Record]),
-            ("data_dir", json!(config.data_dir.display().to_string()), &[Record]),
+            ("data_dir", json!(config.source.path().display().to_string()), &[Record]),
+            ("channels", json!(inputs.spec.channels), &[Record]),
+            ("label_map", json!(inputs.spec.map), &[Record]),
+            ("label map", json!(map), &[Resume, Ranks]),
+            ("class_weights", json!(class_weights), &[Resume, Ranks, Record]),
+            ("recipe", json!(inputs.spec.recipe), &[Record]),
+            ("native recipe", json!(native), &[Resume, Ranks]),
+            ("patch", json!(native.map(|(_, native)| native.patch)), &[Record]),
+            ("augmentations", json!(native.map(|(_, native)| &native.augmentations)), &[Record]),
             ("training data", json!(training_data), &[Resume, Ranks]),
-            ("test data", json!(inputs.test.as_ref().map(|stack| &stack.sha256)), &[Ranks]),
+            ("test data", json!(test_data), &[Ranks]),
         ];
         if let Some(split) = split {
             settings.push(("train_slices", json!(split.train), &[Record]));

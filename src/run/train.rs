@@ -11,8 +11,11 @@ use super::context::{Compute, Journal};
 use super::inputs::{TrainingData, fresh_network};
 use super::step_metrics::StepMetrics;
 use crate::checkpoint::{self, Checkpoint, Progress};
-use crate::cli::config::Config;
+use crate::cli::ScheduleChoice;
+use crate::cli::config::{Config, Training};
+use crate::data::spec::DataSpec;
 use crate::distributed::stop::{self, StopRequest};
+use crate::engine::schedule::{Decay, Schedule};
 use crate::engine::trainer::{Hyperparameters, Trainer};
 use crate::files::write_json;
 use crate::model::unet::UNet;
@@ -50,12 +53,13 @@ pub fn train(
     let mut schedule = world.is_main().then(|| CheckpointSchedule::new(config, &journal.model_dir, settings));
     let Journal { logger, tracker, .. } = journal;
     tracker.begin_training(first, record.clone(), logger);
-    let learning_rate = config.training.learning_rate;
+    let base_rate = config.training.learning_rate;
     let start = Instant::now();
     let mut stop = None;
     logger.start_bar("train", last, first);
     for step in first + 1..=last {
-        let losses = trainer.step(&batches.batch(step))?;
+        let learning_rate = trainer.learning_rate();
+        let losses = trainer.step(&batches.batch(step)?)?;
 
         let logs = step % config.log_every == 0 || step == last;
         // Reading a loss waits for the device, so that on a GPU only some steps are read.
@@ -63,7 +67,7 @@ pub fn train(
             let metrics = StepMetrics::read(&losses, &trainer, world, request.signal())?;
             // The curves are wanted most where training has failed.
             metrics
-                .check(&trainer, learning_rate, |bad| batches.slices(bad.step, bad.rank))
+                .check(&trainer, base_rate, |bad| batches.slices(bad.step, bad.rank))
                 .inspect_err(|_| tracker.draw_curves(logger))?;
             let images = (step - first) * (config.batch_size * world.size) as u64;
             let rate = images as f64 / start.elapsed().as_secs_f64();
@@ -90,11 +94,18 @@ pub fn train(
     if let Some(mut schedule) = schedule {
         schedule.finish(&trainer, logger)?;
     }
-    finish(compute, journal, trainer, last, stop)
+    finish(compute, journal, trainer, &data.slices.spec, last, stop)
 }
 
 /// Draws the learning curves, and writes the weights unless `stop` ended training before step `last`.
-fn finish(compute: &Compute, journal: &Journal, trainer: Trainer, last: u64, stop: Option<i32>) -> Result<Outcome> {
+fn finish(
+    compute: &Compute,
+    journal: &Journal,
+    trainer: Trainer,
+    spec: &DataSpec,
+    last: u64,
+    stop: Option<i32>,
+) -> Result<Outcome> {
     let Journal { model_dir, logger, tracker } = journal;
     tracker.draw_curves(logger);
     if let Some(signal) = stop.filter(|_| trainer.progress.step < last) {
@@ -102,11 +113,12 @@ fn finish(compute: &Compute, journal: &Journal, trainer: Trainer, last: u64, sto
         logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));
         return Ok(Outcome::Stopped(signal));
     }
+    let net = trainer.into_network();
     if compute.world.is_main() {
-        checkpoint::save_weights(&model_dir.weights(), &trainer.net)?;
+        checkpoint::save_weights(&model_dir.weights(), &net, spec)?;
         logger.note(&format!("weights: {}", model_dir.weights().display()));
     }
-    Ok(Outcome::Completed(Box::new(trainer.net)))
+    Ok(Outcome::Completed(Box::new(net)))
 }
 
 /// A trainer that starts anew, or from the newest checkpoint with `--resume_training`.
@@ -114,27 +126,45 @@ pub fn trainer(
     config: &Config,
     compute: &Compute,
     journal: &Journal,
+    data: &TrainingData,
     settings: &Map<String, Value>,
 ) -> Result<Trainer> {
     if !config.resume_training {
         last_step(config, compute.world.size, Progress::default())?;
-        return new_trainer(config, compute);
+        return new_trainer(config, compute, data);
     }
     let checkpoint = newest_checkpoint(config, compute, journal, settings)?;
     last_step(config, compute.world.size, checkpoint.state.progress)?;
     let runner = compute.training_step_runner()?;
-    Trainer::resume(checkpoint, hyperparameters(config), compute.precision, runner, &compute.world)
+    let trainer =
+        Trainer::resume(checkpoint, hyperparameters(config, compute)?, compute.precision, runner, &compute.world)?;
+    Ok(trainer.with_loss(data.loss(compute.device)))
 }
 
 /// A trainer that starts anew.
-pub fn new_trainer(config: &Config, compute: &Compute) -> Result<Trainer> {
-    let (net, runner) = (fresh_network(config, compute.device)?, compute.training_step_runner()?);
-    Trainer::new(net, hyperparameters(config), compute.precision, runner, &compute.world)
+pub fn new_trainer(config: &Config, compute: &Compute, data: &TrainingData) -> Result<Trainer> {
+    let net = fresh_network(config, &data.slices.spec, compute.device)?;
+    let runner = compute.training_step_runner()?;
+    let trainer = Trainer::new(net, hyperparameters(config, compute)?, compute.precision, runner, &compute.world)?;
+    Ok(trainer.with_loss(data.loss(compute.device)))
 }
 
-fn hyperparameters(config: &Config) -> Hyperparameters {
-    let training = &config.training;
-    Hyperparameters { learning_rate: training.learning_rate, weight_decay: training.weight_decay, seed: training.seed }
+fn hyperparameters(config: &Config, compute: &Compute) -> Result<Hyperparameters> {
+    let Training { learning_rate, weight_decay, seed, ema, max_steps, lr_warmup_steps, .. } = config.training;
+    let decay = match config.training.schedule {
+        ScheduleChoice::Constant => Decay::Constant,
+        ScheduleChoice::Cosine => Decay::Cosine,
+        ScheduleChoice::Poly => Decay::Poly,
+    };
+    let steps = max_steps / compute.world.size as u64;
+    let schedule = Schedule { base: learning_rate, decay, warmup_steps: lr_warmup_steps, steps };
+    if !schedule.is_constant() && compute.xla && compute.device.is_cuda() {
+        bail!(
+            "--xla on a GPU replays a step with the learning rate that it was captured with; leave out --xla, or \
+             --schedule and --lr_warmup_steps"
+        );
+    }
+    Ok(Hyperparameters { schedule, ema, weight_decay, seed })
 }
 
 /// Read by rank 0; the other ranks learn what it holds, and get the tensors when training begins.

@@ -10,19 +10,21 @@ use tch::{Device, Kind, Tensor};
 use super::phantom;
 use crate::checkpoint::{Checkpoint, Progress, TrainingState};
 use crate::cli::CheckArgs;
+use crate::data::labels::IGNORED;
 use crate::data::values::GreyRange;
 use crate::distributed::world::World;
 use crate::engine::device::{self, GpuOptions};
 use crate::engine::grad_scaler::GradScaler;
-use crate::engine::loss;
+use crate::engine::loss::{self, LossOptions};
 use crate::engine::precision::Precision;
+use crate::engine::schedule::Schedule;
 use crate::engine::step_runner::StepRunner;
 use crate::engine::trainer::{Hyperparameters, Trainer};
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 use crate::native::cuda;
 use crate::recipe::batches::Batch;
-use crate::recipe::preprocessing;
+use crate::recipe::preprocessing::{self, Targets};
 
 const SEED: u64 = 0;
 
@@ -69,8 +71,10 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let device = device::select(args.device, None)?;
     // The same kernels in each step, and a stream that can be captured.
     device::prepare(device, GpuOptions { deterministic: true, tf32: true, captures: true })?;
-    let checker = Checker::new(Architecture::for_slices(args.base_filters as i64), device);
-    let rows = checker.all()?;
+    let base_filters = args.base_filters as i64;
+    let mut rows = Checker::new(Architecture::for_slices(base_filters), device).all()?;
+    // Other kernels serve for these.
+    rows.extend(Checker::new(Architecture { base_filters, channels: 3, classes: 3 }, device).accuracy()?);
     let failed = rows.iter().filter(|row| !row.passed()).count();
     let report = CheckReport {
         device: device::describe(device),
@@ -94,33 +98,54 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     Ok(())
 }
 
-/// A network and a batch to compute with.
+/// A network and a batch to compute with. With more than two classes they have weights, and some pixels are ignored.
 struct Checker {
     architecture: Architecture,
     device: Device,
     batch: Batch,
+    has_options: bool,
 }
 
 impl Checker {
     fn new(architecture: Architecture, device: Device) -> Self {
-        let phantom = phantom::generate(1, 512, SEED);
+        let Architecture { channels, classes, .. } = architecture;
+        let phantom = phantom::generate(channels as usize, 512, SEED);
         let stack = |array: &ndarray::Array3<u8>| {
             let values: Vec<u8> = array.iter().copied().collect();
-            Tensor::from_slice(&values).view([1, 512, 512]).to_device(device)
+            Tensor::from_slice(&values).view([1, channels, 512, 512]).to_device(device)
         };
+        let has_options = classes > 2;
         let images = preprocessing::images(&stack(&phantom.train_volume), GreyRange { black: 0.0, white: 255.0 });
-        let labels = preprocessing::labels(&stack(&phantom.train_labels).clamp_max(1));
-        Self { architecture, device, batch: Batch::new(images, &labels) }
+        let mut labels = stack(&phantom.train_labels).select(1, 0).clamp_max(1);
+        if has_options {
+            // The right third is of the third class, and some rows are of none.
+            let _ = labels.narrow(2, 340, 172).fill_(2);
+            let _ = labels.narrow(1, 200, 40).fill_(i64::from(IGNORED));
+        } else {
+            labels = labels.contiguous();
+        }
+        let targets = Targets { classes: classes as usize, has_ignored: has_options };
+        let labels = preprocessing::labels(&labels, targets);
+        Self { architecture, device, batch: Batch::new(images, &labels), has_options }
     }
 
-    fn all(&self) -> Result<Vec<CheckResult>> {
-        let on_gpu = self.device.is_cuda();
-        let arithmetics: &[Arithmetic] =
-            if on_gpu { &[FLOAT32, TF32, FLOAT16, BFLOAT16] } else { &[FLOAT32, BFLOAT16] };
+    /// Which pixels count in the loss.
+    fn loss(&self, device: Device) -> LossOptions {
+        let weights = || Tensor::from_slice(&[1.0f32, 0.5, 3.0]).to_device(device);
+        LossOptions { class_weights: self.has_options.then(weights), has_ignored: self.has_options }
+    }
+
+    fn arithmetics(&self) -> &'static [Arithmetic] {
+        if self.device.is_cuda() { &[FLOAT32, TF32, FLOAT16, BFLOAT16] } else { &[FLOAT32, BFLOAT16] }
+    }
+
+    /// How far logits and gradients are from those in f64.
+    fn accuracy(&self) -> Result<Vec<CheckResult>> {
         let reference = self.gradients(Device::Cpu, Kind::Double)?;
         let mut rows = Vec::new();
-        for arithmetic in arithmetics {
-            if on_gpu {
+        let what_for = if self.has_options { " (3 channels, 3 classes)" } else { "" };
+        for arithmetic in self.arithmetics() {
+            if self.device.is_cuda() {
                 cuda::allow_tf32(arithmetic.tf32)?;
             }
             let (logits, gradients) = self.gradients(self.device, arithmetic.kind)?;
@@ -129,17 +154,20 @@ impl Checker {
                 ("gradients", distance(&gradients, &reference.1)),
             ];
             for ((what, value), limit) in pairs.into_iter().zip(arithmetic.limits) {
-                rows.push(CheckResult {
-                    name: format!("{what} in {}, distance from float64", arithmetic.name),
-                    value,
-                    limit,
-                });
+                let name = format!("{what}{what_for} in {}, distance from float64", arithmetic.name);
+                rows.push(CheckResult { name, value, limit });
             }
         }
+        Ok(rows)
+    }
+
+    fn all(&self) -> Result<Vec<CheckResult>> {
+        let on_gpu = self.device.is_cuda();
+        let mut rows = self.accuracy()?;
         if on_gpu {
             rows.extend(self.loss_scaling()?);
         }
-        for arithmetic in arithmetics {
+        for arithmetic in self.arithmetics() {
             if on_gpu {
                 cuda::allow_tf32(arithmetic.tf32)?;
             }
@@ -160,7 +188,7 @@ impl Checker {
         let (images, labels) = (self.batch.images.to_device(device), self.batch.labels.to_device(device));
         let mut scaler = GradScaler::new(Precision(kind), device);
         let logits = net.forward(&images.to_kind(kind), false)?;
-        let loss = scaler.scale(&loss::losses(&logits, &labels)?.total());
+        let loss = scaler.scale(&loss::losses(&logits, &labels, &self.loss(device))?.total());
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
         let _ = scaler.unscale(&gradients)?;
         Ok((logits.detach(), gradients))
@@ -217,7 +245,7 @@ impl Checker {
 }
 
 fn hyperparameters() -> Hyperparameters {
-    Hyperparameters { learning_rate: 1e-4, weight_decay: 5e-4, seed: SEED }
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 5e-4, seed: SEED }
 }
 
 /// The norm of the difference of `a` from `b`, as a part of the norm of `b`; infinite where a value is not finite.

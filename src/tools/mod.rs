@@ -18,7 +18,7 @@ mod score;
 pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Phantom(args) => phantom::phantom(args),
-        Command::Inspect(args) => inspect::inspect(&args.data_dir),
+        Command::Inspect(args) => inspect::inspect(args),
         Command::Report(args) => report::report(&args.logs),
         Command::Score(args) => score::score(args),
         Command::Check(args) => check::run(args),

@@ -7,11 +7,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// The figures that are averaged, with the words for the table.
-const FIGURES: [(&str, &str); 4] = [
+const FIGURES: [(&str, &str); 6] = [
     ("eval_dice_score", "Dice"),
     ("eval_ce_loss", "cross entropy"),
     ("v_rand_thin", "V_Rand"),
     ("v_info_thin", "V_Info"),
+    ("mean_dice", "mean Dice"),
+    ("mean_iou", "mean IoU"),
 ];
 /// The first of them are in every evaluation; the others are not in those of the reference and of PyTorch.
 const REQUIRED: usize = 2;

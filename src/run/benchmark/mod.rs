@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::context::Compute;
-use super::inference::background_probability;
+use super::inference::{PredictionOptions, SlicePredictor};
 use crate::cli::config::{Benchmark, Config};
-use crate::data::stack::ImageStack;
+use crate::data::slices::SliceSet;
 use crate::engine::device;
 use crate::engine::trainer::Trainer;
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, Step};
-use crate::recipe::batches::{TrainingBatches, preprocessed_images};
-use crate::recipe::preprocessing::INPUT_SIDE;
+use crate::recipe::batches::TrainingBatches;
+use crate::recipe::preprocessing::MARGIN;
 use profile::Profile;
 use work::{Work, milliseconds};
 
@@ -30,6 +30,8 @@ mod work;
 struct Measured<'a> {
     work: Work,
     architecture: Architecture,
+    /// Side of the network's input.
+    side: i64,
     batch_size: usize,
     max_steps: u64,
     options: &'a Benchmark,
@@ -49,9 +51,18 @@ pub fn time_training(
     mut batches: TrainingBatches<'_>,
 ) -> Result<()> {
     let architecture = trainer.net.architecture;
-    let (batch_size, max_steps) = (config.batch_size, config.training.max_steps);
-    let measured =
-        Measured { work: Work::Train, architecture, batch_size, max_steps, options, compute, logger, is_first: true };
+    let (side, batch_size, max_steps) = (config.input_side(), config.batch_size, config.training.max_steps);
+    let measured = Measured {
+        work: Work::Train,
+        architecture,
+        side,
+        batch_size,
+        max_steps,
+        options,
+        compute,
+        logger,
+        is_first: true,
+    };
     measured.run(|number| batches.batch(number + 1), |batch| trainer.step(&batch).map(drop))
 }
 
@@ -63,27 +74,33 @@ pub fn time_prediction(
     compute: &Compute,
     logger: &mut Logger,
     net: UNet,
-    stack: &ImageStack,
+    slices: &SliceSet,
     is_first: bool,
 ) -> Result<()> {
     let architecture = net.architecture;
     let net = net.prepare_for_prediction(compute.precision.0)?;
-    let mut runner = compute.step_runner()?;
-    let (batch_size, max_steps) = (config.batch_size, config.training.max_steps);
-    let (pages, size) = (stack.pages() as u64, batch_size as u64);
+    let (side, batch_size, max_steps) = (config.input_side(), config.batch_size, config.training.max_steps);
+    let prediction = PredictionOptions { tile: side - 2 * MARGIN, tta: false };
+    let predictor = SlicePredictor::new(compute, &net, &slices.spec, batch_size, prediction)?;
+    let (count, size) = (slices.len() as u64, batch_size as u64);
     let prepare = |number: u64| {
-        let slices: Vec<usize> = (0..size).map(|i| ((number * size + i) % pages) as usize).collect();
-        preprocessed_images(stack, &slices)
+        let batch = |number: u64| (0..size).map(move |i| ((number * size + i) % count) as usize).collect::<Vec<_>>();
+        slices.expect([number, number + 1].into_iter().flat_map(batch));
+        Ok(predictor.inputs(&slices.select(&batch(number))?))
     };
-    let step = |images| background_probability(&mut runner, &net, &images).map(drop);
-    Measured { work: Work::Test, architecture, batch_size, max_steps, options, compute, logger, is_first }
+    let step = |images| predictor.predict_inputs(&images).map(drop);
+    Measured { work: Work::Test, architecture, side, batch_size, max_steps, options, compute, logger, is_first }
         .run(prepare, step)
 }
 
 impl Measured<'_> {
     /// Times `max_steps` times `step` on what `prepare` makes for a step number, without the first `warmup_steps`, and
     /// reports the figures.
-    fn run<B>(mut self, mut prepare: impl FnMut(u64) -> B, mut step: impl FnMut(B) -> Result<()>) -> Result<()> {
+    fn run<B>(
+        mut self,
+        mut prepare: impl FnMut(u64) -> Result<B>,
+        mut step: impl FnMut(B) -> Result<()>,
+    ) -> Result<()> {
         let Compute { device, world, .. } = self.compute;
         let (device, steps, warmup_steps) = (*device, self.max_steps, self.options.warmup_steps);
         // Opened first, so that an unwritable folder fails early. All ranks make the profiled steps; rank 0 looks into
@@ -94,7 +111,7 @@ impl Measured<'_> {
         let mut latencies = Vec::with_capacity((steps - warmup_steps) as usize);
         self.logger.start_bar("benchmark", steps, 0);
         let mut timed_from = Instant::now();
-        let mut batch = prepare(0);
+        let mut batch = prepare(0)?;
         for number in 0..steps {
             if number == warmup_steps {
                 world.barrier()?;
@@ -102,7 +119,7 @@ impl Measured<'_> {
             }
             let start = Instant::now();
             step(batch)?;
-            batch = prepare(number + 1);
+            batch = prepare(number + 1)?;
             device::synchronize(device);
             if number == 0 && self.is_first {
                 first_step_after = limits::process_age();
@@ -118,7 +135,7 @@ impl Measured<'_> {
 
         let images = (latencies.len() * self.batch_size * world.size) as f64;
         let images_per_second = images / wall.as_secs_f64();
-        let preparing = time_preparing(&mut prepare, device);
+        let preparing = time_preparing(&mut prepare, device)?;
         self.report_times(latencies, images_per_second, preparing);
         if let Some(age) = first_step_after {
             self.report(&[(format!("first_step_after_{}", self.work.name()), age.as_secs_f64(), "s")]);
@@ -128,7 +145,7 @@ impl Measured<'_> {
             return Ok(());
         }
         let mut some_steps = || {
-            (0..profile::STEPS).try_for_each(|number| step(prepare(number)))?;
+            (0..profile::STEPS).try_for_each(|number| step(prepare(number)?))?;
             device::synchronize(device);
             Ok(())
         };
@@ -158,7 +175,7 @@ impl Measured<'_> {
     fn report_limits(&mut self, images_per_second: f64) -> Result<()> {
         let name = self.work.name();
         let Compute { device, precision, world, .. } = self.compute;
-        let flops = self.architecture.flops(INPUT_SIDE, INPUT_SIDE);
+        let flops = self.architecture.flops(self.side, self.side);
         let (per_image, trains) = match self.work {
             Work::Train => (flops.training, true),
             Work::Test => (flops.forward, false),
@@ -170,7 +187,7 @@ impl Measured<'_> {
         let copying = limits::copied_bytes_per_second(*device);
         let reached_here = reached / world.size as f64;
         let (images, element) = (self.batch_size as u64, precision.0.elt_size_in_bytes() as u64);
-        let bytes = self.architecture.least_bytes(INPUT_SIDE, INPUT_SIDE, images, element, trains);
+        let bytes = self.architecture.least_bytes(self.side, self.side, images, element, trains);
         let moved_here = bytes as f64 * images_per_second / (images as usize * world.size) as f64;
         let mut figures = vec![
             (format!("tflops_{name}"), reached / 1e12, "TFLOP/s"),
@@ -199,15 +216,15 @@ impl Measured<'_> {
 }
 
 /// The mean time of making a batch by itself. Asked after the timed steps: on a GPU the answer means waiting for it.
-fn time_preparing<B>(prepare: &mut impl FnMut(u64) -> B, device: tch::Device) -> Duration {
+fn time_preparing<B>(prepare: &mut impl FnMut(u64) -> Result<B>, device: tch::Device) -> Result<Duration> {
     const BATCHES: u32 = 10;
     device::synchronize(device);
     let start = Instant::now();
     for number in 0..BATCHES {
-        prepare(u64::from(number));
+        prepare(u64::from(number))?;
         device::synchronize(device);
     }
-    start.elapsed() / BATCHES
+    Ok(start.elapsed() / BATCHES)
 }
 
 /// The smallest latency that at least `percent` of all are no longer than. `sorted` is not empty.

@@ -15,7 +15,9 @@ use tch::{Device, Kind, Tensor};
 use super::phantom;
 use crate::checkpoint;
 use crate::cli::{ExportArgs, ExportFormat};
-use crate::data::stack::{ImageStack, TEST_VOLUME, TRAIN_VOLUME, stack_path};
+use crate::data::layout::Layout;
+use crate::data::slices::{ReadOptions, Slice, SliceSet};
+use crate::data::spec::DataSpec;
 use crate::data::values::GreyRange;
 use crate::error::UsageError;
 use crate::files::{AtomicFile, create_parent};
@@ -53,12 +55,13 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     }
     let model_dir = ModelDir::new(&args.model_dir);
     let net = checkpoint::load_weights(&model_dir.weights(), None, Device::Cpu)?;
+    let data = checkpoint::data_spec(&model_dir.weights())?;
     let slices = match &args.data_dir {
-        Some(data_dir) => Slices::read(data_dir)?,
-        None => Slices::synthetic(manifest::grey_range(&model_dir)),
+        Some(data_dir) => Slices::read(data_dir, &data)?,
+        None => Slices::synthetic(manifest::grey_range(&model_dir), data.channels),
     };
     let (architecture, range) = (net.architecture, slices.range);
-    let spec = ExportSpec { architecture, sides, half: args.amp, softmax: !args.no_softmax, range };
+    let spec = ExportSpec { architecture, data, sides, half: args.amp, softmax: !args.no_softmax, range };
     create_parent(&args.out)?;
     let cannot_write = || format!("cannot write '{}'", args.out.display());
     let file = AtomicFile::create(&args.out).with_context(cannot_write)?;
@@ -87,11 +90,9 @@ fn sides(args: &ExportArgs) -> Result<Option<[i64; 2]>, UsageError> {
     Ok(Some([args.height as i64, args.width as i64]))
 }
 
-/// The slices that the file is checked with.
+/// The slices that the file is checked with: two, or one twice.
 struct Slices {
-    /// `[P, H, W]` samples, and what they are mapped by.
-    samples: Tensor,
-    stored_range: GreyRange,
+    slices: [Slice; 2],
     /// In units of the file's samples.
     range: GreyRange,
     name: String,
@@ -99,28 +100,39 @@ struct Slices {
 
 impl Slices {
     /// Slices of the phantom, for a network that was trained on values of `range`: by default 8-bit ones.
-    fn synthetic(range: Option<GreyRange>) -> Self {
-        let phantom = phantom::generate(2, SYNTHETIC_SIDE, 0).test_volume;
+    fn synthetic(range: Option<GreyRange>, channels: usize) -> Self {
+        let phantom = phantom::generate(1 + channels, SYNTHETIC_SIDE, 0).test_volume;
         let side = SYNTHETIC_SIDE as i64;
-        let samples = Tensor::from_slice(&phantom.into_iter().collect::<Vec<u8>>()).view([2, side, side]);
+        let samples = Tensor::from_slice(&phantom.into_iter().collect::<Vec<u8>>()).view([-1, side, side]);
         let bytes = GreyRange { black: 0.0, white: 255.0 };
-        Self { samples, stored_range: bytes, range: range.unwrap_or(bytes), name: "a synthetic slice".to_owned() }
+        let slice = |first| Slice { image: samples.narrow(0, first, channels as i64), range: bytes, classes: None };
+        Self { slices: [slice(0), slice(1)], range: range.unwrap_or(bytes), name: "a synthetic slice".to_owned() }
     }
 
-    /// Two slices of the test stack in `data_dir`, or where that is absent of the training stack.
-    fn read(data_dir: &Path) -> Result<Self> {
-        let name = if data_dir.join(TEST_VOLUME).is_file() { TEST_VOLUME } else { TRAIN_VOLUME };
-        let path = stack_path(data_dir, name)?;
-        let stack = ImageStack::read(&path, Device::Cpu)?;
-        let samples = stack.select(&[0, stack.pages() - 1]);
-        let name = format!("the first slice of '{}'", path.display());
-        Ok(Self { samples, stored_range: stack.stored_range(), range: stack.range, name })
+    /// Two slices of the images to predict in `data_dir`, or where there are none of the training images.
+    fn read(data_dir: &Path, data: &DataSpec) -> Result<Self> {
+        let layout = Layout::find(data_dir)?;
+        let options =
+            ReadOptions { device: Device::Cpu, budget: 0, map: None, trained: Some(data), progress: &|_, _| {} };
+        let set = match layout.test.is_empty() {
+            true => SliceSet::training(&layout, &options)?,
+            false => SliceSet::test(&layout, &options)?,
+        };
+        if set.spec.channels != data.channels {
+            let (found, wanted) = (set.spec.channels, data.channels);
+            bail!("{} has {found} channel(s), the network takes {wanted}; give other --data_dir", set.name(0));
+        }
+        let slices = [set.get(0)?, set.get(set.len() - 1)?];
+        Ok(Self { slices, range: set.grey_range(), name: format!("the first slice of {}", set.name(0)) })
     }
 
-    /// The first `count` slices as the network's input, `[N, 1, height, width]` f32.
-    fn images(&self, count: i64, [height, width]: [i64; 2]) -> Tensor {
-        let samples = normalise(&self.samples.narrow(0, 0, count), self.stored_range);
-        frame(&resize(&samples, height - 2 * MARGIN, width - 2 * MARGIN))
+    /// The first `count` slices as the network's input, `[N, C, height, width]` f32.
+    fn images(&self, count: usize, [height, width]: [i64; 2]) -> Tensor {
+        let image = |slice: &Slice| {
+            let samples = normalise(&slice.image.unsqueeze(0), slice.range);
+            frame(&resize(&samples, height - 2 * MARGIN, width - 2 * MARGIN))
+        };
+        Tensor::cat(&self.slices[..count].iter().map(image).collect::<Vec<_>>(), 0)
     }
 }
 
@@ -196,7 +208,8 @@ impl Check {
 fn half_logits(net: &UNet, slices: &Slices) -> Result<(Tensor, Tensor)> {
     let (smallest, _) = fitting_sides();
     // Without the frame, which would be most of it.
-    let images = resize(&normalise(&slices.samples.narrow(0, 0, 1), slices.stored_range), smallest, smallest);
+    let first = &slices.slices[0];
+    let images = resize(&normalise(&first.image.unsqueeze(0), first.range), smallest, smallest);
     let logits = tch::no_grad(|| net.forward(&images.to_kind(Kind::Half), false))?;
     Ok((images, logits.to_kind(Kind::Float)))
 }
@@ -225,7 +238,8 @@ mod tests {
 
     fn spec(half: bool) -> ExportSpec {
         let range = GreyRange { black: 0.0, white: 255.0 };
-        ExportSpec { architecture: Architecture::for_slices(2), sides: Some([188, 204]), half, softmax: true, range }
+        let (architecture, data) = (Architecture::for_slices(2), DataSpec::isbi());
+        ExportSpec { architecture, data, sides: Some([188, 204]), half, softmax: true, range }
     }
 
     fn net(seed: u64) -> UNet {
@@ -236,7 +250,7 @@ mod tests {
     fn a_file_with_one_changed_bias_fails_its_check() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("net");
-        let slices = Slices::synthetic(None);
+        let slices = Slices::synthetic(None, 1);
         for (half, format) in
             [false, true].into_iter().flat_map(|half| [(half, ExportFormat::Onnx), (half, ExportFormat::Torchscript)])
         {

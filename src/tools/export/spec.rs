@@ -5,15 +5,18 @@
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
+use crate::data::spec::{DataSpec, GreyScaling, Recipe};
 use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
 use crate::model::sides::fitting_sides;
 use crate::recipe::preprocessing::MARGIN;
 
 /// What the file is to be like.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ExportSpec {
     pub architecture: Architecture,
+    /// What the network is for.
+    pub data: DataSpec,
     /// Height and width of the input; `None` for any that fit.
     pub sides: Option<[i64; 2]>,
     /// Parameters and operations in float16; inputs and outputs stay in float32.
@@ -25,10 +28,10 @@ pub struct ExportSpec {
 }
 
 impl ExportSpec {
-    /// Name of the input, `[N, 1, H, W]`.
+    /// Name of the input, `[N, channels, H, W]`.
     pub const INPUT: &str = "images";
 
-    /// Name of the output, `[N, 2, output_side(H), output_side(W)]`.
+    /// Name of the output, `[N, classes, output_side(H), output_side(W)]`.
     pub fn output_name(&self) -> &'static str {
         if self.softmax { "probabilities" } else { "logits" }
     }
@@ -47,26 +50,56 @@ impl ExportSpec {
         if self.half { Kind::Half } else { Kind::Float }
     }
 
+    /// How an image is resized, what is put around it, and what is made of its grey levels.
+    fn preparation(&self) -> [String; 3] {
+        let range = "x = (v - black) / ((white - black) / 2) - 1";
+        match self.data.recipe {
+            Recipe::Reference => [
+                "to output_size: bilinear, half-pixel centres, no antialiasing".to_owned(),
+                format!("{MARGIN} pixels of 0 on each side, after resizing and normalisation"),
+                range.to_owned(),
+            ],
+            Recipe::Native { grey } => [
+                "none; tiles of a larger image begin at multiples of 16 pixels of the output".to_owned(),
+                format!("{MARGIN} pixels of the image mirrored at the centres of its edge pixels on each side"),
+                match grey {
+                    GreyScaling::Range => range.to_owned(),
+                    GreyScaling::Image => {
+                        format!("{range}; then each channel of the whole image to mean 0 and deviation 1")
+                    }
+                },
+            ],
+        }
+    }
+
     /// What a user of the file must know about it.
     pub fn metadata(&self) -> Map<String, Value> {
         let (smallest, step) = fitting_sides();
         let sides = |sides: Option<[i64; 2]>| sides.map_or(json!("dynamic"), |sides| json!(sides));
         let lost = 2 * MARGIN;
+        let Architecture { base_filters, channels, classes } = self.architecture;
+        let [resize, frame, normalisation] = self.preparation();
+        let label_values =
+            self.data.map.as_ref().map(|map| map.classes.iter().map(|class| &class.values).collect::<Vec<_>>());
         let metadata = json!({
             "source": concat!("unet ", env!("CARGO_PKG_VERSION")),
-            "base_filters": self.architecture.base_filters,
-            "input": format!("{}: float32 [N, 1, height, width]", Self::INPUT),
-            "output": format!("{}: float32 [N, 2, height - {lost}, width - {lost}]", self.output_name()),
+            "base_filters": base_filters,
+            "channels": channels,
+            "channel_names": self.data.channel_names,
+            "input": format!("{}: float32 [N, {channels}, height, width]", Self::INPUT),
+            "output": format!("{}: float32 [N, {classes}, height - {lost}, width - {lost}]", self.output_name()),
             "input_size": sides(self.sides),
             "output_size": sides(self.output_sides()),
             "sides_that_fit": format!("{smallest} + {step} k"),
-            "classes": ["membrane", "background"],
+            "classes": self.data.class_names(),
+            "label_values": label_values,
             "precision": if self.half { "float16" } else { "float32" },
-            "resize": "to output_size: bilinear, half-pixel centres, no antialiasing",
-            "normalisation": "x = (v - black) / ((white - black) / 2) - 1",
+            "recipe": self.data.recipe.name(),
+            "resize": resize,
+            "normalisation": normalisation,
             "black": self.range.black,
             "white": self.range.white,
-            "frame": format!("{MARGIN} pixels of 0 on each side, after resizing and normalisation"),
+            "frame": frame,
         });
         metadata.as_object().cloned().unwrap_or_default()
     }
