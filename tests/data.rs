@@ -104,6 +104,12 @@ fn nnunet_data_train_by_their_own_folds() {
     assert!(printed.contains("1 to train, 5 to validate") && printed.contains("2 channels"), "{printed}");
     let run = dir.run(&format!("{SMALL} --exec_mode train_and_evaluate --crossvalidation_idx 2 --overwrite"));
     fails(run, 1, &["--crossvalidation_idx 2", "folds 0 to 1"]);
+    let description = String::from_utf8(dir.read("data/dataset.json")).unwrap();
+    let names = description.find("\"1\":").unwrap();
+    let more = format!("{}\"2\": \"third\", {}", &description[..names], &description[names..]);
+    fs::write(dir.path("data/dataset.json"), more).unwrap();
+    fails(dir.run(&format!("{SMALL} --overwrite")), 1, &["names 3 channels, the images have 2"]);
+    fs::write(dir.path("data/dataset.json"), description).unwrap();
     dir.run("--exec_mode predict --overwrite --save_probabilities").success();
     assert!(dir.path("model/pred/phantom_005.png").exists());
     let code =

@@ -43,9 +43,13 @@ impl<T: Send + 'static> ReadAhead<T> {
         Self { threads: threads.collect(), shared }
     }
 
-    /// Asks for items in this order, as far as there is room; those asked for before are passed over.
+    /// Asks for items in this order, as far as there is room; those asked for before are passed over, and forgotten where
+    /// they are no longer among them.
     pub fn ask(&self, numbers: impl IntoIterator<Item = usize>) {
+        let numbers: Vec<usize> = numbers.into_iter().collect();
         let mut state = self.shared.lock();
+        state.queue.retain(|number| numbers.contains(number));
+        state.ready.retain(|number, _| numbers.contains(number));
         for number in numbers {
             if state.queue.len() + state.at_work.len() + state.ready.len() >= LOOK_AHEAD {
                 break;
@@ -148,6 +152,17 @@ mod tests {
         assert!(ahead.take(LOOK_AHEAD).is_none());
         drop(ahead);
         assert!(*made.lock().unwrap() <= LOOK_AHEAD);
+    }
+
+    /// Else what was asked for and never taken would fill the room for good.
+    #[test]
+    fn what_is_no_longer_asked_for_is_forgotten() {
+        let ahead = ReadAhead::new(1, || Ok);
+        ahead.ask(0..LOOK_AHEAD);
+        assert_eq!(ahead.take(LOOK_AHEAD - 1).unwrap().unwrap(), LOOK_AHEAD - 1);
+        ahead.ask([100, 101]);
+        assert!(ahead.take(0).is_none());
+        assert_eq!(ahead.take(101).unwrap().unwrap(), 101);
     }
 
     #[test]

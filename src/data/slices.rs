@@ -136,6 +136,15 @@ impl SliceSet {
         };
         let lookup = map.as_ref().map(|map| Arc::new(map.lookup()));
         let channels = scan.cases.first().map_or(1, |case| case.shape.channels);
+        if let Some(description) =
+            layout.description.as_ref().filter(|description| description.channels.len() != channels)
+        {
+            bail!(
+                "'{}' names {} channels, the images have {channels}; correct channel_names in its dataset.json",
+                layout.root.display(),
+                description.channels.len()
+            );
+        }
         let ranges = scan.ranges(layout)?;
         let names = layout.description.as_ref().map(|description| description.channels.clone()).unwrap_or_default();
         let spec = DataSpec::new(channels, names, map, options.trained, &ranges);
