@@ -43,8 +43,8 @@ impl<T: Send + 'static> ReadAhead<T> {
         Self { threads: threads.collect(), shared }
     }
 
-    /// Asks for items in this order, as far as there is room; those asked for before are passed over, and forgotten where
-    /// they are no longer among them.
+    /// Asks for items in this order, as far as there is room; those asked for before are passed over, and forgotten
+    /// where they are no longer among them.
     pub fn ask(&self, numbers: impl IntoIterator<Item = usize>) {
         let numbers: Vec<usize> = numbers.into_iter().collect();
         let mut state = self.shared.lock();
