@@ -107,11 +107,11 @@ fn contact_sheet(predictor: &SlicePredictor<'_>, data: &TrainingData) -> Result<
     let TrainingData { slices, split, .. } = data;
     let shown = sheet::choose(&split.validation);
     let all = format!("{} validation slices", split.validation.len());
-    let mut sheet = sheets::of_file(&slices.cases[0].images[0], shown.len(), &all, &slices.spec);
+    let mut sheet = sheets::of_set(slices, shown.len(), &all);
     for index in shown {
         let slice = slices.get(index)?;
         let planes = predictor.predict(std::slice::from_ref(&slice))?;
-        sheets::add(&mut sheet, format!("slice {index}"), &slice, &planes[0]);
+        sheets::add(&mut sheet, sheets::caption(slices, index), &slice, &planes[0]);
     }
     Ok(sheet)
 }
