@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::UsageError;
 
 pub mod config;
+pub mod split;
 mod subcommands;
 pub mod task;
 mod values;

@@ -154,7 +154,7 @@ mod tests {
         assert!(*made.lock().unwrap() <= LOOK_AHEAD);
     }
 
-    /// Else what was asked for and never taken would fill the room for good.
+    /// Items that were asked for and never taken would otherwise fill the room for good.
     #[test]
     fn what_is_no_longer_asked_for_is_forgotten() {
         let ahead = ReadAhead::new(1, || Ok);

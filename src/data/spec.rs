@@ -58,8 +58,8 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
-    /// Of a dataset with these channels, labels and ranges. What is not known of it is taken from `trained`, the data
-    /// of the network in use.
+    /// The spec of a dataset with these channels, labels and ranges. What is not known of it is taken from `trained`,
+    /// the data of the network in use.
     pub fn new(
         channels: usize,
         channel_names: Vec<String>,

@@ -74,7 +74,7 @@ impl Confusion {
             if label == IGNORED {
                 self.ignored += 1;
             } else {
-                // Of the row, so that a prediction that is too large is not counted in another one.
+                // Indexed within its row, so that a prediction that is too large is not counted in another one.
                 self.counts[usize::from(label) * self.classes..][..self.classes][usize::from(prediction)] += 1;
             }
         }

@@ -4,6 +4,8 @@
 
 use tch::{Device, Tensor};
 
+use crate::native::cuda::copy_to_device;
+
 /// Where pixel `index` of an endless row is in an image row of `length` pixels, which is mirrored at the centres of its
 /// first and last pixel again and again.
 pub fn mirrored(index: i64, length: i64) -> i64 {
@@ -24,7 +26,7 @@ pub fn crop(image: &Tensor, [top, left]: [i64; 2], [height, width]: [i64; 2]) ->
     }
     let index = |start: i64, length: i64, all: i64, device: Device| {
         let places: Vec<i64> = (start..start + length).map(|index| mirrored(index, all)).collect();
-        Tensor::from_slice(&places).to_device(device)
+        copy_to_device(Tensor::from_slice(&places), device)
     };
     let by_rows = image.index_select(-2, &index(top, height, rows, image.device()));
     by_rows.index_select(-1, &index(left, width, columns, image.device()))

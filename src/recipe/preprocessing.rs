@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use crate::data::labels::IGNORED;
 use crate::data::values::GreyRange;
+use crate::native::cuda::copy_to_device;
 
 /// Side of the network's input in pixels (paper, figure 1).
 pub const INPUT_SIDE: i64 = 572;
@@ -58,7 +59,7 @@ impl Targets {
         }
         let mut values: Vec<u8> = (0..self.classes as u8).collect();
         values.extend(self.has_ignored.then_some(IGNORED));
-        let values = Tensor::from_slice(&values).to_device(classes.device()).view([1, -1, 1, 1]);
+        let values = copy_to_device(Tensor::from_slice(&values), classes.device()).view([1, -1, 1, 1]);
         classes.unsqueeze(1).eq_tensor(&values).to_kind(Kind::Float)
     }
 

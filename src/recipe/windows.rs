@@ -118,7 +118,7 @@ impl Window {
         let target = mirror::crop(labels, start, [side, side]).copy();
         let outside = |axis: usize| {
             let places: Vec<bool> = (start[axis]..start[axis] + side).map(|at| at < 0 || at >= size[axis]).collect();
-            Tensor::from_slice(&places).to_device(labels.device())
+            copy_to_device(Tensor::from_slice(&places), labels.device())
         };
         let (rows, columns) = (outside(0).unsqueeze(1), outside(1).unsqueeze(0));
         (image, target.masked_fill(&rows.logical_or(&columns), i64::from(IGNORED)))

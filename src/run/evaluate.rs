@@ -34,11 +34,11 @@ pub struct Evaluation {
     pub eval_total_loss: f64,
     /// Soft Dice over all classes, 0 to 1; higher is better.
     pub eval_dice_score: f64,
-    /// Of two classes without ignored pixels, at the size of the labels, to which the probabilities are resized as
-    /// predictions are.
+    /// Scores of two classes without ignored pixels, at the size of the labels, to which the probabilities are resized
+    /// as predictions are.
     #[serde(flatten)]
     pub challenge: Option<ChallengeScores>,
-    /// Of each class, at the same size.
+    /// Scores of each class, at the same size.
     #[serde(flatten)]
     pub classes: Summary,
 }

@@ -1,14 +1,15 @@
 //! The data and the network that a run begins with.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
 use super::context::Compute;
 use super::memory;
+use super::split::split;
 use crate::checkpoint;
-use crate::cli::config::{Config, Source, SplitChoice, Training};
+use crate::cli::config::{Config, Source};
 use crate::cli::{AugmentationChoice, ClassWeights, GreyScalingChoice, InitChoice, RecipeChoice};
-use crate::data::folds::{self, Folds, Split, split_of_file};
+use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
 use crate::data::order::SampleSchedule;
@@ -333,39 +334,6 @@ pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i
     let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
     let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
     sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
-}
-
-/// The slices that train and that validate: as `--split` says, else by the folds that the dataset brings, else by the
-/// reference's.
-fn split(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Split> {
-    let Training { seed, crossvalidation_idx, folds: count, split: choice, .. } = &config.training;
-    let Some(fold) = *crossvalidation_idx else { return Ok(folds::split(slices.len(), *seed, None)) };
-    let of_case = |name: &str| -> Vec<usize> {
-        (0..slices.len()).filter(|index| slices.cases[slices.infos[*index].case].name == name).collect()
-    };
-    let by_count = |folds: Folds| {
-        ensure!(*count <= slices.len(), "--folds {count}: there are {} slices; lower it", slices.len());
-        Ok(folds.split(slices.len(), *seed, fold, *count))
-    };
-    let own = layout.description.as_ref().map(|description| &description.folds[..]).unwrap_or_default();
-    match choice {
-        Some(SplitChoice::Disjoint) => by_count(Folds::Disjoint),
-        Some(SplitChoice::Blocks) => by_count(Folds::Blocks),
-        Some(SplitChoice::File(path)) => {
-            let read = || split_of_file(&std::fs::read_to_string(path)?, fold, slices.len(), of_case);
-            read().with_context(|| {
-                format!("cannot use --split '{}'; give reference, disjoint, blocks or a JSON file", path.display())
-            })
-        }
-        None if !own.is_empty() => {
-            let [train, validation] = own.get(fold).with_context(|| {
-                format!("--crossvalidation_idx {fold}: 'splits_final.json' has the folds 0 to {}", own.len() - 1)
-            })?;
-            let of = |names: &[String]| names.iter().flat_map(|name| of_case(name)).collect();
-            Ok(Split { train: of(train), validation: of(validation) })
-        }
-        None | Some(SplitChoice::Reference) => Ok(folds::split(slices.len(), *seed, Some(fold))),
-    }
 }
 
 /// The factor of each class in the cross entropy.

@@ -42,6 +42,7 @@ mod predict;
 mod predict_files;
 mod settings;
 mod sheets;
+mod split;
 mod step_metrics;
 mod train;
 

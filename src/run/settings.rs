@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use tch::Device;
 
 use super::inputs::{Inputs, TestData};
-use crate::cli::config::{Config, SplitChoice, Training};
+use crate::cli::config::{Config, Training};
+use crate::cli::split::SplitChoice;
 use crate::data::spec::Recipe;
 use crate::engine::device;
 use crate::engine::precision::Precision;

@@ -78,7 +78,7 @@ impl ImageJ {
 /// The checked pages of a file: at least one, and all of one size, type and number of channels.
 #[derive(Debug)]
 pub struct Layout {
-    /// Of palette images only the first has the palette, which is that of all.
+    /// The first page alone keeps the palette, which is that of all.
     pub pages: Vec<Page>,
     pub big_endian: bool,
     pub imagej: ImageJ,

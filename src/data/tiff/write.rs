@@ -53,9 +53,9 @@ pub struct StackWriter {
     /// `None` after an error: what the file then holds cannot be continued.
     encoder: Option<Encoder>,
     kind: SampleKind,
-    /// Of the file: the channels of a hyperstack are pages each.
+    /// Pages of the file: the channels of a hyperstack are pages each.
     pages: usize,
-    /// Of a hyperstack, else 1.
+    /// Channels of a hyperstack, else 1.
     channels: usize,
     height: u32,
     width: u32,

@@ -27,9 +27,9 @@ const FINE_CELL: u32 = 80;
 /// Room for a name.
 const MOST_NAME: u32 = 220;
 const SIZE: u32 = 20;
-/// Of lines between the cells.
+/// Colour of the lines between the cells.
 const GRID: RGBColor = RGBColor(225, 225, 225);
-/// Of rows without labels.
+/// Colour of rows without labels.
 const PALE: RGBColor = RGBColor(238, 238, 238);
 
 /// Sides in pixels.

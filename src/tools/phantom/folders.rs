@@ -31,7 +31,7 @@ struct Folder {
     name: &'static str,
     /// 0 for training, 1 for testing.
     piece: usize,
-    /// Of each slice: the names of its files begin alike.
+    /// How the names of the files of each slice begin.
     contents: Vec<Content>,
 }
 

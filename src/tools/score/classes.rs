@@ -39,7 +39,7 @@ pub fn label_map(args: &ScoreArgs) -> Result<Option<LabelMap>> {
         format!("cannot score '{prediction}' by the classes of '{labels}'; name those of both with --label_map")
     };
     let predicted = values(&args.prediction).with_context(cannot)?;
-    // Of both, as either may lack a class that the other has.
+    // The values of both count, as either may lack a class that the other has.
     predicted.counts().for_each(|(value, count)| found.count(value, count));
     LabelMap::guess(&found, TWO).with_context(cannot).map(Some)
 }

@@ -209,7 +209,7 @@ impl Entry {
         let (x, y) = (left + self.x, top + self.y + (LEGEND_LINE - SWATCH) / 2);
         let mut swatch = Canvas::new(SWATCH, SWATCH);
         swatch.fill((0, 0), (SWATCH, SWATCH), INK);
-        // Of class 0, which is not painted, the frame alone.
+        // Class 0 is not painted: its box is the frame alone.
         let inside = tile::colour(self.class).unwrap_or(RGBColor(255, 255, 255));
         let mut block = Canvas::new(SWATCH - 2, SWATCH - 2);
         block.rgb = [inside.0, inside.1, inside.2].repeat(block.rgb.len() / 3);

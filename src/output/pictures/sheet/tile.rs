@@ -30,7 +30,7 @@ const COLOURS: [RGBColor; 12] = [
 ];
 /// What is mixed into the colours of each further dozen of classes: a grey level and its share in percent.
 const SHADES: [(u32, u32); 6] = [(0, 0), (255, 50), (0, 45), (255, 75), (0, 70), (128, 50)];
-/// Of lines over pixels that are ignored.
+/// Colour of the lines over pixels that are ignored.
 const HATCHING: u8 = 200;
 
 /// Height and width at which an image is shown by itself.
