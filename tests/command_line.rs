@@ -25,6 +25,7 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
             "--output <DIR>",
             "--save_probabilities, --save-probabilities",
             "--model_dir, --model-dir <DIR> [default: /results]",
+            "--ensemble <DIR>...",
             "--log_dir, --log-dir <DIR>",
             "--overwrite",
             "--resume_training, --resume-training",
@@ -55,6 +56,12 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
             "--augment",
             "--seed <N> [default: 0]",
             "--base_filters, --base-filters <N> [default: 64, or what the checkpoint holds]",
+            "--evaluate_every, --evaluate-every <N>",
+            "--keep_best, --keep-best <METRIC> [possible values: eval_total_loss, eval_ce_loss, eval_dice_loss, \
+             eval_dice_score, v_rand_thin, v_info_thin, rand_error_2012, pixel_error_2012, dice, iou, mean_dice, \
+             mean_iou, accuracy]",
+            "--patience <N>",
+            "--weights <WHICH> [default: last] [possible values: last, best]",
             "--log_every, --log-every <N> [default: 100]",
             "--device <DEVICE> [default: auto] [possible values: auto, cpu, cuda]",
             "--amp, --use-amp [alias: --use_amp]",
@@ -110,6 +117,7 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
         &[
             "-h, --help",
             "--model_dir, --model-dir <DIR>",
+            "--weights <WHICH> [default: last] [possible values: last, best]",
             "--to <FORMAT> [possible values: onnx, torchscript]",
             "--out <FILE>",
             "--amp, --use-amp [alias: --use_amp]",
@@ -230,7 +238,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 15] = [
+const SPELLINGS: [Spelling; 16] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -287,6 +295,11 @@ const SPELLINGS: [Spelling; 15] = [
         shows: &[("--grey_scaling", r#""grey": "image""#), ("--lr_warmup_steps", r#""lr_warmup_steps": 3"#)],
     },
     Spelling {
+        args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --crossvalidation_idx 0 \
+               --evaluate_every 1 --keep_best accuracy",
+        shows: &[("--evaluate_every", "made/best.safetensors\n"), ("--keep_best", r#""metric":"accuracy""#)],
+    },
+    Spelling {
         args: "--data_dir data --memory_share 2",
         shows: &[("--memory_share", "invalid value '2' for '--memory_share <SHARE>'")],
     },
@@ -336,7 +349,7 @@ fn outcome(dir: &TestDir, args: &[String], variables: &[(&str, String)]) -> Stri
     // The output of a run has its speed too.
     outcome += &if is_subcommand { common::text(&output.stdout) } else { String::new() };
     outcome += &files.map(|name| format!("{name}\n")).collect::<String>();
-    for name in ["made/config.json", "made/eval.json", "made/model.safetensors", "net.onnx"] {
+    for name in ["made/config.json", "made/eval.json", "made/model.safetensors", "made/best.safetensors", "net.onnx"] {
         outcome += &common::text(&std::fs::read(dir.path(name)).unwrap_or_default());
     }
     outcome

@@ -24,7 +24,7 @@ mod write;
 pub use background_writer::BackgroundWriter;
 use read::TensorFile;
 use state::WeightsHeader;
-pub use state::{Progress, TrainingState};
+pub use state::{BestScore, Progress, TrainingState, ValidationState};
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ pub struct Snapshot {
     tensors: Vec<(String, Tensor)>,
 }
 
-/// Writes the parameters of `net`, which was trained on data of `spec`.
-pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec) -> Result<()> {
-    let header = WeightsHeader::new(net.architecture, spec.clone());
+/// Writes the parameters of `net`, which was trained on data of `spec`; `best` is the score they are kept for.
+pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec, best: Option<&BestScore>) -> Result<()> {
+    let header = WeightsHeader::new(net.architecture, spec.clone(), best.cloned());
     let tensors: Vec<_> = net.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
     write::write(path, &tensors, &header)
 }
@@ -77,6 +77,14 @@ pub fn data_spec(path: &Path) -> Result<DataSpec> {
         );
     }
     Ok(spec)
+}
+
+/// The score that the weights of a file are kept for; `None` for those of a last step, and where there is no file.
+pub fn best_score(path: &Path) -> Result<Option<BestScore>> {
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(TensorFile::open(path)?.header::<WeightsHeader>()?.best)
 }
 
 /// A checksum that two weight files share if they hold the same weights, for the same data.

@@ -18,11 +18,14 @@ pub struct WeightsHeader {
     /// What the network is for; files of 0.1.0 have none, and are for the ISBI 2012 stacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<DataSpec>,
+    /// Why these weights were kept; `None` for those of the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestScore>,
 }
 
 impl WeightsHeader {
-    pub fn new(architecture: Architecture, data: DataSpec) -> Self {
-        Self { format: FORMAT, architecture, data: Some(data) }
+    pub fn new(architecture: Architecture, data: DataSpec, best: Option<BestScore>) -> Self {
+        Self { format: FORMAT, architecture, data: Some(data), best }
     }
 }
 
@@ -40,6 +43,9 @@ pub struct TrainingState {
     /// Whether a moving average of the parameters is kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_averages: bool,
+    /// The scores of validation so far; `None` before the first, and where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationState>,
     /// What a run that goes on must have in common with this one.
     pub settings: Map<String, Value>,
 }
@@ -53,6 +59,27 @@ pub struct Progress {
     pub batches: u64,
     /// Samples trained on: where the order of samples goes on.
     pub samples: u64,
+}
+
+/// What validation has found up to the step of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidationState {
+    /// The step after which the validation slices were scored last.
+    pub last: u64,
+    /// Validations since the best one.
+    pub since_best: u64,
+    /// `None` where no score was a number.
+    pub best: Option<BestScore>,
+}
+
+/// The best score of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BestScore {
+    /// The key of the score in eval.json.
+    pub metric: String,
+    pub score: f64,
+    /// The step that has made these weights.
+    pub step: u64,
 }
 
 impl TrainingState {
@@ -71,6 +98,7 @@ impl TrainingState {
             loss_scale,
             growth_tracker,
             has_averages: false,
+            validation: None,
             settings,
         }
     }

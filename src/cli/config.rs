@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::split::{SplitChoice, check_folds};
+use super::validation::{Validation, check_weights};
 use super::{
     AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
-    RunArgs, ScheduleChoice, TRAINING_ONLY,
+    RunArgs, ScheduleChoice, TRAINING_ONLY, WeightsChoice,
 };
 use crate::error::UsageError;
 
@@ -24,11 +25,17 @@ pub struct Config {
     /// Share of the free memory that decoded images may take.
     pub memory_share: f64,
     pub model_dir: PathBuf,
+    /// Folders of the other networks of an ensemble.
+    pub ensemble: Vec<PathBuf>,
     pub log_dir: Option<PathBuf>,
     pub benchmark: Option<Benchmark>,
     pub overwrite: bool,
     pub resume_training: bool,
     pub log_every: u64,
+    /// `None`: no validation while training goes on.
+    pub validation: Option<Validation>,
+    /// Which weights evaluation and prediction use.
+    pub weights: WeightsChoice,
     /// Steps between two checkpoints; `None`: every ten minutes.
     pub checkpoint_every: Option<u64>,
     /// Newest checkpoints that stay.
@@ -158,11 +165,20 @@ impl Config {
         let source = source(&args)?;
         let native = native(&args, given)?;
         check_folds(&args, given)?;
+        let validation = Validation::new(&args)?;
+        check_weights(&args)?;
         if mode.evaluates() && args.crossvalidation_idx.is_none() {
             return refuse(format!(
                 "--exec_mode {} needs --crossvalidation_idx 0..4: without a fold there are no validation slices",
                 mode.name()
             ));
+        }
+        if !args.ensemble.is_empty() && (mode.trains() || args.benchmark) {
+            return refuse(
+                "--ensemble averages networks that are trained already; use it with --exec_mode evaluate or predict, \
+                 without --benchmark"
+                    .to_owned(),
+            );
         }
         if args.resume_training && !mode.trains() {
             return refuse(format!("--resume_training does nothing with --exec_mode {}; leave it out", mode.name()));
@@ -197,11 +213,14 @@ impl Config {
             label_map: args.label_map,
             memory_share: args.memory_share,
             model_dir: args.model_dir,
+            ensemble: args.ensemble,
             log_dir: args.log_dir,
             benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps, profile: args.profile }),
             overwrite: args.overwrite,
             resume_training: args.resume_training,
             log_every: args.log_every,
+            validation,
+            weights: args.weights,
             checkpoint_every: args.checkpoint_every,
             keep_checkpoints: args.keep_checkpoints as usize,
             device: args.device,
@@ -335,7 +354,11 @@ fn warnings(mode: ExecMode, args: &RunArgs, given: &[String]) -> Vec<String> {
         unused("tta", format!("with --exec_mode {}", mode.name()));
     }
     if benchmark {
-        unused("tta", "with --benchmark".to_owned());
+        ["tta", "weights", "evaluate_every", "keep_best", "patience"]
+            .iter()
+            .for_each(|flag| unused(flag, "with --benchmark".to_owned()));
+    } else if !mode.predicts() && !mode.evaluates() {
+        unused("weights", format!("with --exec_mode {}", mode.name()));
     }
     if !mode.predicts() {
         unused("save_probabilities", format!("with --exec_mode {}", mode.name()));

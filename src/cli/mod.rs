@@ -13,6 +13,7 @@ pub mod config;
 pub mod split;
 mod subcommands;
 pub mod task;
+pub mod validation;
 mod values;
 
 pub use subcommands::{
@@ -20,8 +21,8 @@ pub use subcommands::{
     ReportArgs, ScoreArgs, Shell,
 };
 pub use values::{
-    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
-    ScheduleChoice,
+    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, Metric,
+    RecipeChoice, ScheduleChoice, WeightsChoice,
 };
 
 use values::{below_one, class_weights, not_negative, positive, share, whole};
@@ -118,6 +119,10 @@ pub struct RunArgs {
     /// Folder for log.json (DLLogger's JSON lines); no log file without it
     #[arg(long = "log_dir", value_name = "DIR", help_heading = "Files")]
     pub log_dir: Option<PathBuf>,
+    /// Folders of more trained networks of the same data and recipe: their probabilities are averaged with those of
+    /// --model_dir's in evaluation and prediction
+    #[arg(long, value_name = "DIR", num_args = 1.., action = ArgAction::Append, help_heading = "Files")]
+    pub ensemble: Vec<PathBuf>,
     /// Replace the run, the scores or the predictions that --model_dir already holds
     #[arg(long, help_heading = "Files")]
     pub overwrite: bool,
@@ -242,6 +247,23 @@ pub struct RunArgs {
     /// Filters of the first level; each level down doubles them [default: 64, or what the checkpoint holds]
     #[arg(long = "base_filters", value_name = "N", value_parser = whole(1..=1024), help_heading = "Training")]
     pub base_filters: Option<u64>,
+    /// Steps between two validations while training goes on, each of all validation slices
+    #[arg(
+        long = "evaluate_every", value_name = "N", value_parser = whole(1..=1_000_000_000), help_heading = "Training"
+    )]
+    pub evaluate_every: Option<u64>,
+    /// With --evaluate_every: keep the weights that score best in this, as best.safetensors
+    #[arg(long = "keep_best", value_name = "METRIC", value_enum, help_heading = "Training")]
+    pub keep_best: Option<Metric>,
+    /// With --evaluate_every: stop after so many validations in a row without a better score in --keep_best's metric,
+    /// or in eval_total_loss
+    #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000), help_heading = "Training")]
+    pub patience: Option<u64>,
+    /// Weights that evaluation and prediction use: those of the last step, or the best ones of --keep_best
+    #[arg(
+        long, value_name = "WHICH", value_enum, default_value_t = WeightsChoice::Last, help_heading = "Training"
+    )]
+    pub weights: WeightsChoice,
     /// Steps between two lines of losses
     #[arg(
         long = "log_every", value_name = "N", default_value_t = 100, value_parser = whole(1..=1_000_000_000),
@@ -300,6 +322,9 @@ pub const TRAINING_ONLY: &[&str] = &[
     "lr_warmup_steps",
     "ema",
     "init",
+    "evaluate_every",
+    "keep_best",
+    "patience",
 ];
 
 /// The parsed command line and which flags were given rather than defaulted.

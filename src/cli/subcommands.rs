@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{DeviceChoice, whole};
+use super::values::{DeviceChoice, WeightsChoice, whole};
 
 #[derive(Debug, Args)]
 pub struct PhantomArgs {
@@ -143,6 +143,9 @@ pub struct ExportArgs {
     /// Folder with the weights of a run, model.safetensors
     #[arg(long = "model_dir", value_name = "DIR")]
     pub model_dir: PathBuf,
+    /// Weights to export: those of the last step, or the best ones of --keep_best
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t = WeightsChoice::Last)]
+    pub weights: WeightsChoice,
     /// Format of the file
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub to: ExportFormat,

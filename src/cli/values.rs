@@ -110,6 +110,56 @@ impl InitChoice {
     }
 }
 
+/// Which weights of a run are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum WeightsChoice {
+    /// Those after the last step
+    Last,
+    /// Those that scored best in validation
+    Best,
+}
+
+/// A score of validation, by its key in eval.json.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Metric {
+    EvalTotalLoss,
+    EvalCeLoss,
+    EvalDiceLoss,
+    EvalDiceScore,
+    VRandThin,
+    VInfoThin,
+    #[value(name = "rand_error_2012")]
+    RandError2012,
+    #[value(name = "pixel_error_2012")]
+    PixelError2012,
+    Dice,
+    Iou,
+    MeanDice,
+    MeanIou,
+    Accuracy,
+}
+
+impl Metric {
+    /// The key in eval.json, which is the spelling of the flag's value.
+    pub fn key(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether a higher score is better.
+    pub fn is_higher_better(self) -> bool {
+        use Metric::{EvalCeLoss, EvalDiceLoss, EvalTotalLoss, PixelError2012, RandError2012};
+        !matches!(self, EvalTotalLoss | EvalCeLoss | EvalDiceLoss | RandError2012 | PixelError2012)
+    }
+
+    /// Whether only data of two classes without ignored pixels has it.
+    pub fn is_of_challenge(self) -> bool {
+        use Metric::{Dice, Iou, PixelError2012, RandError2012, VInfoThin, VRandThin};
+        matches!(self, VRandThin | VInfoThin | RandError2012 | PixelError2012 | Dice | Iou)
+    }
+}
+
 /// How much each class counts in the cross entropy.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub enum ClassWeights {

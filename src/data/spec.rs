@@ -102,6 +102,18 @@ impl DataSpec {
         self.map.as_ref().is_some_and(LabelMap::has_ignored)
     }
 
+    /// Whether networks for both take the same images and tell the same classes apart.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let part = |spec: &Self| (spec.channels, spec.map.clone(), spec.float_range, spec.recipe);
+        part(self) == part(other)
+    }
+
+    /// For messages: `1 channel(s), classes 0=membrane;255=background, native recipe`.
+    pub fn describe(&self) -> String {
+        let classes = self.map.as_ref().map_or_else(|| "none".to_owned(), LabelMap::describe);
+        format!("{} channel(s), classes {classes}, {} recipe", self.channels, self.recipe.name())
+    }
+
     /// Names of the classes, in the order of their indices.
     pub fn class_names(&self) -> Vec<String> {
         match &self.map {

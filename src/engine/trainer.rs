@@ -1,6 +1,6 @@
 //! One training step, for training and its benchmark alike.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rand::RngExt;
 use serde_json::{Map, Value};
 use tch::Tensor;
@@ -13,7 +13,7 @@ use super::loss::{self, LossOptions, Losses};
 use super::precision::Precision;
 use super::schedule::Schedule;
 use super::step_runner::StepRunner;
-use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState};
+use crate::checkpoint::{Checkpoint, Progress, Snapshot, TrainingState, ValidationState};
 use crate::data::random::{Purpose, stream};
 use crate::distributed::world::{self, World};
 use crate::error::LostRanks;
@@ -196,11 +196,22 @@ impl Trainer {
         self.scaler.is_dynamic()
     }
 
+    /// A copy of the network as training has made it so far, with the averages of its weights where they are kept.
+    pub fn network(&self) -> Result<UNet> {
+        let params = params(&self.net);
+        let mut values = self.ema.as_ref().map_or(&params[..], MovingAverage::averages).iter();
+        UNet::new(self.net.architecture, &mut |name, _| {
+            let value = values.next().with_context(|| format!("no value for '{name}'"))?;
+            Ok(tch::no_grad(|| value.detach().copy()))
+        })
+    }
+
     /// What a checkpoint saves, as a copy; `settings` are those of the run. Waits for the device.
-    pub fn snapshot(&self, settings: &Map<String, Value>) -> Snapshot {
+    pub fn snapshot(&self, settings: &Map<String, Value>, validation: Option<&ValidationState>) -> Snapshot {
         let (exp_avgs, exp_avg_sqs, updates) = self.optimizer.state();
         let scaler = self.scaler.state();
-        let state = TrainingState::new(self.net.architecture, self.progress, updates, scaler, settings.clone());
+        let mut state = TrainingState::new(self.net.architecture, self.progress, updates, scaler, settings.clone());
+        state.validation = validation.cloned();
         let averages = self.ema.as_ref().map(MovingAverage::averages).unwrap_or_default();
         Snapshot::new(&self.net, (exp_avgs, exp_avg_sqs), averages, state)
     }

@@ -23,6 +23,15 @@ pub struct LossRow {
     pub eval_dice_loss: Option<f64>,
     pub eval_total_loss: Option<f64>,
     pub eval_dice_score: Option<f64>,
+    // Tables of 0.1.0 have no further columns.
+    #[serde(default)]
+    pub v_rand_thin: Option<f64>,
+    #[serde(default)]
+    pub v_info_thin: Option<f64>,
+    #[serde(default)]
+    pub dice: Option<f64>,
+    #[serde(default)]
+    pub mean_dice: Option<f64>,
 }
 
 impl LossRow {
@@ -38,6 +47,10 @@ impl LossRow {
             eval_dice_loss: figure("eval_dice_loss"),
             eval_total_loss: figure("eval_total_loss"),
             eval_dice_score: figure("eval_dice_score"),
+            v_rand_thin: figure("v_rand_thin"),
+            v_info_thin: figure("v_info_thin"),
+            dice: figure("dice"),
+            mean_dice: figure("mean_dice"),
         }
     }
 }
@@ -127,8 +140,23 @@ mod tests {
         losses.add(row(2)).unwrap();
         losses.add(LossRow { step: 2, eval_dice_score: Some(0.75), ..LossRow::default() }).unwrap();
         let header = "step,train_ce_loss,train_dice_loss,train_total_loss,\
-                      eval_ce_loss,eval_dice_loss,eval_total_loss,eval_dice_score";
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{header}\n2,0.5,,,,,,\n2,,,,,,,0.75\n"));
+                      eval_ce_loss,eval_dice_loss,eval_total_loss,eval_dice_score,\
+                      v_rand_thin,v_info_thin,dice,mean_dice";
+        let expected = format!("{header}\n2,0.5,,,,,,,,,,\n2,,,,,,,0.75,,,,\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn tables_with_fewer_columns_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("losses.csv");
+        fs::write(
+            &path,
+            "step,train_ce_loss,train_dice_loss,train_total_loss,eval_ce_loss,eval_dice_loss,\
+                          eval_total_loss,eval_dice_score\n2,0.5,,,,,,\n",
+        )
+        .unwrap();
+        assert_eq!(read(&path).unwrap(), [row(2)]);
     }
 
     #[test]

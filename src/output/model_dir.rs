@@ -28,6 +28,11 @@ impl ModelDir {
         self.root.join("model.safetensors")
     }
 
+    /// The weights that scored best in validation.
+    pub fn best_weights(&self) -> PathBuf {
+        self.root.join("best.safetensors")
+    }
+
     /// Settings, versions and data of the run.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.json")
@@ -113,7 +118,14 @@ impl ModelDir {
 
     /// The files and folders that training would replace.
     pub fn run_files(&self) -> Vec<PathBuf> {
-        let training = [self.config(), self.weights(), self.checkpoints(), self.losses(), self.learning_curves()];
+        let training = [
+            self.config(),
+            self.weights(),
+            self.best_weights(),
+            self.checkpoints(),
+            self.losses(),
+            self.learning_curves(),
+        ];
         let results = [self.scores(), self.evaluation_sheet(), self.confusion_table(), self.confusion_matrix()];
         let predictions = [self.masks(), self.probabilities(), self.prediction_sheet()];
         let events = tensorboard::event_files(&self.root);

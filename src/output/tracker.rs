@@ -75,6 +75,12 @@ impl Tracker {
         self.add("train", figures, logger);
     }
 
+    /// Records the scores of validation slices after a training step.
+    pub fn validated(&mut self, step: u64, scores: &[(&str, f64)], logger: &Logger) {
+        self.step = step;
+        self.add("eval", scores, logger);
+    }
+
     /// Records the scores of validation slices, and writes `eval.png`.
     pub fn evaluated(&mut self, scores: &[(&str, f64)], sheet: &Sheet, logger: &Logger) {
         self.add("eval", scores, logger);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::BackgroundWriter;
+use crate::checkpoint::{BackgroundWriter, ValidationState};
 use crate::cli::config::Config;
 use crate::engine::trainer::Trainer;
 use crate::output::logger::Logger;
@@ -31,14 +31,14 @@ impl CheckpointSchedule {
     }
 
     /// Begins a checkpoint if one is due; to be called after each step.
-    pub fn after_step(&mut self, trainer: &Trainer, logger: &Logger) {
+    pub fn after_step(&mut self, trainer: &Trainer, validation: Option<&ValidationState>, logger: &Logger) {
         let due = match self.every {
             Some(steps) => trainer.progress.step.is_multiple_of(steps),
             None => self.last.elapsed() >= INTERVAL,
         };
         let before = if due {
             self.last = Instant::now();
-            self.writer.save(trainer.snapshot(&self.settings))
+            self.writer.save(trainer.snapshot(&self.settings, validation))
         } else {
             self.writer.poll()
         };
@@ -48,8 +48,8 @@ impl CheckpointSchedule {
     }
 
     /// The last checkpoint; returns when it is safe on disk.
-    pub fn finish(&mut self, trainer: &Trainer, logger: &Logger) -> Result<()> {
-        if let Err(error) = self.writer.save(trainer.snapshot(&self.settings)) {
+    pub fn finish(&mut self, trainer: &Trainer, validation: Option<&ValidationState>, logger: &Logger) -> Result<()> {
+        if let Err(error) = self.writer.save(trainer.snapshot(&self.settings, validation)) {
             logger.warn(&format!("{error:#}"));
         }
         self.writer.finish()

@@ -2,7 +2,9 @@
 //!
 //! Shapes: H, W pixels, P planes of probabilities (`inference.rs`).
 
-use anyhow::{Context, Result};
+use std::ops::ControlFlow;
+
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -17,7 +19,7 @@ use crate::engine::step_runner::StepRunner;
 use crate::files::{write_atomically, write_json};
 use crate::metrics::{self, ChallengeScores, Confusion, SliceScores, Summary};
 use crate::model::unet::Predictor;
-use crate::output::logger::{Logger, Step};
+use crate::output::logger::Step;
 use crate::output::pictures::confusion::confusion_matrix;
 use crate::output::pictures::sheet::{self, Sheet};
 use crate::recipe::batches::{Batch, preprocessed_images, preprocessed_labels, targets};
@@ -43,7 +45,28 @@ pub struct Evaluation {
     pub classes: Summary,
 }
 
+/// What scoring the validation slices gives.
+pub struct Scored {
+    pub evaluation: Evaluation,
+    confusion: Confusion,
+    /// What to tell people of predictions or labels that cannot score well.
+    warnings: Vec<String>,
+}
+
 impl Evaluation {
+    /// Losses and scores by their keys, without those that this data does not have.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        self.losses().into_iter().chain(self.scores()).collect()
+    }
+
+    /// The number under `key` in eval.json; `None` where this data has none.
+    pub fn score(&self, key: &str) -> Option<f64> {
+        let Summary { mean_dice, mean_iou, accuracy, .. } = self.classes;
+        let of_classes = [("mean_dice", mean_dice), ("mean_iou", mean_iou), ("accuracy", accuracy)];
+        let of_classes = of_classes.into_iter().filter_map(|(name, score)| Some((name, score?)));
+        self.figures().into_iter().chain(of_classes).find(|(name, _)| *name == key).map(|(_, score)| score)
+    }
+
     fn losses(&self) -> [(&'static str, f64); 4] {
         [
             ("eval_ce_loss", self.eval_ce_loss),
@@ -70,16 +93,23 @@ impl Evaluation {
 pub fn evaluate(
     compute: &Compute,
     journal: &mut Journal,
-    net: &Predictor,
+    nets: &[Predictor],
     data: &TrainingData,
     options: PredictionOptions,
 ) -> Result<()> {
     let Journal { model_dir, logger, tracker } = journal;
-    let predictor = SlicePredictor::new(compute, net, &data.slices.spec, 1, options)?;
-    let (scores, confusion) = score(compute, logger, net, &predictor, data)?;
+    let predictor = SlicePredictor::new(compute, nets, &data.slices.spec, 1, options)?;
+    logger.start_bar("evaluate", data.split.validation.len() as u64, 0);
+    // A signal ends the process by itself now.
+    let scored = score(compute, nets, &predictor, data, &|done| logger.advance(done), &|| None)?;
+    logger.end_bar();
+    let ControlFlow::Continue(Scored { evaluation: scores, confusion, warnings }) = scored else {
+        bail!("evaluation was stopped");
+    };
     if !compute.world.is_main() {
         return Ok(());
     }
+    warnings.iter().for_each(|text| logger.warn(text));
     let (losses, named) = (scores.losses(), scores.scores());
     logger.log(Step::Summary, &losses);
     logger.log(Step::Summary, &named);
@@ -97,8 +127,7 @@ pub fn evaluate(
         logger.warn(&format!("{error:#}"));
     }
     let sheet = contact_sheet(&predictor, data)?;
-    let figures: Vec<_> = losses.into_iter().chain(named).collect::<Vec<_>>();
-    tracker.evaluated(&figures, &sheet, logger);
+    tracker.evaluated(&scores.figures(), &sheet, logger);
     Ok(())
 }
 
@@ -119,37 +148,44 @@ fn contact_sheet(predictor: &SlicePredictor<'_>, data: &TrainingData) -> Result<
 /// Losses of a slice that ranks exchange: cross entropy and Dice loss.
 const LOSSES: usize = 2;
 
-fn score(
+/// Scores the validation slices, which are dealt out to the ranks. `advance` is told how many are done, and `signal` is
+/// the one that has asked this rank to stop: then all ranks stop, and there are no scores.
+pub fn score(
     compute: &Compute,
-    logger: &mut Logger,
-    net: &Predictor,
+    nets: &[Predictor],
     predictor: &SlicePredictor<'_>,
     data: &TrainingData,
-) -> Result<(Evaluation, Confusion)> {
+    advance: &dyn Fn(u64),
+    signal: &dyn Fn() -> Option<i32>,
+) -> Result<ControlFlow<i32, Scored>> {
     let TrainingData { slices, split, .. } = data;
     let (spec, validation) = (&slices.spec, &split.validation);
     let (mut runner, world) = (compute.step_runner()?, &compute.world);
     let has_challenge = spec.classes() == 2 && !spec.has_ignored();
     let per_slice = LOSSES + if has_challenge { SliceScores::NUMBERS } else { 0 };
-    // Dealt out to the ranks, each of which fills in its own; then the confusion matrix, which is added up.
+    // Each rank fills in those of its own slices; then come the confusion matrix, which is added up, and the signal that
+    // each rank has got.
     let mut numbers = vec![0.0; per_slice * validation.len()];
     let mut confusion = Confusion::new(spec.classes());
     // Without class weights, so that losses of different runs can be compared.
     let options = LossOptions { class_weights: None, has_ignored: spec.has_ignored() };
-    logger.start_bar("evaluate", validation.len() as u64, 0);
     let own: Vec<(usize, usize)> =
         validation.iter().copied().enumerate().skip(world.rank).step_by(world.size).collect();
     for (turn, &(index, number)) in own.iter().enumerate() {
+        if signal().is_some() {
+            break;
+        }
         slices.expect(own[turn..].iter().take(4).map(|&(_, number)| number));
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let slice = slices.select(&[number])?;
         let labels = slice[0].classes.as_ref().context("a slice without labels")?;
         let (losses, planes) = match spec.recipe {
-            Recipe::Reference => resized_losses(&mut runner, net, &slice, spec, &options)?,
+            Recipe::Reference => resized_losses(&mut runner, nets, &slice, spec, &options)?,
             Recipe::Native { .. } => {
                 let planes = predictor.predict(&slice)?.remove(0);
                 let labels = labels.to_device(planes.device()).to_kind(Kind::Int64).unsqueeze(0);
-                let Losses { cross_entropy, dice_loss } = loss::losses(&logits(&planes), &labels, &options)?;
+                let Losses { cross_entropy, dice_loss } =
+                    loss::losses(&logits(&planes.unsqueeze(0)), &labels, &options)?;
                 ([cross_entropy, dice_loss], planes)
             }
         };
@@ -166,13 +202,18 @@ fn score(
             let threads = tch::get_num_threads().max(1) as usize;
             own_scores.copy_from_slice(&SliceScores::new(&is_inside, &probability, width as usize, threads).numbers());
         }
-        logger.advance(index as u64 + 1);
+        advance(index as u64 + 1);
     }
-    logger.end_bar();
     let counts = numbers.len();
     numbers.extend(confusion.numbers());
+    let cells = numbers.len() - counts;
+    numbers.extend((0..world.size).map(|rank| f64::from(signal().filter(|_| rank == world.rank).unwrap_or(0))));
     let numbers = world.sum(&numbers)?;
-    let (numbers, confusion_numbers) = numbers.split_at(counts);
+    let (numbers, rest) = numbers.split_at(counts);
+    let (confusion_numbers, signals) = rest.split_at(cells);
+    if let Some(&signal) = signals.iter().find(|signal| **signal > 0.0) {
+        return Ok(ControlFlow::Break(signal as i32));
+    }
     let confusion = Confusion::from_numbers(spec.classes(), confusion_numbers);
     let mean = |first: usize| numbers.iter().skip(first).step_by(per_slice).sum::<f64>() / validation.len() as f64;
     let (cross_entropy, dice_loss) = (mean(0), mean(1));
@@ -182,10 +223,7 @@ fn score(
     };
     let classes = Summary::new(&confusion, &spec.class_names());
     let predicted: Vec<u64> = classes.named().map(|(_, scores)| scores.predicted).collect();
-    constant_output(&predicted, spec)
-        .into_iter()
-        .chain(metrics::warnings(validation, &challenge))
-        .for_each(|text| logger.warn(&text));
+    let warnings = constant_output(&predicted, spec).into_iter().chain(metrics::warnings(validation, &challenge));
     let evaluation = Evaluation {
         eval_ce_loss: cross_entropy,
         eval_dice_loss: dice_loss,
@@ -194,27 +232,36 @@ fn score(
         challenge: has_challenge.then(|| ChallengeScores::new(&challenge)),
         classes,
     };
-    Ok((evaluation, confusion))
+    Ok(ControlFlow::Continue(Scored { evaluation, confusion, warnings: warnings.collect() }))
 }
 
 /// The losses of a slice at the network's output size, as the reference has them, and its probabilities at its own
 /// size.
 fn resized_losses(
     runner: &mut StepRunner,
-    net: &Predictor,
+    nets: &[Predictor],
     slice: &[Slice],
     spec: &DataSpec,
     options: &LossOptions,
 ) -> Result<([Tensor; LOSSES], Tensor)> {
     let batch = Batch::new(preprocessed_images(slice), &preprocessed_labels(slice, targets(spec))?);
     let work = |[images, labels]: [&Tensor; 2]| {
-        let logits = net.forward(images)?;
+        let logits = joint_logits(nets, images)?;
         let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels, options)?;
         Ok([cross_entropy, dice_loss, softmax(&logits)])
     };
     let [cross_entropy, dice_loss, planes] = tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?;
     let [height, width] = slice[0].size();
     Ok(([cross_entropy, dice_loss], resize(&planes, height, width).get(0)))
+}
+
+/// Logits of a network, or of several: those of their mean probabilities.
+fn joint_logits(nets: &[Predictor], images: &Tensor) -> Result<Tensor> {
+    if let [net] = nets {
+        return net.forward(images);
+    }
+    let planes = nets.iter().map(|net| Ok(softmax(&net.forward(images)?))).collect::<Result<Vec<_>>>()?;
+    Ok(logits(&(planes.iter().sum::<Tensor>() / nets.len() as f64)))
 }
 
 /// All values, row after row.

@@ -27,10 +27,9 @@ pub struct PredictionOptions {
     pub tta: bool,
 }
 
-/// Predicts slices by the recipe that the network was trained with.
+/// Predicts slices by the recipe that the networks were trained with. The probabilities of several are averaged.
 pub struct SlicePredictor<'a> {
-    net: &'a Predictor,
-    runner: RefCell<StepRunner>,
+    members: Vec<Member<'a>>,
     recipe: Recipe,
     classes: usize,
     /// Images or tiles that are computed at a time.
@@ -41,17 +40,25 @@ pub struct SlicePredictor<'a> {
     tta: bool,
 }
 
+/// A network of an ensemble, or the only one.
+struct Member<'a> {
+    net: &'a Predictor,
+    runner: RefCell<StepRunner>,
+}
+
 impl<'a> SlicePredictor<'a> {
+    /// `nets` are one network or more, all trained for `spec`.
     pub fn new(
         compute: &Compute,
-        net: &'a Predictor,
+        nets: &'a [Predictor],
         spec: &DataSpec,
         batch_size: usize,
         options: PredictionOptions,
     ) -> Result<Self> {
-        let runner = RefCell::new(compute.step_runner()?);
+        let member = |net| Ok(Member { net, runner: RefCell::new(compute.step_runner()?) });
+        let members = nets.iter().map(member).collect::<Result<_>>()?;
         let PredictionOptions { tile, tta } = options;
-        Ok(Self { net, runner, recipe: spec.recipe, classes: spec.classes(), batch_size, tile, tta })
+        Ok(Self { members, recipe: spec.recipe, classes: spec.classes(), batch_size, tile, tta })
     }
 
     /// Probabilities of each slice at its own size, `[P, H, W]` f32. Those of the native recipe are on the host.
@@ -76,7 +83,7 @@ impl<'a> SlicePredictor<'a> {
     fn predict_once(&self, slices: &[Slice]) -> Result<Vec<Tensor>> {
         match self.recipe {
             Recipe::Reference => {
-                let predicted = probabilities(&mut self.runner.borrow_mut(), self.net, &preprocessed_images(slices))?;
+                let predicted = self.predict_inputs(&preprocessed_images(slices))?;
                 let resized = |(index, slice): (i64, &Slice)| {
                     let [height, width] = slice.size();
                     resize(&predicted.narrow(0, index, 1), height, width).get(0)
@@ -95,7 +102,7 @@ impl<'a> SlicePredictor<'a> {
         let planes = Tensor::empty([planes(self.classes), height, width], (Kind::Float, Device::Cpu));
         for batch in tiles([height, width], self.tile).chunks(self.batch_size) {
             let inputs: Vec<Tensor> = batch.iter().map(|tile| map.apply(&tile.input(&slice.image), slice)).collect();
-            let outputs = probabilities(&mut self.runner.borrow_mut(), self.net, &Tensor::stack(&inputs, 0))?;
+            let outputs = self.predict_inputs(&Tensor::stack(&inputs, 0))?;
             for (index, tile) in (0..).zip(batch) {
                 tile.put(&planes, &outputs.get(index));
             }
@@ -115,9 +122,17 @@ impl<'a> SlicePredictor<'a> {
         }
     }
 
-    /// Probabilities of [`Self::inputs`].
+    /// Probabilities of network inputs: `[N, P, output side, output side]` f32.
     pub fn predict_inputs(&self, inputs: &Tensor) -> Result<Tensor> {
-        probabilities(&mut self.runner.borrow_mut(), self.net, inputs)
+        let predict = |Member { net, runner }: &Member<'_>| probabilities(&mut runner.borrow_mut(), net, inputs);
+        let [only] = &self.members[..] else {
+            let mut sum = Tensor::from(0f32);
+            for member in &self.members {
+                sum = sum.to_device(inputs.device()) + predict(member)?;
+            }
+            return Ok(sum / self.members.len() as f64);
+        };
+        predict(only)
     }
 }
 
@@ -134,7 +149,7 @@ fn restored(planes: &Tensor, turns: i64, mirrored: bool) -> Tensor {
     turned.rot90(-turns, [1, 2])
 }
 
-/// Softmax probabilities, `[N, P, output side, output side]` f32, for network inputs.
+/// Softmax probabilities of a network, as those of `predict_inputs`.
 fn probabilities(runner: &mut StepRunner, net: &Predictor, images: &Tensor) -> Result<Tensor> {
     let work = |[images]: [&Tensor; 1]| Ok([softmax(&net.forward(images)?)]);
     let [probabilities] = tch::no_grad(|| runner.run([images], work))?;
@@ -152,14 +167,14 @@ pub fn softmax(logits: &Tensor) -> Tensor {
     if logits.size()[1] == 2 { probabilities.narrow(1, 1, 1) } else { probabilities }
 }
 
-/// Numbers whose softmax are these probabilities `[P, H, W]`: their logarithms, `[1, classes, H, W]`. A probability of
-/// 0 counts as 1e-7.
+/// Numbers whose softmax are these probabilities `[N, P, H, W]`: their logarithms, `[N, classes, H, W]`. A probability
+/// of 0 counts as 1e-7.
 pub fn logits(probabilities: &Tensor) -> Tensor {
-    let all = match probabilities.size()[0] {
-        1 => Tensor::cat(&[1.0 - probabilities, probabilities.shallow_clone()], 0),
+    let all = match probabilities.size()[1] {
+        1 => Tensor::cat(&[1.0 - probabilities, probabilities.shallow_clone()], 1),
         _ => probabilities.shallow_clone(),
     };
-    all.clamp_min(1e-7).log().unsqueeze(0)
+    all.clamp_min(1e-7).log()
 }
 
 /// Class indices `[H, W]` u8 of probabilities `[P, H, W]`.
@@ -212,9 +227,9 @@ mod tests {
             for grey in [GreyScaling::Range, GreyScaling::Image] {
                 let predict = |tile: i64, batch_size: usize| {
                     let runner = RefCell::new(StepRunner::new(false, Device::Cpu).unwrap());
+                    let members = vec![Member { net: &net, runner }];
                     let recipe = Recipe::Native { grey };
-                    let predictor =
-                        SlicePredictor { net: &net, runner, recipe, classes: 3, batch_size, tile, tta: false };
+                    let predictor = SlicePredictor { members, recipe, classes: 3, batch_size, tile, tta: false };
                     predictor.predict(&slice).unwrap().remove(0)
                 };
                 let whole = predict(1028, 1);
@@ -244,10 +259,10 @@ mod tests {
     #[test]
     fn logits_of_probabilities_have_these_as_their_softmax() {
         let three = Tensor::randn([3, 4, 5], (Kind::Float, Device::Cpu)).softmax(0, Kind::Float);
-        let again = logits(&three).softmax(1, Kind::Float).get(0);
+        let again = logits(&three.unsqueeze(0)).softmax(1, Kind::Float).get(0);
         assert!(crate::testing::largest_difference(&again, &three) < 1e-6);
         let second = three.narrow(0, 1, 1);
-        let two = logits(&second).softmax(1, Kind::Float).get(0);
+        let two = logits(&second.unsqueeze(0)).softmax(1, Kind::Float).get(0);
         assert!(crate::testing::largest_difference(&two.narrow(0, 1, 1), &second) < 1e-6);
     }
 }

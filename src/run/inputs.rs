@@ -1,5 +1,7 @@
 //! The data and the network that a run begins with.
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
@@ -21,7 +23,6 @@ use crate::model::init::Init;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
-use crate::output::model_dir::ModelDir;
 use crate::recipe::batches::{Samples, TrainingBatches};
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::fitting_output;
@@ -240,7 +241,8 @@ impl TrainingData {
     fn read(config: &Config, layout: &Layout, options: &ReadOptions) -> Result<Self> {
         let slices = SliceSet::training(layout, options)?;
         let split = split(config, layout, &slices)?;
-        if split.train.is_empty() || (config.exec_mode.evaluates() && split.validation.is_empty()) {
+        let validates = config.exec_mode.evaluates() || config.validation.is_some();
+        if split.train.is_empty() || (validates && split.validation.is_empty()) {
             bail!(
                 "'{}' holds {}: too few for --crossvalidation_idx, which keeps a fifth of at least 2 for validation",
                 slices.cases[0].images[0].display(),
@@ -378,12 +380,17 @@ pub fn fresh_network(config: &Config, spec: &DataSpec, device: Device) -> Result
     UNet::with_weights_by(init, architecture(config, spec), config.training.seed, device)
 }
 
-/// The weights in the model folder, read by rank 0.
-pub fn trained_network(config: &Config, compute: &Compute, model_dir: &ModelDir) -> Result<UNet> {
+/// The network of a weight file, whose width `--base_filters` may say.
+pub fn trained_network(config: &Config, compute: &Compute, weights: &Path) -> Result<UNet> {
+    read_network(compute, weights, config.base_filters)
+}
+
+/// The network of a weight file, read by rank 0. Another width than `base_filters` is an error, where that is given.
+pub fn read_network(compute: &Compute, weights: &Path, base_filters: Option<i64>) -> Result<UNet> {
     let (world, device) = (&compute.world, compute.device);
     let mut read = None;
     let architecture = world.on_main("weights", || {
-        let net = checkpoint::load_weights(&model_dir.weights(), config.base_filters, device)?;
+        let net = checkpoint::load_weights(weights, base_filters, device)?;
         Ok(read.insert(net).architecture)
     })?;
     let net = match read {

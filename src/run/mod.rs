@@ -1,12 +1,13 @@
 //! One run from its configuration to its results: read the data, then train, evaluate and predict, or time.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::checkpoint;
+use crate::cli::WeightsChoice;
 use crate::cli::config::{Benchmark, Config, Source};
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
@@ -32,6 +33,7 @@ use train::Outcome;
 mod benchmark;
 mod checkpoint_schedule;
 mod context;
+mod ensemble;
 mod evaluate;
 mod inference;
 mod inputs;
@@ -45,6 +47,7 @@ mod sheets;
 mod split;
 mod step_metrics;
 mod train;
+mod validation;
 
 /// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal
 /// that stopped the run.
@@ -77,7 +80,8 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let world = World::join(rank, device, config.dist_timeout, &settings.of_ranks())?;
     let compute = Compute { device, precision, xla, world };
     if !config.exec_mode.trains() && config.benchmark.is_none() {
-        let spec = compute.world.on_main("data", || checkpoint::data_spec(&journal.model_dir.weights()))?;
+        let weights = weights(config, &journal.model_dir);
+        let spec = compute.world.on_main("data", || checkpoint::data_spec(&weights))?;
         inputs.require_spec(spec)?;
     }
     describe(config, &compute, &journal.logger);
@@ -91,11 +95,33 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
 /// What the network in use was trained on; `None` where the mode trains one, and where the weights are on another
 /// machine.
 fn trained_spec(config: &Config, model_dir: &ModelDir) -> Result<Option<DataSpec>> {
-    let weights = model_dir.weights();
+    let weights = weights(config, model_dir);
     if config.exec_mode.trains() || !weights.is_file() {
         return Ok(None);
     }
     checkpoint::data_spec(&weights).map(Some)
+}
+
+/// The weight file that evaluation and prediction use.
+fn weights(config: &Config, model_dir: &ModelDir) -> PathBuf {
+    match config.weights {
+        WeightsChoice::Last => model_dir.weights(),
+        WeightsChoice::Best => model_dir.best_weights(),
+    }
+}
+
+/// Errors: no weights of the kind that is asked for.
+fn require_weights(config: &Config, model_dir: &ModelDir) -> Result<()> {
+    ensemble::require(config)?;
+    let path = weights(config, model_dir);
+    if config.weights == WeightsChoice::Best && model_dir.weights().is_file() && !path.is_file() {
+        bail!(
+            "no best weights '{}': the run has kept none (--evaluate_every N --keep_best METRIC); leave --weights out \
+             to use those of its last step",
+            path.display()
+        );
+    }
+    checkpoint::require_weights(&path)
 }
 
 /// Tells how the run computes.
@@ -111,7 +137,7 @@ fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut J
     let mode = config.exec_mode;
     let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
         match train(config, settings, compute, journal, inputs, data)? {
-            Outcome::Completed(net) => *net,
+            Outcome::Completed(net) => trained(config, compute, journal, *net)?,
             Outcome::Stopped(signal) => {
                 // No rank goes before rank 0 has saved.
                 compute.world.barrier()?;
@@ -119,33 +145,41 @@ fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut J
             }
         }
     } else {
-        let net = inputs::trained_network(config, compute, &journal.model_dir)?;
+        let net = inputs::trained_network(config, compute, &weights(config, &journal.model_dir))?;
         record(settings, inputs, &net, &mut journal.logger);
         net
     };
     if mode.evaluates() || mode.predicts() {
         let options = PredictionOptions { tile: inputs::tile(config, net.architecture, compute), tta: config.tta };
-        let net = net.prepare_for_prediction(compute.precision.0)?;
+        let nets = ensemble::join(config, compute, net, &inputs.spec)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
             warn_of_known_slices(&data.split, journal);
-            evaluate::evaluate(compute, journal, &net, data, options)?;
+            evaluate::evaluate(compute, journal, &nets, data, options)?;
             if mode.trains() {
                 journal.tracker.draw_curves(&journal.logger);
             }
         }
         match &inputs.test {
             Some(TestData::Slices(stack)) => {
-                predict::predict(compute, journal, &net, stack, &inputs.spec, config.batch_size, options)?;
+                predict::predict(compute, journal, &nets, stack, &inputs.spec, config.batch_size, options)?;
             }
             Some(TestData::Files(cases)) => {
                 let job = job(config, compute, journal, cases, &inputs.spec, options)?;
-                predict_files::predict_files(compute, journal, &net, &inputs.spec, &job)?;
+                predict_files::predict_files(compute, journal, &nets, &inputs.spec, &job)?;
             }
             None => {}
         }
     }
     // No rank goes while another still needs it.
     compute.world.barrier().map(|()| 0)
+}
+
+/// The network that results are made with after training: that of the last step, or the best one.
+fn trained(config: &Config, compute: &Compute, journal: &Journal, last: UNet) -> Result<UNet> {
+    match config.weights {
+        WeightsChoice::Last => Ok(last),
+        WeightsChoice::Best => inputs::trained_network(config, compute, &journal.model_dir.best_weights()),
+    }
 }
 
 /// What is predicted of files, and where the masks go.
@@ -161,8 +195,11 @@ fn job<'a>(
         Source::Files { output, .. } => output.clone(),
         Source::Dataset(_) => journal.model_dir.predictions(),
     };
-    let weights = journal.model_dir.weights();
-    let weights_sha256 = compute.world.on_main("weights' checksum", || checkpoint::fingerprint(&weights))?;
+    let weights = weights(config, &journal.model_dir);
+    let weights_sha256 = compute.world.on_main("weights' checksum", || {
+        let files = std::iter::once(weights).chain(ensemble::files(config));
+        Ok(files.map(|file| checkpoint::fingerprint(&file)).collect::<Result<Vec<_>>>()?.join("+"))
+    })?;
     let classes = spec.map.as_ref().map_or_else(String::new, LabelMap::describe);
     let record = Record { weights_sha256, precision: compute.precision.name().to_owned(), tta: options.tta, classes };
     let Config { batch_size, save_probabilities, overwrite, .. } = *config;
@@ -180,12 +217,15 @@ fn train(
     if let Some(warning) = compute.replay_warning() {
         journal.logger.warn(warning);
     }
-    let trainer = train::trainer(config, compute, journal, data, &settings.of_training())?;
-    let record = record(settings, inputs, &trainer.net, &mut journal.logger);
+    if let Some(options) = config.validation {
+        validation::require_metric(options, &inputs.spec)?;
+    }
+    let begin = train::begin(config, compute, journal, data, &settings.of_training())?;
+    let record = record(settings, inputs, &begin.trainer.net, &mut journal.logger);
     if config.overwrite && compute.world.is_main() {
         discard_run(&journal.model_dir)?;
     }
-    train::train(config, compute, journal, trainer, data, &record, settings.of_training())
+    train::train(config, compute, journal, begin, data, &record, settings.of_training())
 }
 
 /// Times training, prediction, or first one and then the other.
@@ -209,7 +249,7 @@ fn time(
         let weights = journal.model_dir.weights();
         let has_weights = compute.world.on_main("has weights", || Ok(weights.is_file()))?;
         let net = if has_weights {
-            inputs::trained_network(config, compute, &journal.model_dir)?
+            inputs::trained_network(config, compute, &weights)?
         } else {
             let folder = config.model_dir.display();
             journal.logger.note(&format!("no weights in '{folder}': timing random ones"));
@@ -248,7 +288,7 @@ fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
     let mode = config.exec_mode;
     if !mode.trains() {
         // Fails first on a missing folder: predicting must not make one.
-        checkpoint::require_weights(&model_dir.weights())?;
+        require_weights(config, model_dir)?;
     }
     model_dir.create()?;
     let lock = model_dir.lock()?;

@@ -28,14 +28,14 @@ use crate::output::pictures::sheet;
 pub fn predict(
     compute: &Compute,
     journal: &mut Journal,
-    net: &Predictor,
+    nets: &[Predictor],
     stack: &SliceSet,
     spec: &DataSpec,
     batch_size: usize,
     options: PredictionOptions,
 ) -> Result<()> {
     let world = &compute.world;
-    let predictor = SlicePredictor::new(compute, net, spec, batch_size, options)?;
+    let predictor = SlicePredictor::new(compute, nets, spec, batch_size, options)?;
     let Journal { model_dir, logger, tracker } = journal;
     let mut files = world.is_main().then(|| Files::create(model_dir, stack, spec)).transpose()?;
     let (pages, [height, width]) = (stack.len(), stack.size(0).map(|side| side as i64));

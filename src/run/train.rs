@@ -1,16 +1,18 @@
 //! `--exec_mode train*`: the training loop, and what it leaves in the model folder. `step_metrics.rs` is what is read
 //! of a step, `checkpoint_schedule.rs` says when checkpoints are written.
 
+use std::fs;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use super::checkpoint_schedule::CheckpointSchedule;
 use super::context::{Compute, Journal};
 use super::inputs::{TrainingData, fresh_network};
 use super::step_metrics::StepMetrics;
-use crate::checkpoint::{self, Checkpoint, Progress};
+use super::validation::{Validator, Verdict};
+use crate::checkpoint::{self, Checkpoint, Progress, ValidationState};
 use crate::cli::ScheduleChoice;
 use crate::cli::config::{Config, Training};
 use crate::data::spec::DataSpec;
@@ -31,46 +33,74 @@ pub enum Outcome {
     Stopped(i32),
 }
 
+/// Where training begins.
+pub struct Start {
+    pub trainer: Trainer,
+    /// What validation has found before.
+    validation: Option<ValidationState>,
+}
+
+/// Why training ends before its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Signal(i32),
+    Patience,
+}
+
+impl Ending {
+    fn of(verdict: Verdict) -> Option<Self> {
+        match verdict {
+            Verdict::GoOn => None,
+            Verdict::OutOfPatience => Some(Self::Patience),
+            Verdict::Stopped(signal) => Some(Self::Signal(signal)),
+        }
+    }
+}
+
 /// Trains up to `max_steps` and writes the record of the run, checkpoints and the weights. A signal ends training after
 /// its step, with a checkpoint. `settings` are kept in checkpoints, for a resumed run to be compared with.
 pub fn train(
     config: &Config,
     compute: &Compute,
     journal: &mut Journal,
-    mut trainer: Trainer,
+    begin: Start,
     data: &TrainingData,
     record: &Value,
     settings: Map<String, Value>,
 ) -> Result<Outcome> {
     let Compute { device, world, .. } = compute;
+    let Start { mut trainer, validation } = begin;
     let Progress { step: first, samples, .. } = trainer.progress;
     let last = last_step(config, world.size, trainer.progress)?;
     let mut batches = data.batches(config, compute, first, samples);
     let request = StopRequest::listen()?;
+    let signal = || request.signal();
     if world.is_main() {
         write_json(&journal.model_dir.config(), record)?;
     }
     let mut schedule = world.is_main().then(|| CheckpointSchedule::new(config, &journal.model_dir, settings));
-    let Journal { logger, tracker, .. } = journal;
-    tracker.begin_training(first, record.clone(), logger);
+    journal.tracker.begin_training(first, record.clone(), &journal.logger);
     let base_rate = config.training.learning_rate;
     let start = Instant::now();
-    let mut stop = None;
-    logger.start_bar("train", last, first);
-    for step in first + 1..=last {
-        let learning_rate = trainer.learning_rate();
+    let mut validator = Validator::new(config, compute, &trainer, validation);
+    // The checkpoint may have been written before its step was scored.
+    let mut ending = Ending::of(validator.after_step(last, compute, journal, &trainer, data, &signal)?);
+    journal.logger.start_bar("train", last, first);
+    while ending.is_none() && trainer.progress.step < last {
+        let (step, learning_rate) = (trainer.progress.step + 1, trainer.learning_rate());
         let losses = trainer.step(&batches.batch(step)?)?;
 
+        let Journal { logger, tracker, .. } = &mut *journal;
         let logs = step % config.log_every == 0 || step == last;
         // Reading a loss waits for the device, so that on a GPU only some steps are read.
-        if logs || !device.is_cuda() || (world.size > 1 && step % AGREE_EVERY == 0) {
-            let metrics = StepMetrics::read(&losses, &trainer, world, request.signal())?;
+        let stop = if logs || !device.is_cuda() || (world.size > 1 && step % AGREE_EVERY == 0) {
+            let metrics = StepMetrics::read(&losses, &trainer, world, signal())?;
             // The curves are wanted most where training has failed.
             metrics
                 .check(&trainer, base_rate, |bad| batches.slices(bad.step, bad.rank))
                 .inspect_err(|_| tracker.draw_curves(logger))?;
             let images = (step - first) * (config.batch_size * world.size) as u64;
-            let rate = images as f64 / start.elapsed().as_secs_f64();
+            let rate = images as f64 / (start.elapsed() - validator.duration()).as_secs_f64();
             logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", metrics.total()));
             if logs {
                 let mut figures = metrics.named();
@@ -78,67 +108,93 @@ pub fn train(
                 figures.extend([("learning_rate", learning_rate), ("images_per_second", rate)]);
                 tracker.trained(step, &figures, logger);
             }
-            stop = metrics.stop;
+            metrics.stop
         } else {
             logger.advance(step);
-            stop = request.signal().filter(|_| world.size == 1);
-        }
-        if stop.is_some() || step == last {
-            break;
-        }
-        if let Some(schedule) = &mut schedule {
-            schedule.after_step(&trainer, logger);
+            signal().filter(|_| world.size == 1)
+        };
+        ending = match stop {
+            Some(signal) => Some(Ending::Signal(signal)),
+            None => Ending::of(validator.after_step(last, compute, journal, &trainer, data, &signal)?),
+        };
+        if let (Some(schedule), None, true) = (&mut schedule, ending, step < last) {
+            schedule.after_step(&trainer, validator.state(), &journal.logger);
         }
     }
-    logger.end_bar();
+    journal.logger.end_bar();
     if let Some(mut schedule) = schedule {
-        schedule.finish(&trainer, logger)?;
+        schedule.finish(&trainer, validator.state(), &journal.logger)?;
     }
-    finish(compute, journal, trainer, &data.slices.spec, last, stop)
+    validator.summary(start.elapsed()).iter().for_each(|line| journal.logger.note(line));
+    finish(compute, journal, trainer, &data.slices.spec, last, ending)
 }
 
-/// Draws the learning curves, and writes the weights unless `stop` ended training before step `last`.
+/// Draws the learning curves, and writes the weights unless a signal ended training before step `last`.
 fn finish(
     compute: &Compute,
     journal: &Journal,
     trainer: Trainer,
     spec: &DataSpec,
     last: u64,
-    stop: Option<i32>,
+    ending: Option<Ending>,
 ) -> Result<Outcome> {
     let Journal { model_dir, logger, tracker } = journal;
     tracker.draw_curves(logger);
-    if let Some(signal) = stop.filter(|_| trainer.progress.step < last) {
-        let (step, name) = (trainer.progress.step, stop::name(signal));
+    if let (Some(Ending::Signal(signal)), step) = (ending, trainer.progress.step)
+        && step < last
+    {
+        let name = stop::name(signal);
         logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));
         return Ok(Outcome::Stopped(signal));
     }
     let net = trainer.into_network();
     if compute.world.is_main() {
-        checkpoint::save_weights(&model_dir.weights(), &net, spec)?;
+        checkpoint::save_weights(&model_dir.weights(), &net, spec, None)?;
         logger.note(&format!("weights: {}", model_dir.weights().display()));
     }
     Ok(Outcome::Completed(Box::new(net)))
 }
 
-/// A trainer that starts anew, or from the newest checkpoint with `--resume_training`.
-pub fn trainer(
+/// Training that starts anew, or from the newest checkpoint with `--resume_training`.
+pub fn begin(
     config: &Config,
     compute: &Compute,
     journal: &Journal,
     data: &TrainingData,
     settings: &Map<String, Value>,
-) -> Result<Trainer> {
+) -> Result<Start> {
     if !config.resume_training {
         last_step(config, compute.world.size, Progress::default())?;
-        return new_trainer(config, compute, data);
+        return Ok(Start { trainer: new_trainer(config, compute, data)?, validation: None });
     }
     let checkpoint = newest_checkpoint(config, compute, journal, settings)?;
-    last_step(config, compute.world.size, checkpoint.state.progress)?;
+    let last = last_step(config, compute.world.size, checkpoint.state.progress)?;
+    let validation = validation_so_far(compute, journal, checkpoint.state.validation.clone(), last)?;
     let runner = compute.training_step_runner()?;
     let trainer =
         Trainer::resume(checkpoint, hyperparameters(config, compute)?, compute.precision, runner, &compute.world)?;
-    Ok(trainer.with_loss(data.loss(compute.device)))
+    Ok(Start { trainer: trainer.with_loss(data.loss(compute.device)), validation })
+}
+
+/// What validation found before the checkpoint, without the best weights where a killed run has replaced them by some
+/// of a step that this one does not come to.
+fn validation_so_far(
+    compute: &Compute,
+    journal: &Journal,
+    state: Option<ValidationState>,
+    last: u64,
+) -> Result<Option<ValidationState>> {
+    let path = journal.model_dir.best_weights();
+    let is_lost = compute.world.on_main("best weights", || {
+        let Some(step) = checkpoint::best_score(&path).unwrap_or(None).map(|best| best.step) else { return Ok(false) };
+        if step > last {
+            let shown = path.display();
+            journal.logger.warn(&format!("'{shown}' is of step {step}, beyond --max_steps: it is removed"));
+            fs::remove_file(&path).with_context(|| format!("cannot remove '{shown}'"))?;
+        }
+        Ok(step > last)
+    })?;
+    Ok(state.map(|state| if is_lost { ValidationState { best: None, ..state } } else { state }))
 }
 
 /// A trainer that starts anew.

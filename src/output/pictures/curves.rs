@@ -1,5 +1,5 @@
-//! Learning curves: losses against training step, on a logarithmic axis, and those of the validation slices where they
-//! were scored.
+//! Learning curves: losses against training step, on a logarithmic axis, with those of the validation slices where they
+//! were scored; below them the scores, where there are several.
 
 use std::ops::Range;
 
@@ -10,11 +10,13 @@ use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use super::{BLUE, Canvas, INK, VERMILLION, drawn, font, text_on};
+use super::{BLUE, Canvas, GREEN, INK, VERMILLION, drawn, font, text_on};
 use crate::output::loss_table::LossRow;
 
 const WIDTH: u32 = 1500;
 const HEIGHT: u32 = 840;
+/// Below the losses, where there are scores of several steps.
+const SCORES_HEIGHT: u32 = 480;
 /// Right of the curves.
 const LEGEND_WIDTH: u32 = 370;
 /// Pixels drawn for each of the picture, which makes lines smooth.
@@ -42,7 +44,21 @@ const TERMS: [Term; 3] = [
     Term { name: "Dice loss", colour: VERMILLION, train: |row| row.train_dice_loss, eval: |row| row.eval_dice_loss },
 ];
 
-/// Step and loss.
+/// A score of validation: its name, its colour, and where it is in a row.
+struct Score {
+    name: &'static str,
+    colour: RGBColor,
+    value: fn(&LossRow) -> Option<f64>,
+}
+
+const SCORES: [Score; 4] = [
+    Score { name: "soft Dice", colour: VERMILLION, value: |row| row.eval_dice_score },
+    Score { name: "V_Rand, thinned", colour: BLUE, value: |row| row.v_rand_thin },
+    Score { name: "V_Info, thinned", colour: GREEN, value: |row| row.v_info_thin },
+    Score { name: "mean Dice of the classes", colour: BLUE, value: |row| row.mean_dice },
+];
+
+/// Step and loss, or step and score.
 type Point = (u64, f64);
 
 /// The curves of `rows` as a picture; `None` where no row has a loss above 0.
@@ -53,8 +69,19 @@ pub fn learning_curves(rows: &[LossRow]) -> Result<Option<Canvas>> {
         (last, low, high) = (last.max(Some(step)), low.min(loss), high.max(loss));
     }
     let Some(last) = last else { return Ok(None) };
-    let mut canvas = Canvas::new(SCALE * WIDTH, SCALE * HEIGHT);
-    draw(&mut canvas, rows, last, LossAxis::new(low, high))?;
+    let scores: Vec<(&Score, Vec<Point>)> = SCORES.iter().map(|score| (score, points(rows, score.value))).collect();
+    let has_scores = scores.iter().any(|(_, points)| points.len() > 1);
+    let height = HEIGHT + if has_scores { SCORES_HEIGHT } else { 0 };
+    let mut canvas = Canvas::new(SCALE * WIDTH, SCALE * height);
+    {
+        let area = canvas.area();
+        let (losses, below) = area.split_vertically(SCALE * HEIGHT);
+        draw_losses(&losses, rows, last, LossAxis::new(low, high))?;
+        if has_scores {
+            draw_scores(&below, &scores, last)?;
+        }
+        drawn(area.present())?;
+    }
     Ok(Some(canvas.reduced(SCALE)))
 }
 
@@ -64,16 +91,61 @@ fn points(rows: &[LossRow], value: fn(&LossRow) -> Option<f64>) -> Vec<Point> {
     rows.iter().filter_map(|row| Some((row.step, value(row).filter(drawable)?))).collect()
 }
 
-fn draw(canvas: &mut Canvas, rows: &[LossRow], last: u64, losses: LossAxis) -> Result<()> {
-    let area = canvas.area();
+/// The end of the axis of steps, a little beyond the last.
+fn end(last: u64) -> u64 {
+    last.saturating_add(last.div_ceil(50))
+}
+
+fn draw_scores(area: &Area, scores: &[(&Score, Vec<Point>)], last: u64) -> Result<()> {
+    let lowest = scores.iter().flat_map(|(_, points)| points).map(|(_, score)| *score).fold(1.0, f64::min);
+    // The lower end is a round number; the best score is 1.
+    let low = (lowest * 10.0).floor().min(9.0) / 10.0;
     let mut chart = drawn(
-        ChartBuilder::on(&area)
+        ChartBuilder::on(area)
+            .margin(SCALE * 20)
+            .margin_right(SCALE * LEGEND_WIDTH)
+            .x_label_area_size(SCALE * 70)
+            .y_label_area_size(SCALE * 100)
+            .build_cartesian_2d(0..end(last), low..1.0),
+    )?;
+    drawn(
+        chart
+            .configure_mesh()
+            .x_desc("training step (updates of the weights)")
+            .y_desc("score of the validation slices")
+            .x_labels(10)
+            .x_max_light_lines(1)
+            .y_max_light_lines(1)
+            .axis_desc_style(font(SCALE * 22).color(&INK))
+            .label_style(font(SCALE * 20).color(&INK))
+            .bold_line_style(RGBColor(205, 205, 205).stroke_width(SCALE))
+            .light_line_style(RGBColor(232, 232, 232).stroke_width(SCALE))
+            .axis_style(INK.stroke_width(SCALE))
+            .set_all_tick_mark_size(SCALE * 6)
+            .draw(),
+    )?;
+    let mut legend = Legend { area, entries: 0 };
+    for (Score { name, colour, .. }, points) in scores.iter().filter(|(_, points)| !points.is_empty()) {
+        let line = colour.stroke_width(SCALE * 3);
+        drawn(chart.draw_series(LineSeries::new(points.clone(), line)))?;
+        drawn(chart.draw_series(points.iter().map(|point| Circle::new(*point, SCALE * 4, colour.filled()))))?;
+        let best = points.iter().map(|(_, score)| *score).fold(0.0, f64::max);
+        legend.add(&format!("{name} (best {best:.4})"), |(x, y)| {
+            [PathElement::new([(x, y), (x + SCALE as i32 * 36, y)], line)]
+        })?;
+    }
+    Ok(())
+}
+
+fn draw_losses(area: &Area, rows: &[LossRow], last: u64, losses: LossAxis) -> Result<()> {
+    let mut chart = drawn(
+        ChartBuilder::on(area)
             .caption(title(rows), font(SCALE * 30).color(&INK))
             .margin(SCALE * 20)
             .margin_right(SCALE * LEGEND_WIDTH)
             .x_label_area_size(SCALE * 70)
             .y_label_area_size(SCALE * 100)
-            .build_cartesian_2d(0..last.saturating_add(last.div_ceil(50)), losses),
+            .build_cartesian_2d(0..end(last), losses),
     )?;
     drawn(
         chart
@@ -91,7 +163,7 @@ fn draw(canvas: &mut Canvas, rows: &[LossRow], last: u64, losses: LossAxis) -> R
             .set_all_tick_mark_size(SCALE * 6)
             .draw(),
     )?;
-    let mut legend = Legend { area: &area, entries: 0 };
+    let mut legend = Legend { area, entries: 0 };
     for term in &TERMS {
         let (colour, line) = (term.colour, term.colour.stroke_width(SCALE * 3));
         let single = points(rows, term.train);
@@ -107,6 +179,8 @@ fn draw(canvas: &mut Canvas, rows: &[LossRow], last: u64, losses: LossAxis) -> R
         legend.add(&name, |(x, y)| [PathElement::new([(x, y), (x + SCALE as i32 * 36, y)], line)])?;
         let scored = points(rows, term.eval);
         if !scored.is_empty() {
+            let thin = colour.mix(0.5).stroke_width(SCALE);
+            drawn(chart.draw_series(LineSeries::new(scored.clone(), thin)))?;
             for (radius, colour) in [(RING, colour), (HOLE, WHITE)] {
                 drawn(chart.draw_series(scored.iter().map(|point| Circle::new(*point, radius, colour.filled()))))?;
             }
@@ -117,12 +191,14 @@ fn draw(canvas: &mut Canvas, rows: &[LossRow], last: u64, losses: LossAxis) -> R
             })?;
         }
     }
-    drawn(area.present())
+    Ok(())
 }
+
+type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// What is what, to the right of the curves, where it hides none of them.
 struct Legend<'a, 'b> {
-    area: &'a DrawingArea<BitMapBackend<'b>, Shift>,
+    area: &'a Area<'b>,
     entries: i32,
 }
 
@@ -236,7 +312,7 @@ mod tests {
 
     fn draw(rows: &[LossRow]) -> Canvas {
         let canvas = decode(&learning_curves(rows).unwrap().unwrap().png().unwrap());
-        assert_eq!((canvas.width, canvas.height), (1500, 840));
+        assert_eq!(canvas.width, 1500);
         canvas
     }
 
@@ -297,6 +373,28 @@ mod tests {
             "{left} {right} {last}"
         );
         assert_eq!(scored.pixel(last, ((top + bottom) / 2.0) as u32), WHITE);
+    }
+
+    #[test]
+    fn scores_of_several_steps_are_drawn_below_at_their_heights() {
+        let scored = |step, v_rand_thin| LossRow {
+            step,
+            eval_dice_score: Some(0.75),
+            v_rand_thin: Some(v_rand_thin),
+            ..LossRow::default()
+        };
+        let mut rows = vec![row(100, 0.4, 0.1), scored(100, 0.5), row(200, 0.4, 0.1)];
+        assert_eq!(draw(&rows).height, 840, "a single score is told by the title");
+        rows.push(scored(200, 1.0));
+        let canvas = draw(&rows);
+        assert_eq!(canvas.height, 1320);
+        let below = |colour| places(&canvas, colour).into_iter().filter(|(_, y)| *y > 840).collect::<Vec<_>>();
+        let (rand, dice) = (below(BLUE), below(VERMILLION));
+        // 0.75 is in the middle between 0.5 and 1.
+        let (top, bottom) = (rand.iter().map(|(_, y)| *y).min().unwrap(), rand.iter().map(|(_, y)| *y).max().unwrap());
+        let columns = dice.iter().map(|(x, _)| *x);
+        let level = height(&dice, columns.clone().min().unwrap()..columns.max().unwrap());
+        assert!((level - f64::from(top + bottom) / 2.0).abs() < 3.0, "{level} between {top} and {bottom}");
     }
 
     #[test]

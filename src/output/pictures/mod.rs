@@ -22,6 +22,7 @@ const FAMILY: &str = "sans-serif";
 
 // Okabe and Ito's colours, which are told apart with any kind of colour vision.
 pub const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub const GREEN: RGBColor = RGBColor(0, 158, 115);
 pub const VERMILLION: RGBColor = RGBColor(213, 94, 0);
 pub const INK: RGBColor = RGBColor(40, 40, 40);
 

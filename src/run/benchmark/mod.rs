@@ -78,10 +78,10 @@ pub fn time_prediction(
     is_first: bool,
 ) -> Result<()> {
     let architecture = net.architecture;
-    let net = net.prepare_for_prediction(compute.precision.0)?;
+    let nets = [net.prepare_for_prediction(compute.precision.0)?];
     let (side, batch_size, max_steps) = (config.input_side(), config.batch_size, config.training.max_steps);
     let prediction = PredictionOptions { tile: side - 2 * MARGIN, tta: false };
-    let predictor = SlicePredictor::new(compute, &net, &slices.spec, batch_size, prediction)?;
+    let predictor = SlicePredictor::new(compute, &nets, &slices.spec, batch_size, prediction)?;
     let (count, size) = (slices.len() as u64, batch_size as u64);
     let prepare = |number: u64| {
         let batch = |number: u64| (0..size).map(move |i| ((number * size + i) % count) as usize).collect::<Vec<_>>();

@@ -46,7 +46,7 @@ struct Counts {
 pub fn predict_files(
     compute: &Compute,
     journal: &mut Journal,
-    net: &Predictor,
+    nets: &[Predictor],
     spec: &DataSpec,
     job: &Job<'_>,
 ) -> Result<()> {
@@ -62,7 +62,7 @@ pub fn predict_files(
     logger.start_bar("predict", missing.len() as u64, 0);
     let shown = sheet::choose(&missing);
     let mut sheet = sheets::of_file(&job.output, shown.len(), &format!("{} images", missing.len()), spec);
-    let predictor = SlicePredictor::new(compute, net, spec, job.batch_size, job.options)?;
+    let predictor = SlicePredictor::new(compute, nets, spec, job.batch_size, job.options)?;
     let outcome = thread::scope(|scope| {
         let waiting = PAGES_WAITING + job.batch_size;
         let (to_main, items) = sync_channel(waiting);

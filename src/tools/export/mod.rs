@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::phantom;
 use crate::checkpoint;
-use crate::cli::{ExportArgs, ExportFormat};
+use crate::cli::{ExportArgs, ExportFormat, WeightsChoice};
 use crate::data::layout::Layout;
 use crate::data::slices::{ReadOptions, Slice, SliceSet};
 use crate::data::spec::DataSpec;
@@ -54,8 +54,12 @@ pub fn export(args: &ExportArgs) -> Result<()> {
         bail!("'{}' is there already; use --overwrite to replace it, or another --out", args.out.display());
     }
     let model_dir = ModelDir::new(&args.model_dir);
-    let net = checkpoint::load_weights(&model_dir.weights(), None, Device::Cpu)?;
-    let data = checkpoint::data_spec(&model_dir.weights())?;
+    let weights = match args.weights {
+        WeightsChoice::Last => model_dir.weights(),
+        WeightsChoice::Best => model_dir.best_weights(),
+    };
+    let net = checkpoint::load_weights(&weights, None, Device::Cpu)?;
+    let data = checkpoint::data_spec(&weights)?;
     let slices = match &args.data_dir {
         Some(data_dir) => Slices::read(data_dir, &data)?,
         None => Slices::synthetic(manifest::grey_range(&model_dir), data.channels),

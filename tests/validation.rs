@@ -1,0 +1,188 @@
+//! Validation while training goes on: its scores, the best weights, patience, and runs that are killed in between. And
+//! ensembles, which are made of the weights that are kept.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{TestDir, fails, python, send, stderr, stdout, wait_for};
+
+const TRAIN: &str = "--base_filters 2 --batch_size 2 --augment --learning_rate 0.003 --crossvalidation_idx 0";
+
+/// Step and value of a column in the table of losses, where it has a value.
+fn column(dir: &TestDir, name: &str) -> Vec<(u64, f64)> {
+    let table = String::from_utf8(dir.read("model/learning_curves.csv")).unwrap();
+    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = lines.next().unwrap();
+    let place = header.iter().position(|column| *column == name).unwrap();
+    let cells = lines.filter(|cells| !cells[place].is_empty());
+    cells.map(|cells| (cells[0].parse().unwrap(), cells[place].parse().unwrap())).collect()
+}
+
+#[test]
+fn scores_while_training_are_those_of_the_weights_then_and_the_best_weights_are_kept() {
+    let dir = TestDir::new();
+    let validates = "--evaluate_every 2 --keep_best v_rand_thin";
+    let run = dir.run(&format!("{TRAIN} --max_steps 7 --log_every 7 {validates}")).success();
+    let validated = column(&dir, "eval_total_loss");
+    assert_eq!(validated.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [2, 4, 6, 7]);
+    let scores = column(&dir, "v_rand_thin");
+    assert_eq!(scores.len(), 4);
+    let best = scores.iter().copied().reduce(|best, next| if next.1 > best.1 { next } else { best }).unwrap();
+    let printed = stdout(&run);
+    assert!(printed.contains(&format!("best v_rand_thin so far: {:.4} after step {}", best.1, best.0)), "{printed}");
+    assert!(printed.contains("validation: 4 times"), "{printed}");
+    // What `evaluate` computes from the files is an independent way to the same figures.
+    for (weights, (step, score)) in [("last", scores[3]), ("best", best)] {
+        dir.run(&format!("--exec_mode evaluate --crossvalidation_idx 0 --overwrite --weights {weights}")).success();
+        let found = dir.json("model/eval.json");
+        assert_eq!(found["v_rand_thin"].as_f64(), Some(score), "{weights}");
+        let loss = validated.iter().find(|(other, _)| *other == step).unwrap().1;
+        assert_eq!(found["eval_total_loss"].as_f64(), Some(loss), "{weights}");
+    }
+    // A run of as many steps as the best one ends with its weights.
+    let shorter = TestDir::new();
+    shorter.run(&format!("{TRAIN} --max_steps {}", best.0)).success();
+    let code = "import sys\nfrom safetensors.numpy import load_file\na, b = (load_file(path) for path in sys.argv[1:])\n\
+                print(a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a))";
+    let files = [dir.path("model/best.safetensors"), shorter.path("model/model.safetensors")];
+    if let Some(printed) = python(code, &files.each_ref().map(|path| path.as_path())) {
+        assert_eq!(printed.trim(), "True");
+    }
+    // Watching changes nothing of what is watched.
+    let unwatched = TestDir::new();
+    unwatched.run(&format!("{TRAIN} --max_steps 7")).success();
+    assert!(unwatched.read("model/model.safetensors") == dir.read("model/model.safetensors"));
+}
+
+/// Killed, or stopped by a signal, after any step or within a validation.
+#[test]
+fn an_interrupted_run_ends_with_the_best_weights_and_scores_of_an_unbroken_one() {
+    let native = "--recipe native --patch 68 --base_filters 2 --augment --crossvalidation_idx 1 --learning_rate 0.003";
+    let args = format!(
+        "{native} --max_steps 40 --log_every 1 --checkpoint_every 3 --ema 0.8 --evaluate_every 2 --keep_best iou \
+         --schedule poly"
+    );
+    let (unbroken, broken) = (TestDir::new(), TestDir::new());
+    unbroken.run(&args).success();
+    let newest = |dir: &TestDir| dir.files("model/checkpoints").into_iter().rfind(|name| name.starts_with("step"));
+    for (turn, signal) in ["-KILL", "-TERM", "-KILL", "-TERM"].into_iter().enumerate() {
+        let resume = if newest(&broken).is_none() { "--overwrite" } else { "--resume_training" };
+        let before = newest(&broken);
+        let mut run = broken.command(&format!("{args} {resume}")).spawn().unwrap();
+        wait_for("checkpoint", || newest(&broken) != before || run.try_wait().unwrap().is_some());
+        std::thread::sleep(std::time::Duration::from_millis(30 * turn as u64));
+        if run.try_wait().unwrap().is_none() {
+            send(signal, run.id());
+        }
+        run.wait().unwrap();
+    }
+    broken.run(&format!("{args} --resume_training")).success();
+    for name in ["model.safetensors", "best.safetensors", "checkpoints/step-0000000040.safetensors"] {
+        let name = format!("model/{name}");
+        assert!(unbroken.read(&name) == broken.read(&name), "{name}");
+    }
+    assert_eq!(column(&unbroken, "eval_total_loss").len(), 20);
+    assert_eq!(column(&unbroken, "eval_total_loss"), column(&broken, "eval_total_loss"));
+    assert_eq!(column(&unbroken, "v_rand_thin"), column(&broken, "v_rand_thin"));
+}
+
+#[test]
+fn patience_ends_training_with_weights_that_can_be_used() {
+    let dir = TestDir::new();
+    // Weights that hardly move have the same classes after each step.
+    let args = "--base_filters 1 --learning_rate 1e-12 --crossvalidation_idx 0 --max_steps 50 --evaluate_every 1 \
+                --keep_best accuracy --patience 3";
+    let run = dir.run(args).success();
+    assert!(stdout(&run).contains("training ends: no better accuracy in 3 validations"), "{}", stdout(&run));
+    assert_eq!(column(&dir, "eval_ce_loss").iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    dir.run("--exec_mode predict --weights best").success();
+    // It is out of patience still.
+    let before = dir.read("model/model.safetensors");
+    let run = dir.run(&format!("{args} --resume_training")).success();
+    assert!(stdout(&run).contains("training ends"), "{}", stdout(&run));
+    assert!(dir.read("model/model.safetensors") == before);
+    // With more of it training goes on.
+    dir.run(&format!("{args} --patience 5 --resume_training")).success();
+    assert_eq!(column(&dir, "eval_ce_loss").last().unwrap().0, 6);
+}
+
+#[test]
+fn two_processes_validate_as_one() {
+    let dir = TestDir::new();
+    let args = format!("{TRAIN} --max_steps 8 --evaluate_every 2 --keep_best eval_total_loss --nproc_per_node 2");
+    dir.run(&args).success();
+    assert_eq!(column(&dir, "v_rand_thin").len(), 2, "8 batches are 4 steps of both");
+    let validated = column(&dir, "eval_total_loss");
+    let lowest = validated.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
+    dir.run("--exec_mode evaluate --crossvalidation_idx 0 --weights best").success();
+    let found = dir.json("model/eval.json")["eval_total_loss"].as_f64().unwrap();
+    assert!((found - lowest).abs() < 1e-9, "{found} {lowest}");
+}
+
+#[test]
+fn scores_that_the_data_does_not_have_and_lone_flags_are_refused() {
+    let dir = TestDir::new();
+    for (args, words) in [
+        ("--keep_best dice", &["--keep_best", "--evaluate_every"][..]),
+        ("--patience 2", &["--patience", "--evaluate_every"]),
+        ("--evaluate_every 2", &["--evaluate_every", "--crossvalidation_idx"]),
+        ("--weights best", &["--weights best", "--keep_best"]),
+        ("--evaluate_every 2 --crossvalidation_idx 0 --keep_best f1", &["f1", "mean_dice"]),
+        ("--ensemble other", &["--ensemble", "--exec_mode evaluate"]),
+    ] {
+        fails(dir.run(args), 2, words);
+    }
+    fs::remove_dir_all(dir.path("data")).unwrap();
+    dir.unet(&["phantom", "--out", "data", "--classes", "3", "--slices", "6", "--size", "64"]).success();
+    let args = "--base_filters 1 --max_steps 2 --crossvalidation_idx 0 --evaluate_every 1 --overwrite --keep_best";
+    fails(dir.run(&format!("{args} v_rand_thin")), 1, &["v_rand_thin", "two classes", "mean_dice"]);
+    dir.run(&format!("{args} mean_dice")).success();
+    assert_eq!(column(&dir, "mean_dice").len(), 2);
+    dir.run("--exec_mode evaluate --crossvalidation_idx 0 --weights best").success();
+    let plain = TestDir::trained("--base_filters 1 --max_steps 1");
+    fails(plain.run("--exec_mode predict --weights best"), 1, &["no best weights", "--keep_best"]);
+}
+
+/// Copies the model folder of one test into another.
+fn copy_model(from: &TestDir, to: &TestDir, name: &str) {
+    fs::create_dir(to.path(name)).unwrap();
+    fs::copy(from.path("model/model.safetensors"), to.path(name).join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn an_ensemble_predicts_the_mean_of_its_networks() {
+    for recipe in ["", "--recipe native --patch 68"] {
+        let (a, b) = (TestDir::new(), TestDir::new());
+        a.run(&format!("{TRAIN} {recipe} --max_steps 4 --seed 1 --exec_mode train_and_predict")).success();
+        // Networks of an ensemble may differ in width.
+        b.run(&format!("{TRAIN} {recipe} --max_steps 4 --base_filters 3 --exec_mode train_and_predict")).success();
+        let both = TestDir::new();
+        copy_model(&a, &both, "model");
+        copy_model(&b, &both, "second");
+        both.run("--exec_mode predict --ensemble second").success();
+        let code = "import sys, numpy, tifffile\n\
+                    a, b, both = (tifffile.imread(path).astype('f8') for path in sys.argv[1:])\n\
+                    print(abs((a + b) / 2 - both).max() < 1e-6, abs(a - b).max() > 1e-3)";
+        let files = [&a, &b, &both].map(|dir| dir.path("model/pred/test-probabilities.tif"));
+        if let Some(printed) = python(code, &files.each_ref().map(|path| path.as_path() as &Path)) {
+            assert_eq!(printed.trim(), "True True");
+        }
+        both.run("--exec_mode evaluate --crossvalidation_idx 0 --ensemble second").success();
+        let input = ["--exec_mode", "predict", "--model_dir", "model", "--input", "data/test-volume.tif"];
+        let masks = |more: &[&str]| both.unet(&[&input[..], &["--output", "out", "--device", "cpu"], more].concat());
+        masks(&["--ensemble", "second"]).success();
+        assert!(both.read("out/test-volume.tif").len() > 6 * 64 * 64);
+        // Masks of one network are not mixed with those of two.
+        let refused = masks(&[]).code(1);
+        assert!(stderr(&refused).contains("made by other weights"), "{}", stderr(&refused));
+        fails(both.run("--exec_mode predict --ensemble gone --overwrite"), 1, &["no weights 'gone/model.safetensors'"]);
+    }
+    let (reference, native) = (TestDir::new(), TestDir::new());
+    reference.run(&format!("{TRAIN} --max_steps 1")).success();
+    native.run(&format!("{TRAIN} --max_steps 1 --recipe native --patch 68")).success();
+    copy_model(&native, &reference, "native");
+    let run = reference.run("--exec_mode predict --ensemble native");
+    fails(run, 1, &["native/model.safetensors", "native recipe", "reference recipe"]);
+}
