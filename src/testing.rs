@@ -23,7 +23,14 @@ pub fn shared(path: &str) -> Option<PathBuf> {
 
 /// The labelled slices of a dataset, in memory on the CPU.
 pub fn training_slices(folder: &Path) -> SliceSet {
-    let options = ReadOptions { device: Device::Cpu, budget: u64::MAX, map: None, trained: None, progress: &|_, _| {} };
+    let options = ReadOptions {
+        device: Device::Cpu,
+        budget: u64::MAX,
+        with_weights: false,
+        map: None,
+        trained: None,
+        progress: &|_, _| {},
+    };
     SliceSet::training(&Layout::find(folder).unwrap(), &options).unwrap()
 }
 

@@ -42,6 +42,9 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
             "--grey_scaling, --grey-scaling <BY> [default: range] [possible values: range, image]",
             "--augmentations <LIST> [default: flips,rotation,scale,elastic,grey] \
              [possible values: flips, rotation, scale, elastic, grey]",
+            "--border_weight, --border-weight <WEIGHT>",
+            "--border_sigma, --border-sigma <PIXELS> [default: 5]",
+            "--rare_class_share, --rare-class-share <SHARE> [default: 0]",
             "--tile <PIXELS> [default: 1028, or less where memory is short]",
             "--tta",
             "--crossvalidation_idx, --crossvalidation-idx <FOLD>",
@@ -291,8 +294,14 @@ const SPELLINGS: [Spelling; 16] = [
     },
     Spelling {
         args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --recipe native --patch 20 \
-               --grey_scaling image --lr_warmup_steps 3",
-        shows: &[("--grey_scaling", r#""grey": "image""#), ("--lr_warmup_steps", r#""lr_warmup_steps": 3"#)],
+               --grey_scaling image --lr_warmup_steps 3 --border_weight 7 --border_sigma 4 --rare_class_share 0.25",
+        shows: &[
+            ("--grey_scaling", r#""grey": "image""#),
+            ("--lr_warmup_steps", r#""lr_warmup_steps": 3"#),
+            ("--border_weight", r#""border_weight": 7.0"#),
+            ("--border_sigma", r#""border_sigma": 4.0"#),
+            ("--rare_class_share", r#""rare_class_share": 0.25"#),
+        ],
     },
     Spelling {
         args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --crossvalidation_idx 0 \

@@ -122,6 +122,44 @@ fn schedule_warm_up_average_and_initialisation_change_the_weights() {
     }
 }
 
+/// The maps and places themselves are tested by formula (`data/border_weights.rs`, `data/emphasis.rs`).
+#[test]
+fn border_weights_and_rarer_classes_change_the_training_the_same_way_however_the_slices_are_held() {
+    let dir = phantom("--layout folders --classes 3");
+    let train = |more: &str| {
+        let run = dir.run(&format!("{NATIVE} --max_steps 3 --overwrite {more}")).success();
+        (dir.read("model/model.safetensors"), common::stderr(&run))
+    };
+    let settings = || {
+        let config = dir.json("model/config.json");
+        ["border_weight", "border_sigma", "rare_class_share"].map(|name| config[name].as_f64())
+    };
+    let (plain, _) = train("");
+    assert_eq!(settings(), [None, None, None]);
+    let (border, warned) = train("--border_weight 10");
+    assert_eq!(settings(), [Some(10.0), Some(5.0), None]);
+    assert!(!warned.contains("--border_weight"), "{warned}");
+    let (narrow, _) = train("--border_weight 10 --border_sigma 2");
+    let (rare, _) = train("--rare_class_share 1");
+    assert_eq!(settings(), [None, None, Some(1.0)]);
+    let flags = "--border_weight 8 --border_sigma 4 --rare_class_share 0.5";
+    let (both, _) = train(flags);
+    assert_eq!(settings(), [Some(8.0), Some(4.0), Some(0.5)]);
+    let seen = [plain, border, narrow, rare, both];
+    for more in ["--memory_share 0", "--xla"] {
+        assert!(train(&format!("{flags} {more}")).0 == seen[4], "{more}");
+    }
+    for (index, weights) in seen.iter().enumerate() {
+        assert!(!seen[..index].contains(weights), "each flag has an effect: {index}");
+    }
+    // A run goes on with the same settings alone.
+    let resume = dir.run(&format!("{NATIVE} --max_steps 5 --resume_training --rare_class_share 0.5")).code(1);
+    let told = common::stderr(&resume);
+    assert!(told.contains("border_weight: 8.0") && !told.contains("rare_class_share"), "{told}");
+    let (_, warned) = train("--border_weight 10 --border_sigma 0.1");
+    assert!(warned.contains("warning: --border_weight 10 changes nothing"), "{warned}");
+}
+
 #[test]
 fn flags_that_do_not_go_together_are_refused() {
     let dir = TestDir::new();
@@ -133,6 +171,12 @@ fn flags_that_do_not_go_together_are_refused() {
         ("--recipe native --augmentations flips", &["--augmentations", "--augment"]),
         ("--recipe native --augment --augmentations twist", &["twist"]),
         ("--ema 1", &["--ema", "below 1"]),
+        ("--border_weight 10", &["--border_weight", "--recipe native"]),
+        ("--rare_class_share 0.3", &["--rare_class_share", "--recipe native"]),
+        ("--recipe native --border_sigma 3", &["--border_sigma", "add --border_weight"]),
+        ("--recipe native --border_weight 0", &["--border_weight", "above 0"]),
+        ("--recipe native --border_weight 10 --border_sigma -1", &["--border_sigma", "above 0"]),
+        ("--recipe native --rare_class_share 1.5", &["--rare_class_share", "from 0 to 1"]),
     ] {
         if args.contains("--patch 100") {
             // 100 is 4 and six times 16.

@@ -97,10 +97,21 @@ pub struct Native {
     /// Largest side of the output of a tile; `None`: as memory allows.
     #[serde(skip)]
     pub tile: Option<i64>,
+    /// Weight of the pixels between objects in the cross entropy; `None`: none more than that of their class.
+    #[serde(skip)]
+    pub border_weight: Option<f64>,
+    /// Deviation of that over the distance between two objects, in pixels.
+    #[serde(skip)]
+    pub border_sigma: f64,
+    /// Share of the training windows that are placed around rarer classes.
+    #[serde(skip)]
+    pub rare_class_share: f64,
 }
 
 /// Side of the output of a training window by default: the network's (paper, figure 1).
 const PATCH: i64 = 388;
+/// The paper's.
+const BORDER_SIGMA: f64 = 5.0;
 /// What unpadded convolutions take off both sides of an input together.
 const CONTEXT: i64 = 184;
 /// All kinds.
@@ -259,29 +270,38 @@ impl Config {
 ///
 /// Errors: a patch that the network's arithmetic does not give, and flags that the recipe or the mode does not use.
 fn native(args: &RunArgs, given: &[String]) -> Result<Native, UsageError> {
+    let refuse = |message: &str| Err(UsageError::new(message.to_owned()));
     let is_given = |flag: &&str| given.iter().any(|name| name == flag);
-    let of_native = ["patch", "grey_scaling", "augmentations", "tile"].into_iter().find(is_given);
-    if let (Some(flag), true, false) = (of_native, args.exec_mode.trains(), args.recipe == Some(RecipeChoice::Native)) {
-        let message = format!("--{flag} belongs to the native recipe; add --recipe native, or leave --{flag} out");
-        return Err(UsageError::new(message));
+    let of_native =
+        ["patch", "grey_scaling", "augmentations", "tile", "border_weight", "border_sigma", "rare_class_share"];
+    let (of_native, trains) = (of_native.into_iter().find(is_given), args.exec_mode.trains());
+    if let (Some(flag), true, false) = (of_native, trains, args.recipe == Some(RecipeChoice::Native)) {
+        return refuse(&format!("--{flag} belongs to the native recipe; add --recipe native, or leave --{flag} out"));
     }
     let patch = args.patch.map_or(PATCH, |patch| patch as i64);
     if (patch - 4) % 16 != 0 {
         let below = 4 + (patch - 4) / 16 * 16;
-        return Err(UsageError::new(format!(
+        return refuse(&format!(
             "--patch {patch}: outputs of the network are 4 pixels and multiples of 16 more; next are {below} and {}",
             below + 16
-        )));
+        ));
     }
-    if args.augmentations.is_some() && args.exec_mode.trains() && !args.augment {
-        let message = "--augmentations says what --augment does; add --augment, or leave --augmentations out";
-        return Err(UsageError::new(message.to_owned()));
+    if args.augmentations.is_some() && trains && !args.augment {
+        return refuse("--augmentations says what --augment does; add --augment, or leave --augmentations out");
+    }
+    if args.border_sigma.is_some() && trains && args.border_weight.is_none() {
+        return refuse(
+            "--border_sigma is the width of --border_weight; add --border_weight, or leave --border_sigma out",
+        );
     }
     Ok(Native {
         patch,
         grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Range),
         augmentations: args.augmentations.clone().unwrap_or_else(|| AUGMENTATIONS.to_vec()),
         tile: args.tile.map(|tile| tile as i64),
+        border_weight: args.border_weight.filter(|_| trains),
+        border_sigma: args.border_sigma.unwrap_or(BORDER_SIGMA),
+        rare_class_share: if trains { args.rare_class_share } else { 0.0 },
     })
 }
 

@@ -180,6 +180,19 @@ pub struct RunArgs {
         help_heading = "Recipe"
     )]
     pub augmentations: Option<Vec<AugmentationChoice>>,
+    /// Weight of the pixels between objects in the cross entropy, beside that of their class; the paper's is 10
+    #[arg(long = "border_weight", value_name = "WEIGHT", value_parser = positive, help_heading = "Recipe")]
+    pub border_weight: Option<f64>,
+    /// Deviation of --border_weight in pixels: where objects are so far apart 61 % of it are left, at twice as far 14 %
+    /// [default: 5]
+    #[arg(long = "border_sigma", value_name = "PIXELS", value_parser = positive, help_heading = "Recipe")]
+    pub border_sigma: Option<f64>,
+    /// Share of the training windows that are placed around a pixel of another class than the most frequent one
+    #[arg(
+        long = "rare_class_share", value_name = "SHARE", default_value_t = 0.0, value_parser = share,
+        help_heading = "Recipe"
+    )]
+    pub rare_class_share: f64,
     /// Largest side of the output of a tile in prediction by the native recipe, in pixels, rounded up to the next that
     /// fits; results do not depend on it [default: 1028, or less where memory is short]
     #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_388), help_heading = "Recipe")]
@@ -318,6 +331,9 @@ pub const TRAINING_ONLY: &[&str] = &[
     "patch",
     "grey_scaling",
     "augmentations",
+    "border_weight",
+    "border_sigma",
+    "rare_class_share",
     "schedule",
     "lr_warmup_steps",
     "ema",

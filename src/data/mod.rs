@@ -1,6 +1,9 @@
 //! From files to samples: image files -> layouts (which belong together) -> a scan of all -> slices on the device ->
 //! folds -> the order of samples. Not here: what the network sees of them (`recipe/`).
 
+pub mod border_weights;
+mod decoder;
+pub mod emphasis;
 pub mod folds;
 pub mod image_file;
 pub mod labels;

@@ -15,6 +15,7 @@ pub enum Purpose {
     Dropout = 4,
     Window = 5,
     GreyChange = 6,
+    RareClass = 7,
 }
 
 /// The generator for draw number `counter` of `purpose` under `seed`.

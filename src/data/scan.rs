@@ -40,9 +40,9 @@ pub struct ScannedCase {
 }
 
 impl Scan {
-    /// Scans `cases` by several threads and keeps slices of `budget` bytes in all. `progress` is told how many cases
-    /// are done.
-    pub fn new(cases: &Arc<[Case]>, budget: u64, progress: &(dyn Fn(usize) + Sync)) -> Self {
+    /// Scans `cases` by several threads and keeps slices of `budget` bytes in all, those of weights for each pixel
+    /// (f32) counted in if there will be some. `progress` is told how many cases are done.
+    pub fn new(cases: &Arc<[Case]>, budget: u64, with_weights: bool, progress: &(dyn Fn(usize) + Sync)) -> Self {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let room = AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX));
         let results = Mutex::new(Vec::new());
@@ -53,7 +53,8 @@ impl Scan {
                 if index >= cases.len() {
                     return;
                 }
-                let result = scan_case(&mut loader, index, &room).map_err(|error| (index, format!("{error:#}")));
+                let result =
+                    scan_case(&mut loader, index, &room, with_weights).map_err(|error| (index, format!("{error:#}")));
                 results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             }
@@ -89,8 +90,9 @@ impl Scan {
     }
 }
 
-fn scan_case(loader: &mut Loader, index: usize, room: &AtomicI64) -> anyhow::Result<ScannedCase> {
+fn scan_case(loader: &mut Loader, index: usize, room: &AtomicI64, with_weights: bool) -> anyhow::Result<ScannedCase> {
     let shape = loader.shape(index)?;
+    let bytes_of_weights = if with_weights { shape.height * shape.width * size_of::<f32>() } else { 0 };
     let (mut grey, mut labels) = (GreyValues::new(shape.format), LabelValues::default());
     let mut hashes = [Sha256::new(), Sha256::new()];
     let mut kept = Vec::with_capacity(shape.pages);
@@ -103,7 +105,7 @@ fn scan_case(loader: &mut Loader, index: usize, room: &AtomicI64) -> anyhow::Res
             labels.add(raw.samples.samples(), raw.channels, raw.palette.as_ref());
             hash(&mut hashes[1], raw.samples.samples());
         }
-        let bytes = slice.bytes() as i64;
+        let bytes = slice.bytes() as i64 + bytes_of_weights as i64;
         let fits = room.fetch_sub(bytes, Ordering::Relaxed) >= bytes;
         if !fits {
             room.fetch_add(bytes, Ordering::Relaxed);

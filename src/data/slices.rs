@@ -3,17 +3,20 @@
 //!
 //! Shapes: C channels, H, W pixels.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Result, bail};
-use tch::{Device, Tensor};
+use tch::Device;
 
+use super::border_weights::BorderTerm;
+pub use super::decoder::Slice;
+use super::decoder::{Decoder, OnDemand, Source};
+use super::emphasis::EmphasisOptions;
 use super::labels::{LabelMap, Lookup};
 use super::layout::{Case, Kind, Layout, fail_with};
-use super::loader::{Loader, RawSlice, kept_range};
-use super::read_ahead::ReadAhead;
 use super::samples::SampleFormat;
 use super::scan::Scan;
 use super::spec::DataSpec;
@@ -22,41 +25,6 @@ use super::values::GreyRange;
 
 /// A dataset on a GPU stays there up to this size; a larger one is copied slice by slice.
 const MOST_DEVICE_BYTES: i64 = 4 << 30;
-
-/// One slice on the device.
-#[derive(Debug)]
-pub struct Slice {
-    /// `[C, H, W]`: u8, i16 (the stored value minus 32,768) or f32.
-    pub image: Tensor,
-    /// In units of `image`.
-    pub range: GreyRange,
-    /// Class indices, `[H, W]` u8.
-    pub classes: Option<Tensor>,
-}
-
-impl Slice {
-    /// A decoded slice as it is computed with; `range` in stored values.
-    pub fn new(raw: RawSlice, range: GreyRange, lookup: Option<&Lookup>) -> Self {
-        let classes = raw.labels.as_ref().zip(lookup).map(|(labels, lookup)| labels.classes(lookup));
-        Self { range: kept_range(range, raw.format), image: raw.image, classes }
-    }
-
-    fn shallow_clone(&self) -> Self {
-        let classes = self.classes.as_ref().map(Tensor::shallow_clone);
-        Self { image: self.image.shallow_clone(), range: self.range, classes }
-    }
-
-    pub fn to_device(&self, device: Device) -> Self {
-        let classes = self.classes.as_ref().map(|classes| classes.to_device(device));
-        Self { image: self.image.to_device(device), range: self.range, classes }
-    }
-
-    /// Height and width.
-    pub fn size(&self) -> [i64; 2] {
-        let size = self.image.size();
-        [size[1], size[2]]
-    }
-}
 
 /// Where a slice comes from.
 #[derive(Debug, Clone)]
@@ -73,6 +41,8 @@ pub struct ReadOptions<'a> {
     pub device: Device,
     /// Bytes of decoded slices that stay in memory.
     pub budget: u64,
+    /// Whether slices will get weights ([`SliceSet::emphasise`]), which need memory too.
+    pub with_weights: bool,
     /// The map that the user gives.
     pub map: Option<&'a LabelMap>,
     /// What the network was trained on, where there is one.
@@ -100,7 +70,7 @@ pub struct SliceSet {
     kept: Vec<Option<Slice>>,
     lookup: Option<Arc<Lookup>>,
     device: Device,
-    ahead: Option<ReadAhead<RawSlice>>,
+    on_demand: Option<OnDemand>,
 }
 
 impl SliceSet {
@@ -125,7 +95,7 @@ impl SliceSet {
     fn read(layout: &Layout, cases: Vec<Case>, options: &ReadOptions) -> Result<Self> {
         let cases: Arc<[Case]> = cases.into();
         let count = cases.len();
-        let scan = Scan::new(&cases, options.budget, &|done| (options.progress)(done, count));
+        let scan = Scan::new(&cases, options.budget, options.with_weights, &|done| (options.progress)(done, count));
         fail_with(&layout.root, &scan.problems)?;
         let mut warnings = scan.warnings();
         let has_labels = cases.iter().any(|case| case.labels.is_some());
@@ -159,7 +129,7 @@ impl SliceSet {
             warnings,
             resolution,
             device: options.device,
-            ahead: None,
+            on_demand: None,
             lookup,
             spec,
             cases,
@@ -179,22 +149,74 @@ impl SliceSet {
                 self.kept.push(raw.map(|raw| Slice::new(raw, ranges[&shape.format], self.lookup.as_deref())));
             }
         }
-        let bytes = |slice: &Slice| (slice.image.numel() * slice.image.kind().elt_size_in_bytes()) as i64;
-        if self.kept.iter().flatten().map(bytes).sum::<i64>() <= MOST_DEVICE_BYTES && self.device.is_cuda() {
-            let device = self.device;
+        self.move_to_device();
+        self.decode_others_on_demand(&|_| EmphasisOptions::default());
+    }
+
+    /// Moves the slices in memory to a GPU if they are small enough together.
+    fn move_to_device(&mut self) {
+        let device = self.device;
+        if device.is_cuda() && self.kept.iter().flatten().map(Slice::bytes).sum::<i64>() <= MOST_DEVICE_BYTES {
             self.kept.iter_mut().flatten().for_each(|slice| *slice = slice.to_device(device));
         }
-        if self.kept.iter().any(Option::is_none) {
-            let threads = thread::available_parallelism().map_or(1, |count| count.get().min(4));
-            let places: Arc<[(usize, usize)]> = self.infos.iter().map(|info| (info.case, info.page)).collect();
-            let cases = Arc::clone(&self.cases);
-            self.ahead = Some(ReadAhead::new(threads, || {
-                let (mut loader, places) = (Loader::new(Arc::clone(&cases)), Arc::clone(&places));
-                move |index| {
-                    let (case, page) = places[index];
-                    loader.load(case, page, |_| {})
-                }
-            }));
+    }
+
+    /// Starts the threads that decode the slices that are not in memory, if there are any.
+    fn decode_others_on_demand(&mut self, emphasis: &dyn Fn(usize) -> EmphasisOptions) {
+        if self.kept.iter().all(Option::is_some) {
+            return;
+        }
+        let source = |(index, (info, &format)): (usize, (&SliceInfo, &SampleFormat))| {
+            let (range, emphasis) = (self.spec.range(format), emphasis(index));
+            Source { case: info.case, page: info.page, range, emphasis }
+        };
+        let sources = self.infos.iter().zip(&self.formats).enumerate().map(source).collect();
+        let (cases, lookup) = (Arc::clone(&self.cases), self.lookup.clone());
+        self.on_demand = Some(OnDemand::new(Decoder { cases, sources, lookup }));
+    }
+
+    /// From now on the slices `chosen` come with what training attends to: weights by the term `border`, and with
+    /// `rare_classes` the places of all classes but the most frequent one of the set. Slices in memory get it at once,
+    /// by several threads, the others whenever they are decoded.
+    pub fn emphasise(&mut self, chosen: &[usize], border: Option<BorderTerm>, rare_classes: bool) {
+        let usual = (0..self.class_pixels.len()).max_by_key(|&class| (self.class_pixels[class], Reverse(class)));
+        let usual_class = usual.filter(|_| rare_classes).map(|class| class as u8);
+        let options = EmphasisOptions { border, usual_class };
+        let mut by_slice = vec![EmphasisOptions::default(); self.len()];
+        chosen.iter().for_each(|&index| by_slice[index] = options);
+        let kept = self.kept.iter_mut().zip(&by_slice).filter(|(_, emphasis)| **emphasis == options);
+        // To the host on this thread, which alone works with a GPU.
+        let labelled = kept.filter_map(|(slice, _)| {
+            let slice = slice.as_mut()?;
+            let classes = slice.classes.as_ref()?.to_device(Device::Cpu);
+            Some((slice, classes))
+        });
+        let labelled = Mutex::new(labelled.collect::<Vec<_>>().into_iter());
+        let next = || labelled.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some((slice, classes)) = next() {
+                slice.emphasis = options.find(&classes);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(chosen.len());
+        thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
+        self.warn_of_no_border(border);
+        self.move_to_device();
+        self.decode_others_on_demand(&|index| by_slice[index]);
+    }
+
+    /// Warns where slices that are all in memory have no pixel between two objects.
+    fn warn_of_no_border(&mut self, border: Option<BorderTerm>) {
+        let Some(BorderTerm { weight, sigma }) = border.filter(|_| self.is_in_memory()) else { return };
+        let mut weights = self.kept.iter().flatten().filter_map(|slice| slice.emphasis.weights.as_ref());
+        if !weights.any(|weights| weights.max().double_value(&[]) > 0.0) {
+            self.warnings.push(format!(
+                "--border_weight {weight} changes nothing: no slice has two objects near each other, as --border_sigma \
+                 {sigma} would have them"
+            ));
         }
     }
 
@@ -204,13 +226,13 @@ impl SliceSet {
 
     /// Whether all slices are in memory.
     pub fn is_in_memory(&self) -> bool {
-        self.ahead.is_none()
+        self.on_demand.is_none()
     }
 
     /// Starts decoding these slices, which will be asked for next.
     pub fn expect(&self, upcoming: impl IntoIterator<Item = usize>) {
-        if let Some(ahead) = &self.ahead {
-            ahead.ask(upcoming.into_iter().filter(|&index| self.kept[index].is_none()));
+        if let Some(on_demand) = &self.on_demand {
+            on_demand.expect(upcoming.into_iter().filter(|&index| self.kept[index].is_none()));
         }
     }
 
@@ -218,19 +240,16 @@ impl SliceSet {
     ///
     /// Errors: a file that has changed or vanished since it was looked at.
     pub fn get(&self, index: usize) -> Result<Slice> {
-        if let Some(slice) = &self.kept[index] {
-            let is_there = slice.image.device() == self.device;
-            return Ok(if is_there { slice.shallow_clone() } else { slice.to_device(self.device) });
-        }
-        let info = &self.infos[index];
-        let load = || Loader::new(Arc::clone(&self.cases)).load(info.case, info.page, |_| {});
-        let raw = self.ahead.as_ref().and_then(|ahead| ahead.take(index)).unwrap_or_else(load)?;
-        let size: Vec<i64> = info.size.iter().map(|&side| side as i64).collect();
-        if raw.image.size() != size {
+        let slice = match (&self.kept[index], &self.on_demand) {
+            (Some(slice), _) => return Ok(slice.to_device(self.device)),
+            (None, Some(on_demand)) => on_demand.get(index)?,
+            (None, None) => unreachable!("a slice is kept or decoded on demand"),
+        };
+        let size: Vec<i64> = self.infos[index].size.iter().map(|&side| side as i64).collect();
+        if slice.image.size() != size {
             bail!("{} has changed since the run began; start again", self.name(index));
         }
-        let range = self.spec.range(self.formats[index]);
-        Ok(Slice::new(raw, range, self.lookup.as_deref()).to_device(self.device))
+        Ok(slice.to_device(self.device))
     }
 
     /// These slices, on the device.

@@ -42,7 +42,18 @@ pub struct LossOptions {
 /// sum(w)`. Soft Dice is `(2 sum(p t) + e) / (sum(p^2) + sum(t^2) + e)` per image and class on softmax probabilities,
 /// then the mean over images and all classes. Ignored pixels are in none of these sums.
 pub fn losses(logits: &Tensor, labels: &Tensor, options: &LossOptions) -> Result<Losses> {
-    let is_plain = options.class_weights.is_none() && !options.has_ignored;
+    weighted_losses(logits, labels, None, options)
+}
+
+/// As [`losses`], where in the cross entropy `w` is the class weight of a pixel, or 1, plus its own in `weights`
+/// `[N, H, W]` f32.
+pub fn weighted_losses(
+    logits: &Tensor,
+    labels: &Tensor,
+    weights: Option<&Tensor>,
+    options: &LossOptions,
+) -> Result<Losses> {
+    let is_plain = options.class_weights.is_none() && !options.has_ignored && weights.is_none();
     if is_plain && Backend::of(logits)?.has_losses(logits.size()[1]) {
         let (cross_entropy, dice_loss) = gpu_layers::losses(logits, labels, DICE_EPSILON)?;
         return Ok(Losses { cross_entropy, dice_loss });
@@ -56,10 +67,14 @@ pub fn losses(logits: &Tensor, labels: &Tensor, options: &LossOptions) -> Result
     // Not libtorch's nll_loss2d, which on a GPU adds in an order of its own each time.
     let cross_entropy = match &options.class_weights {
         None if is_plain => (&log_probabilities * &target).sum(kind) / -(labels.numel() as f64),
-        weights => {
-            let weighted = match weights {
+        class_weights => {
+            let weighted = match class_weights {
                 Some(weights) => &target * weights.to_kind(kind).view([1, classes, 1, 1]),
                 None => target.shallow_clone(),
+            };
+            let weighted = match weights {
+                Some(weights) => &weighted + &target * weights.to_kind(kind).unsqueeze(1),
+                None => weighted,
             };
             // Where all is ignored both sums are 0, and so is their ratio.
             let total = weighted.sum(kind).clamp_min(1e-30);
@@ -145,6 +160,55 @@ mod tests {
         let found = losses(&logits, &Tensor::from_slice(&labels).view([1, 5, 6]), &options).unwrap();
         assert!((found.cross_entropy.double_value(&[]) - ce / total).abs() < 1e-12);
         assert!((found.dice_loss.double_value(&[]) - (1.0 - dice)).abs() < 1e-12);
+    }
+
+    /// By the formula, pixel by pixel in f64; the gradient by differences.
+    #[test]
+    fn pixels_count_by_the_weight_of_their_class_and_their_own() {
+        let (classes, pixels) = (3usize, 20usize);
+        tch::manual_seed(8);
+        let logits = Tensor::randn([2, 3, 2, 5], (Kind::Double, tch::Device::Cpu));
+        let labels: Vec<i64> = (0..pixels as i64).map(|i| if i % 6 == 4 { 255 } else { i * i % 3 }).collect();
+        let border: Vec<f32> = (0..pixels).map(|i| if i % 3 == 0 { 0.0 } else { i as f32 / 2.0 }).collect();
+        let by_formula = |values: &[f64], class_weights: &[f64]| {
+            let (mut sum, mut total) = (0.0, 0.0);
+            for (pixel, &label) in labels.iter().enumerate().filter(|(_, label)| **label != 255) {
+                let (image, place) = (pixel / 10, pixel % 10);
+                let exps = [0, 1, 2].map(|class| values[(image * classes + class) * 10 + place].exp());
+                let weight = class_weights[label as usize] + f64::from(border[pixel]);
+                sum -= weight * (exps[label as usize] / exps.iter().sum::<f64>()).ln();
+                total += weight;
+            }
+            sum / total
+        };
+        let label = Tensor::from_slice(&labels).view([2, 2, 5]);
+        let weights = Tensor::from_slice(&border).view([2, 2, 5]);
+        let values = Vec::<f64>::try_from(logits.view([-1])).unwrap();
+        for class_weights in [None, Some([0.5, 1.0, 3.0])] {
+            let tensor = class_weights.map(|weights| Tensor::from_slice(&weights.map(|weight| weight as f32)));
+            let options = LossOptions { class_weights: tensor, has_ignored: true };
+            let input = logits.copy().set_requires_grad(true);
+            let found = weighted_losses(&input, &label, Some(&weights), &options).unwrap();
+            let class_weights = class_weights.unwrap_or([1.0; 3]);
+            let expected = by_formula(&values, &class_weights);
+            assert!((found.cross_entropy.double_value(&[]) - expected).abs() < 1e-12);
+            found.cross_entropy.backward();
+            let gradient = Vec::<f64>::try_from(input.grad().view([-1])).unwrap();
+            for (index, found) in gradient.iter().enumerate() {
+                let moved = |by: f64| {
+                    let mut values = values.clone();
+                    values[index] += by;
+                    by_formula(&values, &class_weights)
+                };
+                let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                assert!((found - expected).abs() < 1e-8, "logit {index}: {found}, {expected}");
+            }
+            // Dice does not know of weights, and weights of 0 change nothing.
+            let without = losses(&logits, &label, &options).unwrap();
+            assert_eq!(found.dice_loss, without.dice_loss);
+            let zeros = weighted_losses(&logits, &label, Some(&weights.zeros_like()), &options).unwrap();
+            assert_eq!(zeros.cross_entropy, without.cross_entropy);
+        }
     }
 
     #[test]

@@ -161,19 +161,26 @@ impl Trainer {
     /// Forward, backward and update.
     fn train_on(&mut self, batch: &Batch, dropout: bool) -> Result<Losses> {
         let Self { net, optimizer, scaler, counters, reducer, runner, precision, loss: options, .. } = self;
-        let [cross_entropy, dice_loss] = runner.run([&batch.images, &batch.labels], |[images, labels]| {
+        let mut work = |images: &Tensor, labels: &Tensor, weights: Option<&Tensor>| -> Result<[Tensor; 2]> {
             if let Some(reducer) = &reducer {
                 reducer.before_forward()?;
             }
             let logits = net.forward(&precision.cast(images), dropout)?;
-            let losses = loss::losses(&logits, labels, options)?;
+            let losses = loss::weighted_losses(&logits, labels, weights, options)?;
             counters.observe(&losses);
             if let Some(reducer) = &reducer {
                 reducer.before_backward()?;
             }
             update(optimizer, scaler, counters, &losses)?;
             Ok([losses.cross_entropy.detach(), losses.dice_loss.detach()])
-        })?;
+        };
+        let Batch { images, labels, weights, .. } = batch;
+        let [cross_entropy, dice_loss] = match weights {
+            None => runner.run([images, labels], |[images, labels]| work(images, labels, None)),
+            Some(weights) => {
+                runner.run([images, labels, weights], |[images, labels, weights]| work(images, labels, Some(weights)))
+            }
+        }?;
         Ok(Losses { cross_entropy, dice_loss })
     }
 

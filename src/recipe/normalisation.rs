@@ -50,7 +50,7 @@ mod tests {
     fn each_channel_has_mean_0_and_deviation_1_or_the_range_of_its_type() {
         tch::manual_seed(1);
         let image = Tensor::randint(200, [3, 40, 50], (Kind::Uint8, Device::Cpu));
-        let slice = Slice { image, range: GreyRange { black: 0.0, white: 255.0 }, classes: None };
+        let slice = Slice::unlabelled(image, GreyRange { black: 0.0, white: 255.0 });
         let own = GreyMap::of(&slice, GreyScaling::Image).apply(&slice.image, &slice);
         for channel in 0..3 {
             let levels = own.get(channel);

@@ -75,6 +75,18 @@ impl Window {
         Self { centre, matrix, displacement }
     }
 
+    /// The same window with its output of `side` pixels around a pixel (row, column) of an image of `size` pixels,
+    /// moved inside where it reaches past the edge. Along an axis on which the image is smaller it stays in the middle.
+    pub fn around(mut self, pixel: [i64; 2], size: [i64; 2], side: i64) -> Self {
+        for axis in 0..2 {
+            let room = size[axis] - side;
+            if room >= 0 {
+                self.centre[axis] = (pixel[axis] - side / 2).clamp(0, room) as f64 + (side - 1) as f64 / 2.0;
+            }
+        }
+        self
+    }
+
     /// Whether window and image have their pixels in common, so that nothing is resampled.
     fn is_plain(&self) -> bool {
         self.matrix == [[1.0, 0.0], [0.0, 1.0]] && self.displacement.is_empty()
@@ -261,6 +273,24 @@ mod tests {
         assert_eq!((x.size(), y.size()), (vec![1, 204, 204], vec![20, 20]));
         assert_eq!(y.eq(1).sum(Kind::Int64).int64_value(&[]), 110);
         assert_eq!(y.eq(i64::from(IGNORED)).sum(Kind::Int64).int64_value(&[]), 400 - 110);
+    }
+
+    #[test]
+    fn a_window_around_a_pixel_has_it_in_the_middle_or_lies_at_the_edge() {
+        let draw = || Window::draw(&mut stream(1, Purpose::Window, 0), [60, 12], SIDE, ALL);
+        let drawn = draw();
+        for (row, start) in [(0, 0), (9, 0), (11, 1), (30, 20), (50, 40), (59, 40)] {
+            let Window { centre, matrix, displacement } = draw().around([row, 3], [60, 12], SIDE);
+            assert_eq!(centre, [start as f64 + 9.5, drawn.centre[1]]);
+            assert_eq!((matrix, &displacement), (drawn.matrix, &drawn.displacement));
+        }
+        // The pixel is where the window says.
+        let labels = Tensor::zeros([60, 50], (Kind::Uint8, Device::Cpu));
+        let _ = labels.narrow(0, 33, 1).narrow(1, 21, 1).fill_(1);
+        let (_, y) = Window::draw(&mut stream(1, Purpose::Window, 0), [60, 50], SIDE, Geometry::default())
+            .around([33, 21], [60, 50], SIDE)
+            .apply(&picture(60, 50), &labels, SIDE, TWO);
+        assert_eq!(y.int64_value(&[10, 10]), 1);
     }
 
     #[test]

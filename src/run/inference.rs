@@ -140,7 +140,7 @@ impl<'a> SlicePredictor<'a> {
 fn oriented(slice: &Slice, turns: i64, mirrored: bool) -> Slice {
     let turned = slice.image.rot90(turns, [1, 2]);
     let image = if mirrored { turned.flip([2]) } else { turned };
-    Slice { image, range: slice.range, classes: None }
+    Slice::unlabelled(image, slice.range)
 }
 
 /// Planes `[P, H, W]` of an oriented slice as those of the slice.
@@ -223,7 +223,7 @@ mod tests {
         tch::manual_seed(2);
         for [height, width] in [[131i64, 77], [1, 50], [40, 200]] {
             let image = Tensor::randint(255, [3, height, width], (Kind::Uint8, Device::Cpu));
-            let slice = [Slice { image, range, classes: None }];
+            let slice = [Slice::unlabelled(image, range)];
             for grey in [GreyScaling::Range, GreyScaling::Image] {
                 let predict = |tile: i64, batch_size: usize| {
                     let runner = RefCell::new(StepRunner::new(false, Device::Cpu).unwrap());
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn orientations_are_eight_and_are_undone() {
         let image = Tensor::arange(2 * 3 * 5, (Kind::Float, Device::Cpu)).view([2, 3, 5]);
-        let slice = Slice { image, range: GreyRange { black: 0.0, white: 1.0 }, classes: None };
+        let slice = Slice::unlabelled(image, GreyRange { black: 0.0, white: 1.0 });
         let mut seen: Vec<Vec<f32>> = Vec::new();
         for (turns, mirrored) in (0..4).flat_map(|turns| [(turns, false), (turns, true)]) {
             let turned = oriented(&slice, turns, mirrored);

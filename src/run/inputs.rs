@@ -9,8 +9,9 @@ use super::context::Compute;
 use super::memory;
 use super::split::split;
 use crate::checkpoint;
-use crate::cli::config::{Config, Source};
+use crate::cli::config::{Config, Native, Source};
 use crate::cli::{AugmentationChoice, ClassWeights, GreyScalingChoice, InitChoice, RecipeChoice};
+use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
@@ -23,7 +24,7 @@ use crate::model::init::Init;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
-use crate::recipe::batches::{Samples, TrainingBatches};
+use crate::recipe::batches::{Samples, TrainingBatches, WindowOptions};
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::fitting_output;
 use crate::recipe::windows::Geometry;
@@ -131,6 +132,7 @@ impl Inputs {
         let options = ReadOptions {
             device,
             budget: memory::budget(config.memory_share),
+            with_weights: config.native.border_weight.is_some(),
             map: map.as_ref(),
             trained,
             progress: &|done, count| bar.advance(done, count),
@@ -239,7 +241,7 @@ fn label_map(config: &Config) -> Result<Option<LabelMap>> {
 
 impl TrainingData {
     fn read(config: &Config, layout: &Layout, options: &ReadOptions) -> Result<Self> {
-        let slices = SliceSet::training(layout, options)?;
+        let mut slices = SliceSet::training(layout, options)?;
         let split = split(config, layout, &slices)?;
         let validates = config.exec_mode.evaluates() || config.validation.is_some();
         if split.train.is_empty() || (validates && split.validation.is_empty()) {
@@ -250,6 +252,11 @@ impl TrainingData {
             );
         }
         let class_weights = class_weights(config, &slices)?;
+        let Native { border_weight, border_sigma, rare_class_share, .. } = config.native;
+        let border = border_weight.map(|weight| BorderTerm { weight, sigma: border_sigma });
+        if border.is_some() || rare_class_share > 0.0 {
+            slices.emphasise(&split.train, border, rare_class_share > 0.0);
+        }
         Ok(Self { slices, split, class_weights })
     }
 
@@ -278,8 +285,13 @@ impl TrainingData {
             scale: is_drawn(AugmentationChoice::Scale),
             elastic: is_drawn(AugmentationChoice::Elastic),
         };
-        let grey_changes = is_drawn(AugmentationChoice::Grey);
-        Samples::Native { side: config.native.patch, grey, geometry, grey_changes }
+        Samples::Native(WindowOptions {
+            side: config.native.patch,
+            grey,
+            geometry,
+            grey_changes: is_drawn(AugmentationChoice::Grey),
+            rare_class_share: config.native.rare_class_share,
+        })
     }
 
     /// Which pixels count in the loss, and how much.

@@ -81,7 +81,7 @@ impl Inspection<'_> {
         }
         let cases: Arc<[Case]> = cases.into();
         let bar = ReadingBar::new(true);
-        let scan = Scan::new(&cases, 0, &|done| bar.advance(done, cases.len()));
+        let scan = Scan::new(&cases, 0, false, &|done| bar.advance(done, cases.len()));
         bar.end();
         println!("{}", title(self.layout.kind, what, &cases));
         let found = self.images(&scan);

@@ -109,15 +109,21 @@ impl Slices {
         let side = SYNTHETIC_SIDE as i64;
         let samples = Tensor::from_slice(&phantom.into_iter().collect::<Vec<u8>>()).view([-1, side, side]);
         let bytes = GreyRange { black: 0.0, white: 255.0 };
-        let slice = |first| Slice { image: samples.narrow(0, first, channels as i64), range: bytes, classes: None };
+        let slice = |first| Slice::unlabelled(samples.narrow(0, first, channels as i64), bytes);
         Self { slices: [slice(0), slice(1)], range: range.unwrap_or(bytes), name: "a synthetic slice".to_owned() }
     }
 
     /// Two slices of the images to predict in `data_dir`, or where there are none of the training images.
     fn read(data_dir: &Path, data: &DataSpec) -> Result<Self> {
         let layout = Layout::find(data_dir)?;
-        let options =
-            ReadOptions { device: Device::Cpu, budget: 0, map: None, trained: Some(data), progress: &|_, _| {} };
+        let options = ReadOptions {
+            device: Device::Cpu,
+            budget: 0,
+            with_weights: false,
+            map: None,
+            trained: Some(data),
+            progress: &|_, _| {},
+        };
         let set = match layout.test.is_empty() {
             true => SliceSet::training(&layout, &options)?,
             false => SliceSet::test(&layout, &options)?,

@@ -221,13 +221,15 @@ fn a_loss_that_is_not_finite_on_one_rank_is_known_to_all() {
         let labels = Tensor::zeros([1, 388, 388], (Kind::Int64, Device::Cpu));
         let image = |value: f64| Tensor::full([1, 1, side, side], value, (Kind::Float, Device::Cpu));
         let mut step = |value: f64| {
-            trainer.step(&Batch { images: image(value), labels: labels.shallow_clone(), first_sample: 0 }).unwrap();
+            trainer
+                .step(&Batch { images: image(value), labels: labels.shallow_clone(), weights: None, first_sample: 0 })
+                .unwrap();
         };
         step(0.5);
         step(0.25);
         let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
         let bad = if world.rank == 1 { f64::NAN } else { 0.5 };
-        trainer.step(&Batch { images: image(bad), labels, first_sample: 0 }).unwrap();
+        trainer.step(&Batch { images: image(bad), labels, weights: None, first_sample: 0 }).unwrap();
         for ((name, after), before) in trainer.net.parameters().iter().zip(&before) {
             assert_eq!(largest_difference(after, before), 0.0, "{name}");
         }

@@ -157,7 +157,8 @@ fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
 fn working_weights_train_as_weights_that_are_cast_in_each_step() {
     let crop = |x: &Tensor| x.narrow(2, 0, 188).narrow(3, 0, 188);
     let Batch { images, labels, .. } = two_slices();
-    let batch = Batch { images: crop(&images), labels: labels.narrow(1, 0, 4).narrow(2, 0, 4), first_sample: 0 };
+    let batch =
+        Batch { images: crop(&images), labels: labels.narrow(1, 0, 4).narrow(2, 0, 4), weights: None, first_sample: 0 };
     let [mut cast, mut kept] = [(); 2].map(|()| trainer(network(4), Kind::Half, false));
     let copies = kept.net.make_working_weights(Kind::Half);
     let handles: Vec<Option<Tensor>> = copies.iter().map(|copy| copy.as_ref().map(Tensor::shallow_clone)).collect();
@@ -196,7 +197,7 @@ fn working_weights_train_as_weights_that_are_cast_in_each_step() {
 #[test]
 fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
     let images = two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188);
-    let batch = Batch { images, labels: Tensor::new(), first_sample: 0 };
+    let batch = Batch { images, labels: Tensor::new(), weights: None, first_sample: 0 };
     let mut trainer = trainer(network(2), Kind::Float, false);
     trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
     let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
