@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::native::{Native, PATCH};
 use super::split::{SplitChoice, check_folds};
 use super::{
-    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
-    RunArgs, ScheduleChoice, TRAINING_ONLY,
+    AmpDtype, ClassWeights, DeviceChoice, ExecMode, InitChoice, RecipeChoice, RunArgs, ScheduleChoice, TRAINING_ONLY,
 };
 use crate::error::UsageError;
 
@@ -78,32 +76,8 @@ impl Source {
     }
 }
 
-/// The settings of the native recipe.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Native {
-    /// Side of the output of a training window.
-    pub patch: i64,
-    #[serde(skip)]
-    pub grey_scaling: GreyScalingChoice,
-    /// Used with `augment`.
-    pub augmentations: Vec<AugmentationChoice>,
-    /// Largest side of the output of a tile; `None`: as memory allows.
-    #[serde(skip)]
-    pub tile: Option<i64>,
-}
-
-/// Side of the output of a training window by default: the network's (paper, figure 1).
-const PATCH: i64 = 388;
 /// What unpadded convolutions take off both sides of an input together.
 const CONTEXT: i64 = 184;
-/// All kinds.
-const AUGMENTATIONS: [AugmentationChoice; 5] = [
-    AugmentationChoice::Flips,
-    AugmentationChoice::Rotation,
-    AugmentationChoice::Scale,
-    AugmentationChoice::Elastic,
-    AugmentationChoice::Grey,
-];
 
 /// What decides the weights that training makes, apart from data, width, batch size and device.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,7 +130,11 @@ impl Config {
         let warnings = warnings(mode, &args, given);
         let refuse = |message: String| Err(UsageError::new(message));
         let source = source(&args)?;
-        let native = native(&args, given)?;
+        let native = if mode.trains() {
+            Native::of_training(&args.native, args.tile, args.recipe, args.augment)?
+        } else {
+            Native::new(&args.native, args.tile)?
+        };
         check_folds(&args, given)?;
         if mode.evaluates() && args.crossvalidation_idx.is_none() {
             return refuse(format!(
@@ -234,36 +212,6 @@ impl Config {
             },
         })
     }
-}
-
-/// The settings of the native recipe.
-///
-/// Errors: a patch that the network's arithmetic does not give, and flags that the recipe or the mode does not use.
-fn native(args: &RunArgs, given: &[String]) -> Result<Native, UsageError> {
-    let is_given = |flag: &&str| given.iter().any(|name| name == flag);
-    let of_native = ["patch", "grey_scaling", "augmentations", "tile"].into_iter().find(is_given);
-    if let (Some(flag), true, false) = (of_native, args.exec_mode.trains(), args.recipe == Some(RecipeChoice::Native)) {
-        let message = format!("--{flag} belongs to the native recipe; add --recipe native, or leave --{flag} out");
-        return Err(UsageError::new(message));
-    }
-    let patch = args.patch.map_or(PATCH, |patch| patch as i64);
-    if (patch - 4) % 16 != 0 {
-        let below = 4 + (patch - 4) / 16 * 16;
-        return Err(UsageError::new(format!(
-            "--patch {patch}: outputs of the network are 4 pixels and multiples of 16 more; next are {below} and {}",
-            below + 16
-        )));
-    }
-    if args.augmentations.is_some() && args.exec_mode.trains() && !args.augment {
-        let message = "--augmentations says what --augment does; add --augment, or leave --augmentations out";
-        return Err(UsageError::new(message.to_owned()));
-    }
-    Ok(Native {
-        patch,
-        grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Range),
-        augmentations: args.augmentations.clone().unwrap_or_else(|| AUGMENTATIONS.to_vec()),
-        tile: args.tile.map(|tile| tile as i64),
-    })
 }
 
 /// Where the images come from.

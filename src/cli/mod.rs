@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::UsageError;
 
 pub mod config;
+pub mod native;
 pub mod split;
 mod subcommands;
 pub mod task;
@@ -24,6 +25,7 @@ pub use values::{
     ScheduleChoice,
 };
 
+use native::NativeArgs;
 use values::{below_one, class_weights, not_negative, positive, share, whole};
 
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
@@ -161,20 +163,8 @@ pub struct RunArgs {
     /// trained with]
     #[arg(long, value_name = "RECIPE", value_enum, help_heading = "Recipe")]
     pub recipe: Option<RecipeChoice>,
-    /// Side of the output of a training window in pixels, 4 and multiples of 16 more; the input has 184 more [default:
-    /// 388]
-    #[arg(long, value_name = "PIXELS", value_parser = whole(4..=16_388), help_heading = "Recipe")]
-    pub patch: Option<u64>,
-    /// What grey levels are scaled by: the range of the sample type, or each image's own mean and deviation [default:
-    /// range]
-    #[arg(long = "grey_scaling", value_name = "BY", value_enum, help_heading = "Recipe")]
-    pub grey_scaling: Option<GreyScalingChoice>,
-    /// What --augment does in the native recipe, between commas [default: flips,rotation,scale,elastic,grey]
-    #[arg(
-        long, value_name = "LIST", value_enum, value_delimiter = ',', action = ArgAction::Set, num_args = 1,
-        help_heading = "Recipe"
-    )]
-    pub augmentations: Option<Vec<AugmentationChoice>>,
+    #[command(flatten)]
+    pub native: NativeArgs,
     /// Largest side of the output of a tile in prediction by the native recipe, in pixels, rounded up to the next that
     /// fits; results do not depend on it [default: 1028, or less where memory is short]
     #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_388), help_heading = "Recipe")]

@@ -5,16 +5,17 @@ use tch::{Device, Tensor};
 
 use super::context::Compute;
 use super::memory;
+use super::samples;
 use super::split::split;
 use crate::checkpoint;
 use crate::cli::config::{Config, Source};
-use crate::cli::{AugmentationChoice, ClassWeights, GreyScalingChoice, InitChoice, RecipeChoice};
+use crate::cli::{ClassWeights, InitChoice};
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
 use crate::data::order::SampleSchedule;
 use crate::data::slices::{ReadOptions, SliceSet};
-use crate::data::spec::{DataSpec, GreyScaling, Recipe};
+use crate::data::spec::{DataSpec, Recipe};
 use crate::engine::loss::LossOptions;
 use crate::model::architecture::Architecture;
 use crate::model::init::Init;
@@ -22,10 +23,9 @@ use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
 use crate::output::model_dir::ModelDir;
-use crate::recipe::batches::{Samples, TrainingBatches};
+use crate::recipe::batches::TrainingBatches;
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::fitting_output;
-use crate::recipe::windows::Geometry;
 
 /// Filters of the first level by default: the paper's.
 const DEFAULT_BASE_FILTERS: i64 = 64;
@@ -63,11 +63,13 @@ impl TestData {
     }
 }
 
-/// Which images of a dataset a run needs.
-struct Needs {
-    layout: Layout,
-    training: bool,
-    test: bool,
+/// Which images of a dataset are needed.
+pub struct Needs {
+    pub layout: Layout,
+    /// Labelled ones.
+    pub training: bool,
+    /// Those to predict.
+    pub test: bool,
 }
 
 impl Needs {
@@ -81,7 +83,8 @@ impl Needs {
         Ok(Some(needs))
     }
 
-    fn require(&self) -> Result<()> {
+    /// Errors: images that are missing.
+    pub fn require(&self) -> Result<()> {
         let Self { layout, training, test } = self;
         let root = layout.root.display();
         if layout.kind == Kind::Stacks {
@@ -217,10 +220,7 @@ impl Inputs {
         else {
             return;
         };
-        let total = slices.class_pixels.iter().sum::<u64>().max(1) as f64;
-        let share = |(name, &pixels): (&str, &u64)| format!("{name} {:.2} %", 100.0 * pixels as f64 / total);
-        let classes: Vec<String> = map.names().zip(&slices.class_pixels).map(share).collect();
-        logger.note(&format!("classes: {}", classes.join(", ")));
+        logger.note(&format!("classes: {}", map.describe_shares(&slices.class_pixels)));
     }
 
     /// The images for `config.json`.
@@ -262,22 +262,8 @@ impl TrainingData {
         let (batch_size, ranks) = (config.batch_size as u64, compute.world.size as u64);
         let schedule = SampleSchedule { first_step, first_sample, batch_size, ranks };
         let (rank, seed) = (compute.world.rank as u64, config.training.seed);
-        TrainingBatches::new(&self.slices, &self.split.train, schedule, rank, seed, self.samples(config))
-    }
-
-    /// How training samples are made of slices.
-    fn samples(&self, config: &Config) -> Samples {
-        let augment = config.training.augment;
-        let Recipe::Native { grey } = self.slices.spec.recipe else { return Samples::Reference { augment } };
-        let is_drawn = |kind| augment && config.native.augmentations.contains(&kind);
-        let geometry = Geometry {
-            flips: is_drawn(AugmentationChoice::Flips),
-            rotation: is_drawn(AugmentationChoice::Rotation),
-            scale: is_drawn(AugmentationChoice::Scale),
-            elastic: is_drawn(AugmentationChoice::Elastic),
-        };
-        let grey_changes = is_drawn(AugmentationChoice::Grey);
-        Samples::Native { side: config.native.patch, grey, geometry, grey_changes }
+        let samples = samples::samples(self.slices.spec.recipe, &config.native, config.training.augment);
+        TrainingBatches::new(&self.slices, &self.split.train, schedule, rank, seed, samples)
     }
 
     /// Which pixels count in the loss, and how much.
@@ -295,14 +281,7 @@ impl TrainingData {
 
 /// The recipe of this run: the flag's, which must be that of the network in use where there is one.
 fn recipe(config: &Config, trained: Option<&DataSpec>) -> Result<Recipe> {
-    let grey = match config.native.grey_scaling {
-        GreyScalingChoice::Range => GreyScaling::Range,
-        GreyScalingChoice::Image => GreyScaling::Image,
-    };
-    let chosen = |choice| match choice {
-        RecipeChoice::Reference => Recipe::Reference,
-        RecipeChoice::Native => Recipe::Native { grey },
-    };
+    let chosen = |choice| samples::recipe(choice, &config.native);
     let Some(trained) = trained.map(|spec| spec.recipe) else {
         return Ok(config.recipe.map_or(Recipe::Reference, chosen));
     };
