@@ -18,7 +18,7 @@ mod values;
 
 pub use subcommands::{
     CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, PhantomLayout,
-    ReportArgs, ScoreArgs, Shell,
+    PreviewArgs, ReportArgs, ScoreArgs, Shell,
 };
 pub use values::{
     AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
@@ -62,6 +62,8 @@ pub enum Command {
     Phantom(PhantomArgs),
     /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
     Inspect(InspectArgs),
+    /// Draw training samples as the network sees them, with their labels: to look at before training
+    Preview(PreviewArgs),
     /// Mean and deviation of the scores over the folds of a cross-validation
     Report(ReportArgs),
     /// Score a prediction by labels with the measures of the ISBI 2012 challenge

@@ -1,7 +1,7 @@
 //! Pictures that the program makes: a canvas of RGB pixels, text on it, and PNG.
 //!
 //! `curves.rs` draws learning curves, `confusion.rs` confusion matrices, `sheet/` contact sheets of images,
-//! `legend.rs` their classes. Lines and text are by `plotters`, with a font that
+//! `samples.rs` training samples, `legend.rs` the classes of both. Lines and text are by `plotters`, with a font that
 //! is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it is written.
 
 use std::sync::Once;
@@ -15,6 +15,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 pub mod confusion;
 pub mod curves;
 mod legend;
+pub mod samples;
 pub mod sheet;
 
 /// Latin letters of DejaVu Sans.
