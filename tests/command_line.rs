@@ -9,7 +9,7 @@ use common::{TestDir, fails, free_port, stderr, stdout};
 /// Every argument of the program, whose name here is empty, and of its subcommands. A line has the names of a flag
 /// (`--help` does not show the kebab-case ones), the name of its value, and its default, values and aliases.
 /// Adding or renaming a flag is a conscious act: it changes this list, the README and the CHANGELOG.
-const ARGUMENTS: [(&str, &[&str]); 10] = [
+const ARGUMENTS: [(&str, &[&str]); 11] = [
     (
         "",
         &[
@@ -92,6 +92,24 @@ const ARGUMENTS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("inspect", &["-h, --help", "--data_dir, --data-dir <DIR>", "--label_map, --label-map <MAP>"]),
+    (
+        "preview",
+        &[
+            "-h, --help",
+            "--data_dir, --data-dir <DIR>",
+            "--out <FILE>",
+            "--overwrite",
+            "--samples <N> [default: 8]",
+            "--label_map, --label-map <MAP>",
+            "--recipe <RECIPE> [default: reference] [possible values: reference, native]",
+            "--patch <PIXELS> [default: 388]",
+            "--grey_scaling, --grey-scaling <BY> [default: range] [possible values: range, image]",
+            "--augmentations <LIST> [default: flips,rotation,scale,elastic,grey] \
+             [possible values: flips, rotation, scale, elastic, grey]",
+            "--augment",
+            "--seed <N> [default: 0]",
+        ],
+    ),
     ("report", &["-h, --help", "<LOG>..."]),
     ("score", &["-h, --help", "--labels <TIF>", "--prediction <TIF>", "--label_map, --label-map <MAP>", "--json"]),
     (
@@ -241,7 +259,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 16] = [
+const SPELLINGS: [Spelling; 17] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -324,6 +342,15 @@ const SPELLINGS: [Spelling; 16] = [
     Spelling {
         args: "inspect --data_dir data --label_map 0=wall;255=cell",
         shows: &[("--data_dir", "6 pages of 64x64"), ("--label_map", "mapping: 0=wall;255=cell")],
+    },
+    Spelling {
+        args: "preview --data_dir data --out p.png --samples 1 --label_map 0=wall;255=cell --recipe native --patch 20 \
+               --grey_scaling image",
+        shows: &[
+            ("--data_dir", "data: 6 pages of 64x64"),
+            ("--label_map", "classes of these samples: wall"),
+            ("--grey_scaling", "grey levels by image"),
+        ],
     },
     Spelling {
         args: "check --device cpu --base_filters 0",

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use common::{TestDir, fails, stdout, text};
 
-const SUBCOMMANDS: [&str; 9] =
-    ["phantom", "inspect", "report", "score", "check", "layers", "export", "completions", "man"];
+const SUBCOMMANDS: [&str; 10] =
+    ["phantom", "inspect", "preview", "report", "score", "check", "layers", "export", "completions", "man"];
 
 /// Runs a program with a text as its input; what it printed to stdout and stderr. `None`, with a message, where it is
 /// not installed.

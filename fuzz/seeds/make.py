@@ -167,6 +167,7 @@ def make_command_lines():
         "phantom": "phantom --out data --slices 30 --size 512",
         "report": "report a.log b.log",
         "inspect": "inspect --data_dir data",
+        "preview": "preview --data_dir data --out p.png --recipe native --patch 68 --augment",
         "layers": "layers --amp",
         "help": "--help",
         "version": "--version",

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
-
+use super::native::{Border, Native, PATCH};
 use super::split::{SplitChoice, check_folds};
 use super::validation::{Validation, check_weights};
 use super::{
-    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, RecipeChoice,
-    RunArgs, ScheduleChoice, TRAINING_ONLY, WeightsChoice,
+    AmpDtype, ClassWeights, DeviceChoice, ExecMode, InitChoice, RecipeChoice, RunArgs, ScheduleChoice, TRAINING_ONLY,
+    WeightsChoice,
 };
 use crate::error::UsageError;
 
@@ -57,6 +56,8 @@ pub struct Config {
     /// `None`: what the weights were trained with, or the reference's.
     pub recipe: Option<RecipeChoice>,
     pub native: Native,
+    /// `None`: pixels between objects weigh as others.
+    pub border: Option<Border>,
     /// Whether prediction averages the eight orientations of an image.
     pub tta: bool,
     /// Width of the first level; `None` where the flag was not given.
@@ -85,43 +86,8 @@ impl Source {
     }
 }
 
-/// The settings of the native recipe.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Native {
-    /// Side of the output of a training window.
-    pub patch: i64,
-    #[serde(skip)]
-    pub grey_scaling: GreyScalingChoice,
-    /// Used with `augment`.
-    pub augmentations: Vec<AugmentationChoice>,
-    /// Largest side of the output of a tile; `None`: as memory allows.
-    #[serde(skip)]
-    pub tile: Option<i64>,
-    /// Weight of the pixels between objects in the cross entropy; `None`: none more than that of their class.
-    #[serde(skip)]
-    pub border_weight: Option<f64>,
-    /// Deviation of that over the distance between two objects, in pixels.
-    #[serde(skip)]
-    pub border_sigma: f64,
-    /// Share of the training windows that are placed around rarer classes.
-    #[serde(skip)]
-    pub rare_class_share: f64,
-}
-
-/// Side of the output of a training window by default: the network's (paper, figure 1).
-const PATCH: i64 = 388;
-/// The paper's.
-const BORDER_SIGMA: f64 = 5.0;
 /// What unpadded convolutions take off both sides of an input together.
 const CONTEXT: i64 = 184;
-/// All kinds.
-const AUGMENTATIONS: [AugmentationChoice; 5] = [
-    AugmentationChoice::Flips,
-    AugmentationChoice::Rotation,
-    AugmentationChoice::Scale,
-    AugmentationChoice::Elastic,
-    AugmentationChoice::Grey,
-];
 
 /// What decides the weights that training makes, apart from data, width, batch size and device.
 #[derive(Debug, Clone, PartialEq)]
@@ -174,7 +140,12 @@ impl Config {
         let warnings = warnings(mode, &args, given);
         let refuse = |message: String| Err(UsageError::new(message));
         let source = source(&args)?;
-        let native = native(&args, given)?;
+        let native = if mode.trains() {
+            Native::of_training(&args.native, args.tile, args.recipe, args.augment)?
+        } else {
+            Native::new(&args.native, args.tile)?
+        };
+        let border = if mode.trains() { Border::of_training(&args.border, args.recipe)? } else { None };
         check_folds(&args, given)?;
         let validation = Validation::new(&args)?;
         check_weights(&args)?;
@@ -245,6 +216,7 @@ impl Config {
             batch_size: args.batch_size as usize,
             recipe: args.recipe,
             native,
+            border,
             tta: args.tta,
             base_filters: args.base_filters.map(|n| n as i64),
             training: Training {
@@ -264,45 +236,6 @@ impl Config {
             },
         })
     }
-}
-
-/// The settings of the native recipe.
-///
-/// Errors: a patch that the network's arithmetic does not give, and flags that the recipe or the mode does not use.
-fn native(args: &RunArgs, given: &[String]) -> Result<Native, UsageError> {
-    let refuse = |message: &str| Err(UsageError::new(message.to_owned()));
-    let is_given = |flag: &&str| given.iter().any(|name| name == flag);
-    let of_native =
-        ["patch", "grey_scaling", "augmentations", "tile", "border_weight", "border_sigma", "rare_class_share"];
-    let (of_native, trains) = (of_native.into_iter().find(is_given), args.exec_mode.trains());
-    if let (Some(flag), true, false) = (of_native, trains, args.recipe == Some(RecipeChoice::Native)) {
-        return refuse(&format!("--{flag} belongs to the native recipe; add --recipe native, or leave --{flag} out"));
-    }
-    let patch = args.patch.map_or(PATCH, |patch| patch as i64);
-    if (patch - 4) % 16 != 0 {
-        let below = 4 + (patch - 4) / 16 * 16;
-        return refuse(&format!(
-            "--patch {patch}: outputs of the network are 4 pixels and multiples of 16 more; next are {below} and {}",
-            below + 16
-        ));
-    }
-    if args.augmentations.is_some() && trains && !args.augment {
-        return refuse("--augmentations says what --augment does; add --augment, or leave --augmentations out");
-    }
-    if args.border_sigma.is_some() && trains && args.border_weight.is_none() {
-        return refuse(
-            "--border_sigma is the width of --border_weight; add --border_weight, or leave --border_sigma out",
-        );
-    }
-    Ok(Native {
-        patch,
-        grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Range),
-        augmentations: args.augmentations.clone().unwrap_or_else(|| AUGMENTATIONS.to_vec()),
-        tile: args.tile.map(|tile| tile as i64),
-        border_weight: args.border_weight.filter(|_| trains),
-        border_sigma: args.border_sigma.unwrap_or(BORDER_SIGMA),
-        rare_class_share: if trains { args.rare_class_share } else { 0.0 },
-    })
 }
 
 /// Where the images come from.

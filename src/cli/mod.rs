@@ -10,6 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::UsageError;
 
 pub mod config;
+pub mod native;
 pub mod split;
 mod subcommands;
 pub mod task;
@@ -18,13 +19,14 @@ mod values;
 
 pub use subcommands::{
     CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, PhantomLayout,
-    ReportArgs, ScoreArgs, Shell,
+    PreviewArgs, ReportArgs, ScoreArgs, Shell,
 };
 pub use values::{
     AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, Metric,
     RecipeChoice, ScheduleChoice, WeightsChoice,
 };
 
+use native::{BorderArgs, NativeArgs};
 use values::{below_one, class_weights, not_negative, positive, share, whole};
 
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
@@ -61,6 +63,8 @@ pub enum Command {
     Phantom(PhantomArgs),
     /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
     Inspect(InspectArgs),
+    /// Draw training samples as the network sees them, with their labels: to look at before training
+    Preview(PreviewArgs),
     /// Mean and deviation of the scores over the folds of a cross-validation
     Report(ReportArgs),
     /// Score a prediction by labels with the measures of the ISBI 2012 challenge
@@ -166,33 +170,10 @@ pub struct RunArgs {
     /// trained with]
     #[arg(long, value_name = "RECIPE", value_enum, help_heading = "Recipe")]
     pub recipe: Option<RecipeChoice>,
-    /// Side of the output of a training window in pixels, 4 and multiples of 16 more; the input has 184 more [default:
-    /// 388]
-    #[arg(long, value_name = "PIXELS", value_parser = whole(4..=16_388), help_heading = "Recipe")]
-    pub patch: Option<u64>,
-    /// What grey levels are scaled by: the range of the sample type, or each image's own mean and deviation [default:
-    /// range]
-    #[arg(long = "grey_scaling", value_name = "BY", value_enum, help_heading = "Recipe")]
-    pub grey_scaling: Option<GreyScalingChoice>,
-    /// What --augment does in the native recipe, between commas [default: flips,rotation,scale,elastic,grey]
-    #[arg(
-        long, value_name = "LIST", value_enum, value_delimiter = ',', action = ArgAction::Set, num_args = 1,
-        help_heading = "Recipe"
-    )]
-    pub augmentations: Option<Vec<AugmentationChoice>>,
-    /// Weight of the pixels between objects in the cross entropy, beside that of their class; the paper's is 10
-    #[arg(long = "border_weight", value_name = "WEIGHT", value_parser = positive, help_heading = "Recipe")]
-    pub border_weight: Option<f64>,
-    /// Deviation of --border_weight in pixels: where objects are so far apart 61 % of it are left, at twice as far 14 %
-    /// [default: 5]
-    #[arg(long = "border_sigma", value_name = "PIXELS", value_parser = positive, help_heading = "Recipe")]
-    pub border_sigma: Option<f64>,
-    /// Share of the training windows that are placed around a pixel of another class than the most frequent one
-    #[arg(
-        long = "rare_class_share", value_name = "SHARE", default_value_t = 0.0, value_parser = share,
-        help_heading = "Recipe"
-    )]
-    pub rare_class_share: f64,
+    #[command(flatten)]
+    pub native: NativeArgs,
+    #[command(flatten)]
+    pub border: BorderArgs,
     /// Largest side of the output of a tile in prediction by the native recipe, in pixels, rounded up to the next that
     /// fits; results do not depend on it [default: 1028, or less where memory is short]
     #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_388), help_heading = "Recipe")]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::values::{DeviceChoice, WeightsChoice, whole};
+use super::native::NativeArgs;
+use super::values::{DeviceChoice, RecipeChoice, WeightsChoice, whole};
 
 #[derive(Debug, Args)]
 pub struct PhantomArgs {
@@ -57,6 +58,41 @@ pub struct InspectArgs {
     /// Which stored label values are which class, as in training
     #[arg(long = "label_map", value_name = "MAP")]
     pub label_map: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PreviewArgs {
+    /// Folder of the dataset
+    #[arg(long = "data_dir", value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// Picture to write, a PNG
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace a file that is already there
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Samples to draw: the first of a training on all slices with these flags
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1..=64))]
+    pub samples: u64,
+    /// Which stored label values are which class, as in training
+    #[arg(long = "label_map", value_name = "MAP")]
+    pub label_map: Option<String>,
+    /// How images become what the network sees, as in training
+    #[arg(
+        long, value_name = "RECIPE", value_enum, default_value_t = RecipeChoice::Reference, help_heading = "Recipe"
+    )]
+    pub recipe: RecipeChoice,
+    #[command(flatten)]
+    pub native: NativeArgs,
+    /// Random changes of the samples, as in training
+    #[arg(long, help_heading = "Recipe")]
+    pub augment: bool,
+    /// Seed of the training: order of the slices, windows, augmentation
+    #[arg(
+        long, value_name = "N", default_value_t = 0, value_parser = whole(0..=u32::MAX as u64),
+        help_heading = "Recipe"
+    )]
+    pub seed: u64,
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,16 @@ pub enum GreyScalingChoice {
     Image,
 }
 
+impl GreyScalingChoice {
+    /// The spelling of the flag's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::Image => "image",
+        }
+    }
+}
+
 /// A kind of random change in the training of the native recipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[value(rename_all = "snake_case")]
@@ -70,6 +80,19 @@ pub enum AugmentationChoice {
     Elastic,
     /// Brightness, contrast, gamma, noise and blur
     Grey,
+}
+
+impl AugmentationChoice {
+    /// The spelling of the flag's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flips => "flips",
+            Self::Rotation => "rotation",
+            Self::Scale => "scale",
+            Self::Elastic => "elastic",
+            Self::Grey => "grey",
+        }
+    }
 }
 
 /// How the learning rate falls.

@@ -7,27 +7,28 @@ use tch::{Device, Tensor};
 
 use super::context::Compute;
 use super::memory;
+use super::samples;
 use super::split::split;
 use crate::checkpoint;
-use crate::cli::config::{Config, Native, Source};
-use crate::cli::{AugmentationChoice, ClassWeights, GreyScalingChoice, InitChoice, RecipeChoice};
+use crate::cli::config::{Config, Source};
+use crate::cli::native::Border;
+use crate::cli::{ClassWeights, InitChoice};
 use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
 use crate::data::order::SampleSchedule;
 use crate::data::slices::{ReadOptions, SliceSet};
-use crate::data::spec::{DataSpec, GreyScaling, Recipe};
+use crate::data::spec::{DataSpec, Recipe};
 use crate::engine::loss::LossOptions;
 use crate::model::architecture::Architecture;
 use crate::model::init::Init;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
-use crate::recipe::batches::{Samples, TrainingBatches, WindowOptions};
+use crate::recipe::batches::TrainingBatches;
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::fitting_output;
-use crate::recipe::windows::Geometry;
 
 /// Filters of the first level by default: the paper's.
 const DEFAULT_BASE_FILTERS: i64 = 64;
@@ -65,11 +66,13 @@ impl TestData {
     }
 }
 
-/// Which images of a dataset a run needs.
-struct Needs {
-    layout: Layout,
-    training: bool,
-    test: bool,
+/// Which images of a dataset are needed.
+pub struct Needs {
+    pub layout: Layout,
+    /// Labelled ones.
+    pub training: bool,
+    /// Those to predict.
+    pub test: bool,
 }
 
 impl Needs {
@@ -83,7 +86,8 @@ impl Needs {
         Ok(Some(needs))
     }
 
-    fn require(&self) -> Result<()> {
+    /// Errors: images that are missing.
+    pub fn require(&self) -> Result<()> {
         let Self { layout, training, test } = self;
         let root = layout.root.display();
         if layout.kind == Kind::Stacks {
@@ -132,7 +136,7 @@ impl Inputs {
         let options = ReadOptions {
             device,
             budget: memory::budget(config.memory_share),
-            with_weights: config.native.border_weight.is_some(),
+            with_weights: config.border.is_some(),
             map: map.as_ref(),
             trained,
             progress: &|done, count| bar.advance(done, count),
@@ -220,10 +224,7 @@ impl Inputs {
         else {
             return;
         };
-        let total = slices.class_pixels.iter().sum::<u64>().max(1) as f64;
-        let share = |(name, &pixels): (&str, &u64)| format!("{name} {:.2} %", 100.0 * pixels as f64 / total);
-        let classes: Vec<String> = map.names().zip(&slices.class_pixels).map(share).collect();
-        logger.note(&format!("classes: {}", classes.join(", ")));
+        logger.note(&format!("classes: {}", map.describe_shares(&slices.class_pixels)));
     }
 
     /// The images for `config.json`.
@@ -252,10 +253,10 @@ impl TrainingData {
             );
         }
         let class_weights = class_weights(config, &slices)?;
-        let Native { border_weight, border_sigma, rare_class_share, .. } = config.native;
-        let border = border_weight.map(|weight| BorderTerm { weight, sigma: border_sigma });
-        if border.is_some() || rare_class_share > 0.0 {
-            slices.emphasise(&split.train, border, rare_class_share > 0.0);
+        let border = config.border.map(|Border { weight, sigma }| BorderTerm { weight, sigma });
+        let has_rare_classes = config.native.rare_class_share > 0.0;
+        if border.is_some() || has_rare_classes {
+            slices.emphasise(&split.train, border, has_rare_classes);
         }
         Ok(Self { slices, split, class_weights })
     }
@@ -271,27 +272,8 @@ impl TrainingData {
         let (batch_size, ranks) = (config.batch_size as u64, compute.world.size as u64);
         let schedule = SampleSchedule { first_step, first_sample, batch_size, ranks };
         let (rank, seed) = (compute.world.rank as u64, config.training.seed);
-        TrainingBatches::new(&self.slices, &self.split.train, schedule, rank, seed, self.samples(config))
-    }
-
-    /// How training samples are made of slices.
-    fn samples(&self, config: &Config) -> Samples {
-        let augment = config.training.augment;
-        let Recipe::Native { grey } = self.slices.spec.recipe else { return Samples::Reference { augment } };
-        let is_drawn = |kind| augment && config.native.augmentations.contains(&kind);
-        let geometry = Geometry {
-            flips: is_drawn(AugmentationChoice::Flips),
-            rotation: is_drawn(AugmentationChoice::Rotation),
-            scale: is_drawn(AugmentationChoice::Scale),
-            elastic: is_drawn(AugmentationChoice::Elastic),
-        };
-        Samples::Native(WindowOptions {
-            side: config.native.patch,
-            grey,
-            geometry,
-            grey_changes: is_drawn(AugmentationChoice::Grey),
-            rare_class_share: config.native.rare_class_share,
-        })
+        let samples = samples::samples(self.slices.spec.recipe, &config.native, config.training.augment);
+        TrainingBatches::new(&self.slices, &self.split.train, schedule, rank, seed, samples)
     }
 
     /// Which pixels count in the loss, and how much.
@@ -309,14 +291,7 @@ impl TrainingData {
 
 /// The recipe of this run: the flag's, which must be that of the network in use where there is one.
 fn recipe(config: &Config, trained: Option<&DataSpec>) -> Result<Recipe> {
-    let grey = match config.native.grey_scaling {
-        GreyScalingChoice::Range => GreyScaling::Range,
-        GreyScalingChoice::Image => GreyScaling::Image,
-    };
-    let chosen = |choice| match choice {
-        RecipeChoice::Reference => Recipe::Reference,
-        RecipeChoice::Native => Recipe::Native { grey },
-    };
+    let chosen = |choice| samples::recipe(choice, &config.native);
     let Some(trained) = trained.map(|spec| spec.recipe) else {
         return Ok(config.recipe.map_or(Recipe::Reference, chosen));
     };

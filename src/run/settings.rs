@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use tch::Device;
 
 use super::inputs::{Inputs, TestData};
-use crate::cli::config::{Config, Native, Training};
+use crate::cli::config::{Config, Training};
 use crate::cli::split::SplitChoice;
 use crate::data::spec::Recipe;
 use crate::engine::device;
@@ -48,8 +48,8 @@ impl Settings {
         // Absent from checkpoints of the reference recipe, as those of 0.1.0 are.
         let native = (inputs.spec.recipe != Recipe::Reference).then_some((inputs.spec.recipe, &config.native));
         // Absent where they change nothing, as they are from checkpoints of programs without these flags.
-        let Native { border_weight, border_sigma, rare_class_share, .. } = &config.native;
-        let rare_share = (*rare_class_share > 0.0).then_some(rare_class_share);
+        let (border_weight, border_sigma) = config.border.map(|border| (border.weight, border.sigma)).unzip();
+        let rare_share = Some(config.native.rare_class_share).filter(|share| *share > 0.0);
         let class_weights = inputs.training.as_ref().and_then(|data| data.class_weights.as_ref());
         // Absent from checkpoints of the challenge's data, as those of 0.1.0 are.
         let map = inputs.spec.map.as_ref().filter(|map| !map.is_plain_pair());
@@ -95,7 +95,7 @@ impl Settings {
             ("native recipe", json!(native), &[Resume, Ranks]),
             ("patch", json!(native.map(|(_, native)| native.patch)), &[Record]),
             ("border_weight", json!(border_weight), &[Resume, Ranks, Record]),
-            ("border_sigma", json!(border_weight.map(|_| border_sigma)), &[Resume, Ranks, Record]),
+            ("border_sigma", json!(border_sigma), &[Resume, Ranks, Record]),
             ("rare_class_share", json!(rare_share), &[Resume, Ranks, Record]),
             ("augmentations", json!(native.map(|(_, native)| &native.augmentations)), &[Record]),
             ("training data", json!(training_data), &[Resume, Ranks]),

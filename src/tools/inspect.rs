@@ -148,9 +148,7 @@ impl Inspection<'_> {
             Ok((pixels, warnings, map)) => {
                 println!("  labels: values {}", scan.labels.shares());
                 println!("  mapping: {}", map.describe());
-                let total = pixels.iter().sum::<u64>().max(1) as f64;
-                let share = |(name, pixels): (&str, u64)| format!("{name} {:.2} %", 100.0 * pixels as f64 / total);
-                println!("  classes: {}", map.names().zip(pixels).map(share).collect::<Vec<_>>().join(", "));
+                println!("  classes: {}", map.describe_shares(&pixels));
                 warnings.iter().for_each(|warning| println!("  warning: {warning}"));
             }
             Err(error) => self.problem(&format!("{error:#}")),

@@ -11,6 +11,7 @@ mod inspect;
 mod layers;
 mod manual;
 pub mod phantom;
+mod preview;
 mod report;
 mod score;
 
@@ -19,6 +20,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Phantom(args) => phantom::phantom(args),
         Command::Inspect(args) => inspect::inspect(args),
+        Command::Preview(args) => preview::preview(args),
         Command::Report(args) => report::report(&args.logs),
         Command::Score(args) => score::score(args),
         Command::Check(args) => check::run(args),

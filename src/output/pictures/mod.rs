@@ -1,8 +1,8 @@
 //! Pictures that the program makes: a canvas of RGB pixels, text on it, and PNG.
 //!
-//! `curves.rs` draws learning curves, `confusion.rs` confusion matrices, `sheet/` contact sheets of images. Lines and
-//! text are by `plotters`, with a font that is part of the program: nothing is asked of the system. Not here: what is
-//! drawn when, and where it is written.
+//! `curves.rs` draws learning curves, `confusion.rs` confusion matrices, `sheet/` contact sheets of images,
+//! `samples.rs` training samples, `legend.rs` the classes of both. Lines and text are by `plotters`, with a font that
+//! is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it is written.
 
 use std::sync::Once;
 
@@ -14,6 +14,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 pub mod confusion;
 pub mod curves;
+mod legend;
+pub mod samples;
 pub mod sheet;
 
 /// Latin letters of DejaVu Sans.

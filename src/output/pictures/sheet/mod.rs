@@ -3,14 +3,15 @@
 //! Two classes with a probability: the probability, and outlines. Others: classes as colours over the grey image, whose
 //! names are in a legend. C channels, H, W pixels. Not here: the tiles themselves (`tile`).
 
-mod tile;
+pub mod tile;
 
 use anyhow::Result;
 use plotters::style::RGBColor;
 use plotters::style::text_anchor::HPos;
 use tch::{Kind, Tensor};
 
-use super::{Canvas, INK, shortened, text_width};
+use super::legend::Legend;
+use super::{Canvas, shortened, text_width};
 use crate::data::labels::IGNORED;
 use tile::Tile;
 
@@ -26,10 +27,6 @@ const MARGIN: u32 = 4;
 /// Room for the caption of a row.
 const MOST_CAPTION: u32 = 260;
 const SIZE: u32 = 22;
-/// The side of a colour in the legend, and the height of one of its lines.
-const SWATCH: u32 = 20;
-const LEGEND_LINE: u32 = 32;
-const MOST_NAME: u32 = 240;
 // Told apart with any kind of colour vision, and from grey.
 const PREDICTION: RGBColor = RGBColor(255, 150, 0);
 const LABEL: RGBColor = RGBColor(0, 190, 255);
@@ -155,10 +152,10 @@ impl Sheet {
         let (width, height) = (tiles[0].width + GAP, tiles[0].height + GAP);
         let total = left + self.captions.len() as u32 * width;
         let legend = self.legend(total - left)?;
-        let top = TOP + legend.last().map_or(0, |entry| entry.y + LEGEND_LINE);
+        let top = TOP + legend.height();
         let mut canvas = Canvas::new(total, top + self.rows.len() as u32 * height);
         canvas.text(&self.title, (left as i32, 30), 28, HPos::Left)?;
-        legend.iter().try_for_each(|entry| entry.draw(&mut canvas, (left, TOP - 40)))?;
+        legend.draw(&mut canvas, (left, TOP - 40))?;
         for (column, caption) in (0..).zip(&self.captions) {
             let middle = left + column * width + tiles[0].width / 2;
             canvas.text(caption, (middle as i32, top as i32 - 20), SIZE, HPos::Center)?;
@@ -173,56 +170,16 @@ impl Sheet {
     }
 
     /// The colours in use, in lines of this width.
-    fn legend(&self, width: u32) -> Result<Vec<Entry>> {
+    fn legend(&self, width: u32) -> Result<Legend> {
         let classes = if self.has_colours { &self.names[..] } else { &[] };
         let classes = (0..=u8::MAX).zip(classes).map(|(class, name)| (class, name.as_str()));
         let ignored = self.has_ignored.then_some((IGNORED, "ignored"));
-        let (mut entries, mut x, mut y) = (Vec::new(), 0, 0);
-        for (class, name) in classes.chain(ignored) {
-            let name = shortened(name, SIZE, MOST_NAME)?;
-            let wide = SWATCH + text_width(&name, SIZE)? + 3 * GAP;
-            if x > 0 && x + wide > width {
-                (x, y) = (0, y + LEGEND_LINE);
-            }
-            entries.push(Entry { class, name, x, y });
-            x += wide;
-        }
-        Ok(entries)
+        Legend::new(classes.chain(ignored).map(|(class, name)| (class, name, String::new())), width)
     }
 }
 
 fn image_caption(channels: i64) -> String {
     if matches!(channels, 1 | 3) { "image".to_owned() } else { format!("image (channel 0 of {channels})") }
-}
-
-/// A class in the legend, and where in it.
-struct Entry {
-    class: u8,
-    name: String,
-    x: u32,
-    y: u32,
-}
-
-impl Entry {
-    /// In a legend that begins at (left, top).
-    fn draw(&self, canvas: &mut Canvas, (left, top): (u32, u32)) -> Result<()> {
-        let (x, y) = (left + self.x, top + self.y + (LEGEND_LINE - SWATCH) / 2);
-        let mut swatch = Canvas::new(SWATCH, SWATCH);
-        swatch.fill((0, 0), (SWATCH, SWATCH), INK);
-        // Class 0 is not painted: its box is the frame alone.
-        let inside = tile::colour(self.class).unwrap_or(RGBColor(255, 255, 255));
-        let mut block = Canvas::new(SWATCH - 2, SWATCH - 2);
-        block.rgb = [inside.0, inside.1, inside.2].repeat(block.rgb.len() / 3);
-        if self.class == IGNORED {
-            block.rgb.fill(90);
-            let classes = vec![IGNORED; block.rgb.len() / 3];
-            tile::hatch(&mut block, &classes);
-        }
-        swatch.paste(&block, (1, 1));
-        canvas.paste(&swatch, (x, y));
-        let middle = (top + self.y + LEGEND_LINE / 2) as i32;
-        canvas.text(&self.name, ((x + SWATCH + GAP / 2) as i32, middle), SIZE, HPos::Left)
-    }
 }
 
 #[cfg(test)]
@@ -323,21 +280,10 @@ mod tests {
         assert_eq!([50, 150].map(|x| at(2, x, 50)), [grey, RGBColor(50, 129, 108)]);
         assert_eq!([at(2, 200, 48), at(2, 200, 50)], [RGBColor(200, 200, 200), grey]);
         // The swatches of the classes 0 and 1 within their frames: the first is empty.
-        let legend = sheet.legend(900).unwrap();
+        let legend = sheet.legend(900).unwrap().entries;
         let swatch = |index: usize| canvas.pixel(112 + legend[index].x + 10, 52 + 16);
-        assert_eq!((legend.len(), legend[4].name.as_str()), (5, "ignored"));
+        assert_eq!((legend.len(), legend[4].text.as_str()), (5, "ignored"));
         assert_eq!([swatch(0), swatch(1)], [RGBColor(255, 255, 255), RGBColor(230, 159, 0)]);
-    }
-
-    #[test]
-    fn long_legends_take_more_lines() {
-        let mut sheet = Sheet::new(String::new(), names(20));
-        sheet.has_colours = true;
-        // The canvas brings the font.
-        Canvas::new(1, 1);
-        let legend = sheet.legend(900).unwrap();
-        assert_eq!(legend.len(), 20);
-        assert!(legend[19].y >= 32 && legend.iter().all(|entry| entry.x < 800 && entry.y % 32 == 0));
     }
 
     #[test]
