@@ -301,7 +301,7 @@ mod tests {
     fn spans_are_shares_of_what_is_shown_for_each_channel() {
         let samples: Vec<u8> = (0..2 * 100).map(|i| if i < 100 { 100 + i % 2 } else { i - 100 }).collect();
         let image = Tensor::from_slice(&samples).view([2, 10, 10]);
-        let slice = Slice { image, range: GreyRange { black: 0.0, white: 255.0 }, classes: None };
+        let slice = Slice::unlabelled(image, GreyRange { black: 0.0, white: 255.0 });
         let range = spans(&slice, Recipe::Native { grey: GreyScaling::Range });
         assert_eq!(range.len(), 2);
         assert!((range[0] - 1.0 / 255.0).abs() < 1e-6 && (range[1] - 99.0 / 255.0).abs() < 1e-6, "{range:?}");
