@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Makes a raw dataset of nnU-Net v2 from a folder of images and one of masks.
 
-Usage: scripts/data/to_nnunet.py DATA OUT --labels background,cell [--overwrite]
+Usage: scripts/data/to_nnunet.py DATA OUT --labels background,cell [--hold_out NAME,NAME] [--overwrite]
 
 DATA holds images/ and masks/, whose files belong together by their names without suffix (PNG, JPEG, TIFF; 8 bits).
 OUT gets imagesTr/NAME_0000.png, labelsTr/NAME.png and dataset.json. A colour image stays one file of three channels,
 and its alpha is left out; if one image has colours, grey ones become grey colours. The values of the masks, from the
 smallest, become the classes 0, 1 and so on, which --labels names; nnU-Net asks for "background" as the first name.
+Images that --hold_out names go to imagesTs/ and their labels to labelsTs/, where nnU-Net neither plans nor trains.
 Needs numpy and Pillow.
 """
 
@@ -77,6 +78,11 @@ def check(files, names):
     return sorted(values)
 
 
+def places(out, name, part):
+    """The files that image and mask become; `part` is "Tr" to train on, "Ts" to test with."""
+    return out / f"images{part}" / f"{name}_0000.png", out / f"labels{part}" / f"{name}.png"
+
+
 def description(names, in_colours, count):
     """What dataset.json holds."""
     return {
@@ -92,9 +98,11 @@ def parse(arguments):
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--labels", required=True, metavar="NAME,NAME", help="names of the classes, from class 0 on")
+    parser.add_argument("--hold_out", default="", metavar="NAME,NAME", help="images to test with, without suffix")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
     options.labels = options.labels.split(",")
+    options.hold_out = set(filter(None, options.hold_out.split(",")))
     if options.labels[0] != "background":
         parser.error(f"--labels begins with '{options.labels[0]}', expected 'background', as nnU-Net asks for")
     if len(set(options.labels)) < len(options.labels) or "" in options.labels:
@@ -108,22 +116,22 @@ def main(arguments=None):
     # A set, so that every file is looked at.
     in_colours = True in {has_colours(image) for image, _ in files.values()}
     values = check(files, options.labels)
-    targets = {
-        name: (options.out / "imagesTr" / f"{name}_0000.png", options.out / "labelsTr" / f"{name}.png")
-        for name in files
-    }
+    if unknown := options.hold_out - files.keys():
+        sys.exit(f"--hold_out names '{min(unknown)}', which is not in '{options.data / 'images'}'")
+    targets = {name: places(options.out, name, "Ts" if name in options.hold_out else "Tr") for name in files}
     dataset_json = options.out / "dataset.json"
     for path in [*(path for both in targets.values() for path in both), dataset_json]:
         if path.exists() and not options.overwrite:
             sys.exit(f"'{path}' is there already; use --overwrite to replace it, or another OUT")
-    for folder in ("imagesTr", "labelsTr"):
-        (options.out / folder).mkdir(parents=True, exist_ok=True)
+    for path in {path.parent for both in targets.values() for path in both}:
+        path.mkdir(parents=True, exist_ok=True)
     for name, (image_path, mask_path) in files.items():
         image_target, label_target = targets[name]
         with Image.open(image_path) as image:
             image.convert("RGB" if in_colours else "L").save(image_target)
         Image.fromarray(np.searchsorted(values, read_mask(mask_path)).astype(np.uint8)).save(label_target)
-    dataset_json.write_text(json.dumps(description(options.labels, in_colours, len(files)), indent=2) + "\n")
+    trained = len(files) - len(options.hold_out)
+    dataset_json.write_text(json.dumps(description(options.labels, in_colours, trained), indent=2) + "\n")
     print(
         f"{options.out}: {len(files)} images, {'RGB' if in_colours else 'grey'}; values {values} are {options.labels}"
     )
