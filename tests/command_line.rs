@@ -106,6 +106,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--grey_scaling, --grey-scaling <BY> [default: range] [possible values: range, image]",
             "--augmentations <LIST> [default: flips,rotation,scale,elastic,grey] \
              [possible values: flips, rotation, scale, elastic, grey]",
+            "--rare_class_share, --rare-class-share <SHARE> [default: 0]",
             "--augment",
             "--seed <N> [default: 0]",
         ],
@@ -324,7 +325,7 @@ const SPELLINGS: [Spelling; 17] = [
     Spelling {
         args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --crossvalidation_idx 0 \
                --evaluate_every 1 --keep_best accuracy",
-        shows: &[("--evaluate_every", "made/best.safetensors\n"), ("--keep_best", r#""metric":"accuracy""#)],
+        shows: &[("--evaluate_every", "made/best.safetensors\n"), ("--keep_best", r#"\"metric\":\"accuracy\""#)],
     },
     Spelling {
         args: "--data_dir data --memory_share 2",
@@ -345,9 +346,10 @@ const SPELLINGS: [Spelling; 17] = [
     },
     Spelling {
         args: "preview --data_dir data --out p.png --samples 1 --label_map 0=wall;255=cell --recipe native --patch 20 \
-               --grey_scaling image",
+               --grey_scaling image --rare_class_share 0.5",
         shows: &[
             ("--data_dir", "data: 6 pages of 64x64"),
+            ("--rare_class_share", "50 % of the windows around rarer classes"),
             ("--label_map", "classes of these samples: wall"),
             ("--grey_scaling", "grey levels by image"),
         ],

@@ -24,7 +24,7 @@ mod write;
 pub use background_writer::BackgroundWriter;
 use read::TensorFile;
 use state::WeightsHeader;
-pub use state::{BestScore, Progress, TrainingState, ValidationState};
+pub use state::{BestScore, KERNELS, Progress, TrainingState, ValidationState};
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
 #[derive(Debug)]

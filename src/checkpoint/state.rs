@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use crate::data::spec::DataSpec;
 use crate::model::architecture::Architecture;
 
+/// The name of the setting that says which kernels compute.
+pub const KERNELS: &str = "kernels";
+
 /// Raised when older programs could no longer read the files.
 pub const FORMAT: u32 = 1;
 
@@ -103,12 +106,25 @@ impl TrainingState {
         }
     }
 
+    /// What to tell people where other kernels compute now than before: the run goes on, with results that differ in
+    /// their last digits.
+    pub fn kernels_warning(&self, settings: &Map<String, Value>) -> Option<String> {
+        let (was, now) = (self.settings.get(KERNELS)?.as_str()?, settings.get(KERNELS)?.as_str()?);
+        (was != now).then(|| {
+            format!(
+                "the checkpoint of step {} was computed by {was}, this run computes by {now}: results differ in their \
+                 last digits from those of an unbroken run",
+                self.progress.step
+            )
+        })
+    }
+
     /// Refuses to go on with other settings than this state was made with: a line for each difference.
     pub fn require_settings(&self, settings: &Map<String, Value>) -> Result<()> {
         let was = |name: &String| self.settings.get(name).unwrap_or(&Value::Null);
         let differences: Vec<String> = settings
             .iter()
-            .filter(|(name, value)| was(name) != *value)
+            .filter(|(name, value)| *name != KERNELS && was(name) != *value)
             .map(|(name, value)| format!("\n  {name}: {} in the checkpoint, {value} now", was(name)))
             .collect();
         if !differences.is_empty() {

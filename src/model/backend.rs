@@ -1,6 +1,6 @@
 //! Which kernels compute the network and its losses: chosen here alone, from device, dtype and environment.
 //!
-//! `UNET_CPU_ISA` (avx512, avx2, generic) chooses among the own kernels of the CPU, `UNET_CUDA_KERNELS` (own, fused,
+//! `UNET_CPU_ISA` (amx, avx512, avx2, generic) chooses among the own kernels of the CPU, `UNET_CUDA_KERNELS` (own, fused,
 //! separate) among those of a GPU; `aten` in either turns them off, to compare.
 
 use std::sync::OnceLock;
@@ -54,6 +54,27 @@ impl Backend {
     /// The kernels for a layer with the input `x`.
     pub fn of(x: &Tensor) -> Result<Self> {
         Self::new(x.device(), x.kind())
+    }
+
+    /// What computes, for people and records: `AVX-512 kernels`.
+    pub fn describe(self) -> Result<String> {
+        Ok(match self {
+            Self::Cpu => match cpu_layers::isa()?.as_str() {
+                "amx" => "AVX-512 and AMX kernels".to_owned(),
+                "avx512" => "AVX-512 kernels".to_owned(),
+                "avx2" => "AVX2 kernels".to_owned(),
+                _ => "portable kernels".to_owned(),
+            },
+            Self::Gpu { own_kernels: true } => "own CUDA kernels".to_owned(),
+            Self::Gpu { own_kernels: false } | Self::Libtorch => "libtorch's kernels".to_owned(),
+        })
+    }
+
+    /// A warning where activations of `kind` are computed more slowly than in f32.
+    pub fn slow_warning(self, kind: Kind) -> Result<Option<&'static str>> {
+        let text = "this CPU has no bfloat16 instructions: --amp halves the memory of activations, and takes several \
+                    times as long as float32";
+        Ok((self == Self::Cpu && kind == Kind::BFloat16 && !cpu_layers::has_bf16()?).then_some(text))
     }
 
     /// Whether `consumer` multiplies the gradient that it passes down by that of the ReLU which its input comes from.

@@ -11,6 +11,8 @@ use super::ffi::{c_string, check, new_tensor, new_tensor_or_none, or_null, two_n
 
 unsafe extern "C" {
     fn unet_cpu_use_isa(name: *const std::ffi::c_char) -> i32;
+    fn unet_cpu_isa(name: *mut *const std::ffi::c_char) -> i32;
+    fn unet_cpu_has_bf16(has: *mut i32) -> i32;
     fn unet_conv3x3_relu(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
@@ -61,14 +63,31 @@ pub struct ReluMasks {
     pub output_is_masked: bool,
 }
 
-/// Makes the kernels those of an instruction set: `avx512`, `avx2` or `generic`. Without a call they are the best of
-/// this CPU.
+/// Makes the kernels those of an instruction set: `amx`, `avx512`, `avx2` or `generic`. Without a call they are the
+/// best of this CPU.
 ///
 /// Errors: an unknown name, or one that this CPU cannot run.
 pub fn use_isa(name: &str) -> Result<()> {
     let name = c_string(name)?;
     // SAFETY: the text ends with NUL and lives for the call.
     check(unsafe { unet_cpu_use_isa(name.as_ptr()) })
+}
+
+/// The instruction set of the kernels in use, as [`use_isa`] names it.
+pub fn isa() -> Result<String> {
+    let mut name = std::ptr::null();
+    // SAFETY: the callee stores a text that lives as long as the process.
+    check(unsafe { unet_cpu_isa(&raw mut name) })?;
+    // SAFETY: the same; it ends with NUL.
+    Ok(unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned())
+}
+
+/// Whether these kernels multiply in bfloat16. Without them libtorch's operations do, slowly.
+pub fn has_bf16() -> Result<bool> {
+    let mut has = 0;
+    // SAFETY: the callee stores a number.
+    check(unsafe { unet_cpu_has_bf16(&raw mut has) })?;
+    Ok(has != 0)
 }
 
 /// ReLU of the unpadded 3x3 convolution of `x`, or of `x` and `x2` as if concatenated: `[N, C, H, W]` to

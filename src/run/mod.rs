@@ -19,6 +19,7 @@ use crate::distributed::world::World;
 use crate::engine::device::{self, GpuOptions};
 use crate::engine::precision::Precision;
 use crate::error;
+use crate::model::backend::Backend;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest;
@@ -77,7 +78,8 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     if !tf32 && !device.is_cuda() {
         journal.logger.warn("--no_tf32 changes nothing on the CPU, which multiplies float32 in full");
     }
-    let settings = Settings::new(config, device, precision, &inputs, rank.map_or(1, |rank| rank.size));
+    let ranks = rank.map_or(1, |rank| rank.size);
+    let settings = Settings::new(config, device, precision, &inputs, ranks)?;
     let world = World::join(rank, device, config.dist_timeout, &settings.of_ranks())?;
     let compute = Compute { device, precision, xla, world };
     if !config.exec_mode.trains() && config.benchmark.is_none() {
@@ -85,7 +87,7 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
         let spec = compute.world.on_main("data", || checkpoint::data_spec(&weights))?;
         inputs.require_spec(spec)?;
     }
-    describe(config, &compute, &journal.logger);
+    describe(config, &compute, &journal.logger)?;
     inputs.describe(&journal.logger);
     match &config.benchmark {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
@@ -126,11 +128,16 @@ fn require_weights(config: &Config, model_dir: &ModelDir) -> Result<()> {
 }
 
 /// Tells how the run computes.
-fn describe(config: &Config, compute: &Compute, logger: &Logger) {
+fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
     let Compute { device, precision, world, .. } = compute;
+    let backend = Backend::new(*device, precision.0)?;
+    let kernels = backend.describe()?;
     let tf32 = if precision.multiplies_in_tf32(*device, config.tf32) { ", TF32 products" } else { "" };
     let ranks = if world.size > 1 { format!(", {} processes", world.size) } else { String::new() };
-    logger.note(&format!("device: {}, {}{tf32}{ranks}", device::describe(*device), precision.name()));
+    let device = device::describe(*device);
+    logger.note(&format!("device: {device}, {kernels}, {}{tf32}{ranks}", precision.name()));
+    backend.slow_warning(precision.0)?.into_iter().for_each(|text| logger.warn(text));
+    Ok(())
 }
 
 /// Trains, evaluates and predicts, as far as the mode says; the exit code.

@@ -1,16 +1,19 @@
 //! What describes a run: one list, of which a resumed run must share a part, all ranks a part, and `config.json` shows
 //! a part.
 
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::Device;
 
 use super::inputs::{Inputs, TestData};
+use crate::checkpoint::KERNELS;
 use crate::cli::config::{Config, Training};
 use crate::cli::split::SplitChoice;
 use crate::data::spec::Recipe;
 use crate::engine::device;
 use crate::engine::precision::Precision;
 use crate::model::architecture::Architecture;
+use crate::model::backend::Backend;
 
 /// Who a setting is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,14 @@ pub struct Settings(Vec<(&'static str, Value, &'static [Audience])>);
 
 impl Settings {
     /// The settings of a run of `world_size` processes on this device.
-    pub fn new(config: &Config, device: Device, precision: Precision, inputs: &Inputs, world_size: usize) -> Self {
+    pub fn new(
+        config: &Config,
+        device: Device,
+        precision: Precision,
+        inputs: &Inputs,
+        world_size: usize,
+    ) -> Result<Self> {
+        let kernels = Backend::new(device, precision.0)?.describe()?;
         let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx, .. } =
             &config.training;
         let Training { schedule: decay, lr_warmup_steps, ema, init, split: choice, folds, .. } = &config.training;
@@ -63,6 +73,7 @@ impl Settings {
             ("exec_mode", json!(config.exec_mode.name()), &[Ranks, Record]),
             ("device", json!(kind_of_device), &[Ranks]),
             ("device", json!(device::describe(device)), &[Record]),
+            (KERNELS, json!(kernels), &[Resume, Record]),
             ("precision", json!(precision.name()), &[Resume, Ranks, Record]),
             ("tf32", json!(precision.multiplies_in_tf32(device, config.tf32)), &[Record]),
             ("base_filters", json!(config.base_filters), &[Ranks, Record]),
@@ -105,7 +116,7 @@ impl Settings {
             settings.push(("train_slices", json!(split.train), &[Record]));
             settings.push(("validation_slices", json!(split.validation), &[Record]));
         }
-        Self(settings)
+        Ok(Self(settings))
     }
 
     /// What a resumed run must have in common with the one that it goes on with; kept in each checkpoint.

@@ -236,6 +236,7 @@ fn newest_checkpoint(
         let warn = |text: &str| journal.logger.warn(text);
         let checkpoint = checkpoint::load_newest(&folder, config.base_filters, compute.device, warn)?;
         checkpoint.state.require_settings(settings)?;
+        checkpoint.state.kernels_warning(settings).iter().for_each(|text| journal.logger.warn(text));
         Ok(read.insert(checkpoint).state.clone())
     })?;
     read.map_or_else(|| Checkpoint::empty(state, compute.device), Ok)

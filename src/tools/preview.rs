@@ -115,8 +115,14 @@ fn describe_recipe(args: &PreviewArgs, recipe: Recipe, native: &Native) -> Strin
     };
     // The reference's samples have the size of the default.
     let output = native.patch;
+    let rare = match (recipe, native.rare_class_share) {
+        (Recipe::Native { .. }, share) if share > 0.0 => {
+            format!(", {} % of the windows around rarer classes", 100.0 * share)
+        }
+        _ => String::new(),
+    };
     let input = output + 2 * MARGIN;
-    format!("{}, input {input}x{input}, output {output}x{output}{grey}, augmentation: {changes}", recipe.name())
+    format!("{}, input {input}x{input}, output {output}x{output}{grey}{rare}, augmentation: {changes}", recipe.name())
 }
 
 /// Draws the samples into `sheet` and prints a line on each.

@@ -2,8 +2,8 @@
 #pragma once
 #include "api/ffi.h"
 
-// Makes the CPU kernels use the instruction set `name`: "avx512", "avx2" or "generic". Without a call they use the best
-// one of this CPU. Fails if the name is unknown or this CPU lacks the instructions. Weights packed before a call do not
+// Makes the CPU kernels use the instruction set `name`: "amx", "avx512", "avx2" or "generic". Without a call they use
+// the best one of this CPU. Fails if the name is unknown or this CPU lacks the instructions. Weights packed before a call do not
 // fit the kernels after it.
 UNET_API int32_t unet_cpu_use_isa(const char* name);
 

@@ -1,5 +1,6 @@
 #include "cpu/conv3x3.h"
 #include "cpu/first_layer.h"
+#include "cpu/onednn.h"
 #include "cpu/winograd.h"
 
 namespace unet {
@@ -19,6 +20,7 @@ Algorithm algorithm_for(at::ScalarType dtype, int64_t first, int64_t second, int
   // rounding.
   const int64_t least = k->element_bytes == 2 ? 64 : 16;
   if (first + second < least || outputs < least) return Algorithm::aten;
+  if (k->element_bytes == 2 && leaves_bf16_to_onednn()) return Algorithm::aten;
   if (k->element_bytes == 2 && (first % 2 || second % 2 || outputs % 2)) return Algorithm::aten;
   return Algorithm::winograd;
 }
@@ -75,7 +77,11 @@ bool keeps_taps(const KernelTable& k, const std::vector<Panel>& outputs, int64_t
 
 std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype) {
   const int64_t outputs = weight.size(0), summed_channels = weight.size(1);
-  if (algorithm_for(dtype, summed_channels, 0, outputs) != Algorithm::winograd) return std::nullopt;
+  switch (algorithm_for(dtype, summed_channels, 0, outputs)) {
+    case Algorithm::aten: return onednn_pack(weight, dtype);
+    case Algorithm::first_layer: return std::nullopt;
+    case Algorithm::winograd: break;
+  }
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, outputs);
@@ -93,6 +99,11 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
   const int64_t summed_channels = channels(x) + channels(x2);
+  if (packed.is_mkldnn()) {
+    TORCH_CHECK(packed.scalar_type() == dtype && packed.size(1) == summed_channels && x.size(2) > 2 && x.size(3) > 2,
+                "cannot convolve ", x.sizes(), " of ", dtype, " with ", packed.sizes(), " of ", packed.scalar_type());
+    return onednn_conv3x3(in.joined(), packed, bias, relu);
+  }
   TORCH_CHECK(packed.scalar_type() == dtype &&
                   algorithm_for(dtype, channels(x), channels(x2), bias.size(0)) == Algorithm::winograd &&
                   x.size(2) > 2 && x.size(3) > 2,

@@ -1,4 +1,5 @@
 #include "cpu/upconv.h"
+#include "cpu/onednn.h"
 #include "cpu/upconv_plane.h"
 
 namespace unet {
@@ -38,6 +39,7 @@ void multiply_tap(const Plane& plane, const std::vector<Panel>& in, int64_t firs
 
 bool own_kernels(at::ScalarType dtype, const at::Tensor& weight) {
   const KernelTable* k = kernels_for(dtype);
+  if (k && k->element_bytes == 2 && leaves_bf16_to_onednn()) return false;
   return k && weight.size(0) >= 16 && weight.size(1) >= 16 &&
          (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
 }
@@ -173,7 +175,7 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 }
 
 std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType dtype) {
-  if (!own_kernels(dtype, weight)) return std::nullopt;
+  if (!own_kernels(dtype, weight)) return onednn_pack_transposed(weight, dtype);
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, weight.size(1));
@@ -184,6 +186,11 @@ std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType d
 
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
   UNET_PROFILED("upconv");
+  if (packed.is_mkldnn()) {
+    TORCH_CHECK(packed.scalar_type() == x.scalar_type() && packed.size(0) == x.size(1), "cannot convolve ", x.sizes(),
+                " of ", x.scalar_type(), " with ", packed.sizes(), " of ", packed.scalar_type());
+    return onednn_upconv(channels_adjacent(x), packed, bias, relu);
+  }
   const KernelTable* k = kernels_for(x.scalar_type());
   TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() &&
                   packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),

@@ -228,11 +228,18 @@ fn the_full_network_s_probabilities_are_those_of_direct_convolution() {
 #[test]
 fn the_kernels_of_other_instruction_sets_pass_too() {
     #[cfg(target_arch = "x86_64")]
-    let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let (has_avx2, has_avx512) = (
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"),
+    );
     #[cfg(not(target_arch = "x86_64"))]
-    let has_avx2 = false;
-    let names = if has_avx2 { &["avx2", "generic"][..] } else { &["generic"] };
-    for name in names {
+    let (has_avx2, has_avx512) = (false, false);
+    // `amx` is what a CPU with AMX runs; oneDNN does without it too.
+    let names = [("generic", true), ("avx2", has_avx2), ("avx512", has_avx512), ("amx", has_avx512)];
+    for (name, _) in names.into_iter().filter(|(_, runs)| *runs) {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["model::ops::tests::layers_equal", "model::ops::tests::pooling"])
             .env("UNET_CPU_ISA", name)
