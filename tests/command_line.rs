@@ -55,6 +55,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--lr_warmup_steps, --lr-warmup-steps <N> [default: 0]",
             "--ema <DECAY>",
             "--init <INIT> [default: glorot] [possible values: glorot, he]",
+            "--init_from, --init-from <MODEL>",
             "--weight_decay, --weight-decay <COEFFICIENT> [default: 0.0005]",
             "--augment",
             "--seed <N> [default: 0]",
@@ -260,7 +261,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 17] = [
+const SPELLINGS: [Spelling; 18] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -326,6 +327,10 @@ const SPELLINGS: [Spelling; 17] = [
         args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --crossvalidation_idx 0 \
                --evaluate_every 1 --keep_best accuracy",
         shows: &[("--evaluate_every", "made/best.safetensors\n"), ("--keep_best", r#"\"metric\":\"accuracy\""#)],
+    },
+    Spelling {
+        args: "--data_dir data --model_dir made --device cpu --max_steps 1 --init_from model",
+        shows: &[("--init_from", r#""init_from": "model""#)],
     },
     Spelling {
         args: "--data_dir data --memory_share 2",

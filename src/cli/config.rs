@@ -100,6 +100,8 @@ pub struct Training {
     /// Decay of the moving average of the weights.
     pub ema: Option<f64>,
     pub init: InitChoice,
+    /// The folder of a run, or a weight file, whose weights training begins with.
+    pub init_from: Option<PathBuf>,
     pub weight_decay: f64,
     pub augment: bool,
     pub class_weights: Option<ClassWeights>,
@@ -226,6 +228,7 @@ impl Config {
                 lr_warmup_steps: args.lr_warmup_steps,
                 ema: args.ema,
                 init: args.init,
+                init_from: args.init_from,
                 weight_decay: args.weight_decay,
                 augment: args.augment,
                 class_weights: args.class_weights,

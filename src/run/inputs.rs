@@ -360,11 +360,16 @@ pub fn architecture(config: &Config, spec: &DataSpec) -> Architecture {
 
 /// The network that training from the start begins with.
 pub fn fresh_network(config: &Config, spec: &DataSpec, device: Device) -> Result<UNet> {
+    fresh_network_of(config, architecture(config, spec), device)
+}
+
+/// The same for any architecture.
+pub fn fresh_network_of(config: &Config, architecture: Architecture, device: Device) -> Result<UNet> {
     let init = match config.training.init {
         InitChoice::Glorot => Init::Glorot,
         InitChoice::He => Init::He,
     };
-    UNet::with_weights_by(init, architecture(config, spec), config.training.seed, device)
+    UNet::with_weights_by(init, architecture, config.training.seed, device)
 }
 
 /// The network of a weight file, whose width `--base_filters` may say.

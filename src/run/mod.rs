@@ -37,6 +37,7 @@ mod context;
 mod ensemble;
 mod evaluate;
 mod inference;
+mod init_from;
 pub mod inputs;
 mod masks;
 mod memory;
@@ -65,6 +66,7 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let model_dir = ModelDir::new(&config.model_dir);
     // Before a folder is made for results that cannot come about.
     Inputs::require(config)?;
+    init_from::require(config)?;
     // Files are rank 0's business.
     let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none() && config.writes_model_dir();
     let _lock = writes.then(|| take_model_dir(config, &model_dir)).transpose()?;
@@ -249,7 +251,7 @@ fn time(
         if let Some(warning) = compute.replay_warning() {
             journal.logger.warn(warning);
         }
-        let trainer = train::new_trainer(config, compute, data)?;
+        let trainer = train::new_trainer(config, compute, &journal.logger, data)?;
         let batches = data.batches(config, compute, 0, 0);
         benchmark::time_training(config, benchmark, compute, &mut journal.logger, trainer, batches)?;
     }

@@ -43,7 +43,8 @@ impl Settings {
         let kernels = Backend::new(device, precision.0)?.describe()?;
         let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx, .. } =
             &config.training;
-        let Training { schedule: decay, lr_warmup_steps, ema, init, split: choice, folds, .. } = &config.training;
+        let Training { schedule: decay, lr_warmup_steps, ema, init, init_from, split: choice, folds, .. } =
+            &config.training;
         let split_name = choice.as_ref().map(SplitChoice::name);
         let has_count = matches!(choice, Some(SplitChoice::Disjoint | SplitChoice::Blocks));
         let decay = decay.name();
@@ -91,6 +92,7 @@ impl Settings {
             ("lr_warmup_steps", json!(lr_warmup_steps), &[Record]),
             ("ema", json!(ema), &[Resume, Ranks, Record]),
             ("init", json!(init.name()), &[Ranks, Record]),
+            ("init_from", json!(init_from), &[Ranks, Record]),
             ("weight_decay", json!(weight_decay), &[Resume, Ranks, Record]),
             ("augment", json!(augment), &[Resume, Ranks, Record]),
             ("seed", json!(seed), &[Resume, Ranks, Record]),

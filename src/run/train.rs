@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::checkpoint_schedule::CheckpointSchedule;
 use super::context::{Compute, Journal};
+use super::init_from;
 use super::inputs::{TrainingData, fresh_network};
 use super::step_metrics::StepMetrics;
 use super::validation::{Validator, Verdict};
@@ -21,7 +22,7 @@ use crate::engine::schedule::{Decay, Schedule};
 use crate::engine::trainer::{Hyperparameters, Trainer};
 use crate::files::write_json;
 use crate::model::unet::UNet;
-use crate::output::logger::Step;
+use crate::output::logger::{Logger, Step};
 
 /// Steps between two agreements of GPUs on whether to stop: each waits for all devices.
 const AGREE_EVERY: u64 = 10;
@@ -165,7 +166,7 @@ pub fn begin(
 ) -> Result<Start> {
     if !config.resume_training {
         last_step(config, compute.world.size, Progress::default())?;
-        return Ok(Start { trainer: new_trainer(config, compute, data)?, validation: None });
+        return Ok(Start { trainer: new_trainer(config, compute, &journal.logger, data)?, validation: None });
     }
     let checkpoint = newest_checkpoint(config, compute, journal, settings)?;
     let last = last_step(config, compute.world.size, checkpoint.state.progress)?;
@@ -198,8 +199,12 @@ fn validation_so_far(
 }
 
 /// A trainer that starts anew.
-pub fn new_trainer(config: &Config, compute: &Compute, data: &TrainingData) -> Result<Trainer> {
-    let net = fresh_network(config, &data.slices.spec, compute.device)?;
+pub fn new_trainer(config: &Config, compute: &Compute, logger: &Logger, data: &TrainingData) -> Result<Trainer> {
+    let spec = &data.slices.spec;
+    let net = match &config.training.init_from {
+        Some(path) => init_from::network(config, compute, logger, spec, path)?,
+        None => fresh_network(config, spec, compute.device)?,
+    };
     let runner = compute.training_step_runner()?;
     let trainer = Trainer::new(net, hyperparameters(config, compute)?, compute.precision, runner, &compute.world)?;
     Ok(trainer.with_loss(data.loss(compute.device)))
