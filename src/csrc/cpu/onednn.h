@@ -16,7 +16,8 @@ std::optional<at::Tensor> onednn_pack(const at::Tensor& weight, at::ScalarType d
 // Unpadded convolution of x with a packed weight.
 at::Tensor onednn_conv3x3(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu);
 
-// The same for the weight [C, O, 3, 3] of a transposed convolution that doubles the size, as in upconv.h.
+// The same for the weight [C, O, 3, 3] of a transposed convolution that doubles the size, as in upconv.h. Packed it is
+// [O, C, 3, 3].
 std::optional<at::Tensor> onednn_pack_transposed(const at::Tensor& weight, at::ScalarType dtype);
 at::Tensor onednn_upconv(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu);
 

@@ -187,7 +187,7 @@ std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType d
 at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias, bool relu) {
   UNET_PROFILED("upconv");
   if (packed.is_mkldnn()) {
-    TORCH_CHECK(packed.scalar_type() == x.scalar_type() && packed.size(0) == x.size(1), "cannot convolve ", x.sizes(),
+    TORCH_CHECK(packed.scalar_type() == x.scalar_type() && packed.size(1) == x.size(1), "cannot convolve ", x.sizes(),
                 " of ", x.scalar_type(), " with ", packed.sizes(), " of ", packed.scalar_type());
     return onednn_upconv(channels_adjacent(x), packed, bias, relu);
   }
