@@ -261,22 +261,44 @@ fn the_documented_python_runs_and_predicts_as_the_program_does() {
         [&onnx, &script].iter().all(|report| report.contains("the first slice of 'data/test-volume.tif'")),
         "{onnx}"
     );
+    let Some(printed) = documented_python(&dir, 3) else { return };
+    let (shapes, numbers) = printed.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(shapes, "probabilities: float32 [N, 2, height - 184, width - 184] [1, 2, 388, 388]\n[1, 2, 388, 388]");
+    let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    assert!(numbers[0] < 1e-5 && numbers[1] > 1e-3, "{numbers:?}");
+}
+
+/// The same for networks of the native recipe, with images of more than one tile and of less.
+#[test]
+fn the_documented_python_predicts_by_the_native_recipe_too() {
+    for (size, more) in [(420, "--grey_scaling image"), (70, "")] {
+        let dir = TestDir::new();
+        let size = size.to_string();
+        dir.unet(&["phantom", "--out", "data", "--slices", "2", "--size", &size, "--overwrite"]).success();
+        dir.run(&format!("--base_filters 2 --max_steps 2 --recipe native --patch 68 --init he {more}")).success();
+        export(&dir, "unet", &[]);
+        let Some(printed) = documented_python(&dir, 1) else { return };
+        let numbers: Vec<f64> = printed.split_whitespace().map(|number| number.parse().unwrap()).collect();
+        assert!(numbers[0] < 1e-5 && numbers[1] > 1e-3, "{size}: {numbers:?}");
+    }
+}
+
+/// What the first blocks of the page print, and the largest difference of their probabilities from the program's, and
+/// the range of those.
+fn documented_python(dir: &TestDir, blocks: usize) -> Option<String> {
     dir.run("--exec_mode predict").success();
     std::fs::rename(dir.path("model"), dir.path("results")).unwrap();
     let page = include_str!("../docs/deployment.md");
-    let blocks: Vec<&str> =
+    let found: Vec<&str> =
         page.split("```python\n").skip(1).filter_map(|rest| Some(rest.split_once("```")?.0)).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(found.len(), 3);
     // Each block has a namespace of its own, as if an interpreter of its own ran it.
-    let mut code: String = blocks.iter().map(|block| format!("exec({}, {{}})\n", serde_json::json!(block))).collect();
+    let mut code: String =
+        found[..blocks].iter().map(|block| format!("exec({}, {{}})\n", serde_json::json!(block))).collect();
     code += "
 import tifffile
 ours, theirs = tifffile.imread('results/pred/test-probabilities.tif'), tifffile.imread('probabilities.tif')
 assert ours.shape == theirs.shape
 print(float(np.abs(ours - theirs).max()), float(np.ptp(ours)))";
-    let Some(printed) = python(&dir, &code) else { return };
-    let (shapes, numbers) = printed.trim_end().rsplit_once('\n').unwrap();
-    assert_eq!(shapes, "probabilities: float32 [N, 2, height - 184, width - 184] [1, 2, 388, 388]\n[1, 2, 388, 388]");
-    let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
-    assert!(numbers[0] < 1e-5 && numbers[1] > 1e-3, "{numbers:?}");
+    python(dir, &code)
 }

@@ -47,7 +47,8 @@ fn scores_while_training_are_those_of_the_weights_then_and_the_best_weights_are_
     // A run of as many steps as the best one ends with its weights.
     let shorter = TestDir::new();
     shorter.run(&format!("{TRAIN} --max_steps {}", best.0)).success();
-    let code = "import sys\nfrom safetensors.numpy import load_file\na, b = (load_file(path) for path in sys.argv[1:])\n\
+    let code = "import sys\nfrom safetensors.numpy import load_file\n\
+                a, b = (load_file(path) for path in sys.argv[1:])\n\
                 print(a.keys() == b.keys() and all((a[name] == b[name]).all() for name in a))";
     let files = [dir.path("model/best.safetensors"), shorter.path("model/model.safetensors")];
     if let Some(printed) = python(code, &files.each_ref().map(|path| path.as_path())) {

@@ -16,7 +16,7 @@ use super::preprocessing::MARGIN;
 const GRID: i64 = 16;
 /// Rows and columns at the bottom and right of an output that depend on where it ends. A transposed convolution of
 /// stride 2 has one there, and of n of its input makes 2 n + 1: 1, 3, 7, 15.
-const EDGE: i64 = 15;
+pub const EDGE: i64 = 15;
 /// The smallest output side; others are `GRID` apart.
 const SMALLEST: i64 = 4;
 

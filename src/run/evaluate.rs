@@ -163,8 +163,8 @@ pub fn score(
     let (mut runner, world) = (compute.step_runner()?, &compute.world);
     let has_challenge = spec.classes() == 2 && !spec.has_ignored();
     let per_slice = LOSSES + if has_challenge { SliceScores::NUMBERS } else { 0 };
-    // Each rank fills in those of its own slices; then come the confusion matrix, which is added up, and the signal that
-    // each rank has got.
+    // Each rank fills in those of its own slices; then come the confusion matrix, which is added up, and the signal
+    // that each rank has got.
     let mut numbers = vec![0.0; per_slice * validation.len()];
     let mut confusion = Confusion::new(spec.classes());
     // Without class weights, so that losses of different runs can be compared.

@@ -3,8 +3,8 @@
 #include "api/ffi.h"
 
 // Makes the CPU kernels use the instruction set `name`: "amx", "avx512", "avx2" or "generic". Without a call they use
-// the best one of this CPU. Fails if the name is unknown or this CPU lacks the instructions. Weights packed before a call do not
-// fit the kernels after it.
+// the best one of this CPU. Fails if the name is unknown or this CPU lacks the instructions. Weights packed before a
+// call do not fit the kernels after it.
 UNET_API int32_t unet_cpu_use_isa(const char* name);
 
 // The instruction set in use, as a static text.

@@ -10,6 +10,7 @@ use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
 use crate::model::sides::fitting_sides;
 use crate::recipe::preprocessing::MARGIN;
+use crate::recipe::tiles::EDGE;
 
 /// What the file is to be like.
 #[derive(Debug, Clone)]
@@ -97,9 +98,16 @@ impl ExportSpec {
             "recipe": self.data.recipe.name(),
             "resize": resize,
             "normalisation": normalisation,
+            "grey_scaling": match self.data.recipe {
+                Recipe::Native { grey: GreyScaling::Image } => "image",
+                _ => "range",
+            },
             "black": self.range.black,
             "white": self.range.white,
             "frame": frame,
+            // Of the output: where tiles may begin, and the last rows and columns, which lack a neighbour.
+            "tile_step": step,
+            "unusable_border": EDGE,
         });
         metadata.as_object().cloned().unwrap_or_default()
     }

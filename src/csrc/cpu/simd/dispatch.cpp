@@ -40,8 +40,8 @@ Isa isa() { return chosen().load(std::memory_order_relaxed); }
 void use_isa(const char* name) {
   for (const Isa isa : {generic, avx2, avx512, amx}) {
     if (std::strcmp(name, names[isa])) continue;
-    TORCH_CHECK(std::min(isa, avx512) <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '", names[best()],
-                "' or unset it");
+    TORCH_CHECK(std::min(isa, avx512) <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '",
+                names[best()], "' or unset it");
     chosen().store(isa, std::memory_order_relaxed);
     return;
   }
