@@ -222,8 +222,8 @@ pub struct RunArgs {
         long, value_name = "INIT", value_enum, default_value_t = InitChoice::Glorot, help_heading = "Training"
     )]
     pub init: InitChoice,
-    /// Begin with the weights of another run: its folder, or a weight file. For another number of classes the last layer
-    /// is fresh
+    /// Begin with the weights of another run: its folder, or a weight file. For another number of classes the last
+    /// layer is fresh
     #[arg(long = "init_from", value_name = "MODEL", help_heading = "Training")]
     pub init_from: Option<PathBuf>,
     /// L2 coefficient: this times the weight is added to each gradient
