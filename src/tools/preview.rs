@@ -43,12 +43,12 @@ pub fn preview(args: &PreviewArgs) -> Result<()> {
     let logger = Logger::new(None)?;
     describe(&slices, &logger);
     let used = describe_recipe(args, recipe, &native);
-    logger.note(&format!("recipe: {used}"));
+    logger.note(&used.join(", "));
     let mut sheet = SampleSheet::default();
     let shown = show(args, recipe, &native, &slices, &mut sheet, &logger)?;
     shown.describe(&slices, &logger);
     shown.warnings(recipe, &slices).iter().for_each(|warning| logger.warn(warning));
-    let picture = sheet.draw(&title(args), &[format!("recipe: {used}"), key(&slices)], shown.legend(&slices))?;
+    let picture = sheet.draw(&title(args), &[&used[..], &[key(&slices)]].concat(), shown.legend(&slices))?;
     let picture = picture.context("no sample")?;
     create_parent(&args.out)?;
     write_atomically(&args.out, &picture.png()?)?;
@@ -101,7 +101,7 @@ fn describe(slices: &SliceSet, logger: &Logger) {
 }
 
 /// The recipe and its settings in words.
-fn describe_recipe(args: &PreviewArgs, recipe: Recipe, native: &Native) -> String {
+fn describe_recipe(args: &PreviewArgs, recipe: Recipe, native: &Native) -> [String; 2] {
     let grey = match recipe {
         Recipe::Reference => String::new(),
         Recipe::Native { .. } => format!(", grey levels by {}", native.grey_scaling.name()),
@@ -122,7 +122,10 @@ fn describe_recipe(args: &PreviewArgs, recipe: Recipe, native: &Native) -> Strin
         _ => String::new(),
     };
     let input = output + 2 * MARGIN;
-    format!("{}, input {input}x{input}, output {output}x{output}{grey}{rare}, augmentation: {changes}", recipe.name())
+    [
+        format!("recipe: {}, input {input}x{input}, output {output}x{output}{grey}{rare}", recipe.name()),
+        format!("augmentation: {changes}"),
+    ]
 }
 
 /// Draws the samples into `sheet` and prints a line on each.
