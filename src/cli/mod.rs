@@ -63,7 +63,7 @@ pub enum Command {
     Phantom(PhantomArgs),
     /// Tell what a dataset holds, how it will be mapped, and what is wrong with it
     Inspect(InspectArgs),
-    /// Draw training samples as the network sees them, with their labels: to look at before training
+    /// Draw training samples as the network sees them, with their labels
     Preview(PreviewArgs),
     /// Mean and deviation of the scores over the folds of a cross-validation
     Report(ReportArgs),
