@@ -15,7 +15,7 @@ use crate::engine::step_runner::StepRunner;
 use crate::model::unet::Predictor;
 use crate::recipe::batches::preprocessed_images;
 use crate::recipe::normalisation::GreyMap;
-use crate::recipe::preprocessing::resize;
+use crate::recipe::preprocessing::{largest_plane, resize};
 use crate::recipe::tiles::{Tile, tiles};
 
 /// How slices are predicted, beside the recipe.
@@ -182,7 +182,7 @@ pub fn classes(probabilities: &Tensor) -> Tensor {
     if probabilities.size()[0] == 1 {
         return probabilities.squeeze_dim(0).gt(0.5).to_kind(Kind::Uint8);
     }
-    probabilities.argmax(0, false).to_kind(Kind::Uint8)
+    largest_plane(probabilities, 0)
 }
 
 /// The name of the only class that pixels were given, of `pixels` of each class; `None` where there are several.
