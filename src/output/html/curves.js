@@ -54,6 +54,7 @@ class Chart {
     this.series = series.map((one) => ({ ...one, isShown: true, all: one.points }));
     this.isLog = isLog;
     this.step = null;
+    this.curves = [];
     const label = `${title}. Arrow keys move from step to step.`;
     this.svg = drawn("svg", { tabindex: "0", role: "img", "aria-label": label, height: HEIGHT });
     this.tip = element("div", { class: "tip", role: "status", hidden: true });
@@ -162,7 +163,7 @@ class Chart {
   }
 
   point(event) {
-    if (!this.curves || this.curves.length === 0) return;
+    if (this.curves.length === 0) return;
     const box = this.svg.getBoundingClientRect();
     const x = ((event.clientX - box.left) / box.width) * this.width;
     const [first, last] = this.steps;
@@ -177,10 +178,11 @@ class Chart {
 
   key(event) {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!move || event.ctrlKey || event.altKey || event.metaKey || this.curves.length === 0) return;
+    if (!move || event.ctrlKey || event.altKey || event.metaKey) return;
     event.preventDefault();
     // Else the viewer turned to another slice.
     event.stopPropagation();
+    if (this.curves.length === 0) return;
     const steps = [...new Set(this.curves.flatMap((one) => one.points.map(([step]) => step)))].sort((a, b) => a - b);
     const at = this.step === null ? (move > 0 ? -1 : steps.length) : steps.indexOf(this.step);
     this.show(steps[Math.min(Math.max(at + move, 0), steps.length - 1)]);
