@@ -203,8 +203,8 @@ fn runs_are_shown_side_by_side() {
     fails(dir.unet(&["report", "data", "--html", "none.html"]), 1, &["'data'", "--model_dir"]);
 }
 
-/// What the page shows while `tests/browser/drive.js` works with it in Chromium, in a window of this width. `None`, with
-/// a message, where there is no Chromium.
+/// What the page shows while `tests/browser/drive.js` works with it in Chromium, in a window of this width. `None`,
+/// with a message, where there is no Chromium.
 fn driven(dir: &TestDir, name: &str, width: u32) -> Option<Value> {
     let has_browser = Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
     if !has_browser {

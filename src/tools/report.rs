@@ -1,5 +1,5 @@
-//! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`), and a page that shows
-//! runs side by side.
+//! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`), and a page that
+//! shows runs side by side.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
 use crate::cli::ReportArgs;
+use crate::output::html;
 use crate::output::html::compare::{deviation, mean};
-use crate::output::html::{self, Run};
+use crate::output::html::run::Run;
 use crate::output::model_dir::ModelDir;
 
 /// The figures that are averaged, with the words for the table.

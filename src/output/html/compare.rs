@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Run;
+use super::run::Run;
 
 /// What a report of several runs shows beside their curves.
 #[derive(Debug, PartialEq, Serialize)]

@@ -1,10 +1,11 @@
-//! `report.html`: one file that a browser opens from disk, with settings in words, curves, scores and a viewer of slices.
+//! `report.html`: one file that a browser opens from disk, with settings in words, curves, scores and a viewer of
+//! slices.
 //!
 //! The page is a template with its style and scripts, which are files beside this one, and a block of JSON that they
 //! draw from. Nothing in it is fetched from anywhere. Slices of an earlier evaluation or prediction stay: they are read
-//! back from that block. Not here: which slices are shown (`viewer`), what runs have in common (`compare`).
+//! back from that block. Not here: which slices are shown (`viewer`), what is known of a run (`run`), what
+//! runs have in common (`compare`).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -13,15 +14,16 @@ use chrono::Local;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::loss_table;
 use super::model_dir::ModelDir;
 use crate::files::write_atomically;
 use compare::Comparison;
+use run::Run;
 use viewer::Viewer;
 
 pub mod compare;
 mod jpeg;
 mod picture;
+pub mod run;
 pub mod viewer;
 mod words;
 
@@ -32,9 +34,6 @@ const SCRIPT: &str = concat!(include_str!("report.js"), include_str!("curves.js"
 const DATA: &str = "{{data}}";
 const BEGIN: &str = "<script type=\"application/json\" id=\"data\">";
 const END: &str = "</script>";
-/// Points of a curve; longer ones are thinned.
-const MOST_POINTS: usize = 1000;
-
 /// The JSON of a report.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
@@ -46,20 +45,6 @@ struct Report<'a> {
     comparison: Option<Comparison>,
     /// By [`Part::name`].
     viewers: Map<String, Value>,
-}
-
-/// What is known of a run without computing anything.
-#[derive(Debug, Serialize)]
-pub struct Run {
-    pub name: String,
-    /// Subjects, and what there is to say of each.
-    facts: Vec<(&'static str, String)>,
-    /// `config.json`.
-    settings: Option<Value>,
-    /// `eval.json`.
-    scores: Option<Value>,
-    /// By column of `learning_curves.csv`: steps and values.
-    curves: BTreeMap<String, Vec<(u64, f64)>>,
 }
 
 /// What a viewer's slices come from.
@@ -76,27 +61,6 @@ impl Part {
             Self::Evaluation => "evaluation",
             Self::Prediction => "prediction",
         }
-    }
-}
-
-impl Run {
-    /// The run in a model folder. Files that are not there are left out.
-    ///
-    /// Errors: a file that cannot be read, or is not what its name says.
-    pub fn of_folder(name: String, model_dir: &ModelDir) -> Result<Self> {
-        let (settings, scores) = (read_json(&model_dir.config())?, read_json(&model_dir.scores())?);
-        let curves = curves(&model_dir.losses())?;
-        Ok(Self { name, facts: words::facts(settings.as_ref(), scores.as_ref()), settings, scores, curves })
-    }
-
-    /// Whether its folder has nothing to show.
-    pub fn is_empty(&self) -> bool {
-        self.settings.is_none() && self.scores.is_none() && self.curves.is_empty()
-    }
-
-    /// A run of which only scores are known.
-    pub fn of_scores(name: String, scores: Map<String, Value>) -> Self {
-        Self { name, facts: Vec::new(), settings: None, scores: Some(Value::Object(scores)), curves: BTreeMap::new() }
     }
 }
 
@@ -165,40 +129,6 @@ fn viewers_of(path: &Path) -> Map<String, Value> {
         }
     };
     data().unwrap_or_default()
-}
-
-/// A JSON file; `None` where it is absent.
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let unusable = || format!("cannot read '{}'", path.display());
-    serde_json::from_slice(&fs::read(path).with_context(unusable)?).map(Some).with_context(unusable)
-}
-
-/// The columns of a table of losses that have values, each thinned.
-fn curves(path: &Path) -> Result<BTreeMap<String, Vec<(u64, f64)>>> {
-    let mut curves: BTreeMap<String, Vec<(u64, f64)>> = BTreeMap::new();
-    for row in loss_table::read(path)? {
-        let Value::Object(columns) = serde_json::to_value(row)? else { continue };
-        for (name, value) in columns.iter().filter(|(name, _)| *name != "step") {
-            if let Some(value) = value.as_f64() {
-                curves.entry(name.clone()).or_default().push((row.step, value));
-            }
-        }
-    }
-    curves.values_mut().for_each(thin);
-    Ok(curves)
-}
-
-/// Keeps every so-manieth point, the last among them.
-fn thin(points: &mut Vec<(u64, f64)>) {
-    let (count, stride) = (points.len(), points.len().div_ceil(MOST_POINTS).max(1));
-    let mut left = count;
-    points.retain(|_| {
-        left -= 1;
-        left.is_multiple_of(stride)
-    });
 }
 
 #[cfg(test)]
@@ -295,15 +225,5 @@ mod tests {
         fs::write(&path, "damaged").unwrap();
         write_run(&model_dir, &path, &[]).unwrap();
         assert_eq!(data(&path)["viewers"], json!({}));
-    }
-
-    #[test]
-    fn long_curves_are_thinned_and_keep_their_end() {
-        for count in [1, 1000, 1001, 2500] {
-            let mut points: Vec<(u64, f64)> = (1..=count).map(|step| (step, 0.0)).collect();
-            thin(&mut points);
-            assert!(points.len() <= MOST_POINTS && points.len() as u64 >= count.min(500), "{count}: {}", points.len());
-            assert_eq!(points.last().unwrap().0, count);
-        }
     }
 }
