@@ -52,7 +52,7 @@ class Viewer {
     this.zoomText = element("output", {});
     const keys = [["←", "→"], "slices", ["1", "2", "3", "4"], "layers", ["+", "−", "0"], "zoom"];
     const help = keys.flatMap((part) =>
-      (Array.isArray(part) ? part.flatMap((key) => [element("kbd", {}, key), " "]) : [`${part}   `]));
+      (Array.isArray(part) ? part.flatMap((key) => [element("kbd", {}, key), " "]) : [part, element("br")]));
     return element("div", {},
       this.caption, this.note, this.counter,
       element("div", { class: "slices" }, button("‹", "previous slice", () => this.turn(this.at - 1)), this.slider,
@@ -63,7 +63,7 @@ class Viewer {
       element("div", { class: "row" }, button("+", "zoom in", () => this.magnify(1.5)),
         button("−", "zoom out", () => this.magnify(1 / 1.5)), button("whole slice", "whole slice", () => this.reset()),
         this.zoomText),
-      element("p", { class: "soft" }, ...help, "drag to move, wheel to zoom while the slice has the focus"),
+      element("p", { class: "soft" }, ...help, "Drag to move; the wheel zooms once the slice was clicked."),
       this.title);
   }
 
