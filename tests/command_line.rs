@@ -112,7 +112,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--seed <N> [default: 0]",
         ],
     ),
-    ("report", &["-h, --help", "<LOG>..."]),
+    ("report", &["-h, --help", "<LOG>...", "--html <FILE>", "--overwrite"]),
     ("score", &["-h, --help", "--labels <TIF>", "--prediction <TIF>", "--label_map, --label-map <MAP>", "--json"]),
     (
         "check",

@@ -103,7 +103,7 @@ fn a_run_leaves_its_weights_checkpoint_settings_and_scores() {
         "eval.json",
         "eval.png",
     ];
-    assert_eq!(files, [&expected[..], &curves[..], &["model.safetensors"]].concat());
+    assert_eq!(files, [&expected[..], &curves[..], &["model.safetensors", "report.html"]].concat());
 
     let config = dir.json("model/config.json");
     assert_eq!(config["seed"], 7);

@@ -97,9 +97,15 @@ pub struct PreviewArgs {
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// One file per fold: captured output, log.json or eval.json
+    /// One per run or fold: captured output, log.json, eval.json, or the model folder of the run
     #[arg(value_name = "LOG", required = true)]
     pub logs: Vec<PathBuf>,
+    /// Write a page for browsers too: curves, scores, and the settings that differ, side by side
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Replace a file that is already there
+    #[arg(long, requires = "html")]
+    pub overwrite: bool,
 }
 
 #[derive(Debug, Args)]

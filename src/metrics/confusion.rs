@@ -80,6 +80,13 @@ impl Confusion {
         }
     }
 
+    /// Adds the pixels of another matrix of the same classes.
+    pub fn merge(&mut self, other: &Self) {
+        debug_assert_eq!(self.classes, other.classes);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
+        self.ignored += other.ignored;
+    }
+
     /// For an exchange between processes: the sums of these numbers are those of the merged matrix. Exact up to 2^53
     /// pixels.
     pub fn numbers(&self) -> Vec<f64> {
@@ -254,6 +261,8 @@ mod tests {
         let sums: Vec<f64> = first.numbers().iter().zip(second.numbers()).map(|(a, b)| a + b).collect();
         let merged = Confusion::from_numbers(5, &sums);
         assert_eq!(merged, confusion());
+        first.merge(&second);
+        assert_eq!(first, merged);
         assert_eq!((merged.get(1, 4), merged.get(4, 1)), (1, 0));
     }
 

@@ -1,6 +1,7 @@
-//! What a run leaves behind and shows: the model folder, its `config.json`, logs, the table of losses, pictures,
-//! TensorBoard's events.
+//! What a run leaves behind and shows: the model folder, its `config.json`, logs, the table of losses, pictures, the
+//! report, TensorBoard's events.
 
+pub mod html;
 pub mod logger;
 pub mod loss_table;
 pub mod manifest;

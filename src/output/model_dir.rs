@@ -70,6 +70,11 @@ impl ModelDir {
         self.root.join("confusion.png")
     }
 
+    /// Settings, curves, scores and slices for a browser.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     /// The folder of predictions.
     pub fn predictions(&self) -> PathBuf {
         self.root.join("pred")
@@ -125,6 +130,7 @@ impl ModelDir {
             self.checkpoints(),
             self.losses(),
             self.learning_curves(),
+            self.report(),
         ];
         let results = [self.scores(), self.evaluation_sheet(), self.confusion_table(), self.confusion_matrix()];
         let predictions = [self.masks(), self.probabilities(), self.prediction_sheet()];

@@ -1,4 +1,5 @@
-//! What people watch a run by: learning curves, contact sheets and TensorBoard's event files, all in the model folder.
+//! What people watch a run by: learning curves, contact sheets, the report and TensorBoard's event files, all in the
+//! model folder.
 //!
 //! A run is worth no less where a picture of it cannot be written: failures are warnings. Other ranks than 0 do nothing
 //! here.
@@ -8,6 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::html::viewer::Viewer;
+use super::html::{self, Part};
 use super::logger::Logger;
 use super::loss_table::{self, LossRow, LossTable};
 use super::model_dir::ModelDir;
@@ -27,6 +30,10 @@ pub struct Tracker {
     step: u64,
     /// Whether the table's last row could not be written.
     behind: bool,
+    /// Slices for the report.
+    viewers: Vec<(Part, Viewer)>,
+    /// Whether anything was recorded that the report does not show yet.
+    has_news: bool,
 }
 
 /// The event file of this process.
@@ -41,8 +48,15 @@ enum Events {
 impl Tracker {
     /// Watches weights that are there already, until training begins.
     pub fn new(model_dir: &ModelDir, is_main: bool, logger: &Logger) -> Self {
-        let mut monitor =
-            Self { model_dir: model_dir.clone(), losses: None, events: Events::NotYet(None), step: 0, behind: false };
+        let mut monitor = Self {
+            model_dir: model_dir.clone(),
+            losses: None,
+            events: Events::NotYet(None),
+            step: 0,
+            behind: false,
+            viewers: Vec::new(),
+            has_news: false,
+        };
         if is_main {
             monitor.open(u64::MAX, logger);
         }
@@ -97,6 +111,7 @@ impl Tracker {
     /// To the table and to the event file.
     fn add(&mut self, group: &str, figures: &[(&str, f64)], logger: &Logger) {
         let Some(losses) = &mut self.losses else { return };
+        self.has_news = true;
         let written = losses.add(LossRow::new(self.step, figures));
         if let (Err(error), false) = (&written, self.behind) {
             logger.warn(&format!("{error:#}; the run goes on, and later rows bring the missing ones"));
@@ -154,6 +169,34 @@ impl Tracker {
     pub fn draw_sheet(&self, sheet: &Sheet, path: &Path, logger: &Logger) {
         if self.losses.is_some() && save(sheet.draw(), path, logger) {
             logger.note(&format!("contact sheet: {}", path.display()));
+        }
+    }
+
+    /// Keeps slices for the report; where they could not be made, that is a warning.
+    pub fn view(&mut self, part: Part, viewer: Result<Option<Viewer>>, logger: &Logger) {
+        match viewer {
+            Ok(None) => {}
+            Ok(Some(viewer)) => self.viewers.push((part, viewer)),
+            Err(error) => logger.warn(&format!("no slices in the report: {error:#}; all other results are there")),
+        }
+        self.has_news = true;
+    }
+
+    /// Whether slices wait for the report.
+    pub fn has_slices(&self) -> bool {
+        !self.viewers.is_empty()
+    }
+
+    /// Writes the report to `path`, for the first time or anew, where there is something new to show.
+    pub fn write_report(&mut self, path: &Path, logger: &Logger) {
+        if self.losses.is_none() || !self.has_news {
+            return;
+        }
+        self.has_news = false;
+        let viewers = std::mem::take(&mut self.viewers);
+        match html::write_run(&self.model_dir, path, &viewers) {
+            Ok(()) => logger.note(&format!("report: {}", path.display())),
+            Err(error) => logger.warn(&format!("{error:#}; all other results are there")),
         }
     }
 }

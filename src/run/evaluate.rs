@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use super::context::{Compute, Journal};
 use super::inference::{self, PredictionOptions, SlicePredictor, constant_output, logits, softmax};
 use super::inputs::TrainingData;
-use super::sheets;
+use super::sheets::{self, Slides};
 use crate::data::slices::Slice;
 use crate::data::spec::{DataSpec, Recipe};
 use crate::engine::loss::{self, LossOptions, Losses};
@@ -19,6 +19,7 @@ use crate::engine::step_runner::StepRunner;
 use crate::files::{write_atomically, write_json};
 use crate::metrics::{self, ChallengeScores, Confusion, SliceScores, Summary};
 use crate::model::unet::Predictor;
+use crate::output::html::Part;
 use crate::output::logger::Step;
 use crate::output::pictures::confusion::confusion_matrix;
 use crate::output::pictures::sheet::{self, Sheet};
@@ -101,7 +102,14 @@ pub fn evaluate(
     let predictor = SlicePredictor::new(compute, nets, &data.slices.spec, 1, options)?;
     logger.start_bar("evaluate", data.split.validation.len() as u64, 0);
     // A signal ends the process by itself now.
-    let scored = score(compute, nets, &predictor, data, &|done| logger.advance(done), &|| None)?;
+    let mut slides = Slides::new(&data.slices.spec, compute.world.is_main());
+    let mut show = |seen: Seen<'_>| {
+        let dice = seen.dice(&data.slices.spec);
+        if slides.wants(seen.turn, dice) {
+            slides.add(seen.turn, sheets::caption(&data.slices, seen.number), dice, seen.slice, seen.planes);
+        }
+    };
+    let scored = score(compute, nets, &predictor, data, &mut show, &|done| logger.advance(done), &|| None)?;
     logger.end_bar();
     let ControlFlow::Continue(Scored { evaluation: scores, confusion, warnings }) = scored else {
         bail!("evaluation was stopped");
@@ -128,6 +136,8 @@ pub fn evaluate(
     }
     let sheet = contact_sheet(&predictor, data)?;
     tracker.evaluated(&scores.figures(), &sheet, logger);
+    let viewer = slides.finish(sheets::source(&data.slices), data.split.validation.len());
+    tracker.view(Part::Evaluation, viewer, logger);
     Ok(())
 }
 
@@ -148,13 +158,36 @@ fn contact_sheet(predictor: &SlicePredictor<'_>, data: &TrainingData) -> Result<
 /// Losses of a slice that ranks exchange: cross entropy and Dice loss.
 const LOSSES: usize = 2;
 
-/// Scores the validation slices, which are dealt out to the ranks. `advance` is told how many are done, and `signal` is
-/// the one that has asked this rank to stop: then all ranks stop, and there are no scores.
+/// A slice that was scored.
+pub struct Seen<'a> {
+    /// Which of the validation slices it is, and its number in the set.
+    turn: usize,
+    number: usize,
+    slice: &'a Slice,
+    /// Probabilities, `[P, H, W]` f32.
+    planes: &'a Tensor,
+    confusion: &'a Confusion,
+}
+
+impl Seen<'_> {
+    /// Dice of the slice: of the second of two classes, else the mean over the classes that its labels have.
+    fn dice(&self, spec: &DataSpec) -> Option<f64> {
+        match spec.classes() {
+            2 => self.confusion.scores(1).dice,
+            _ => Summary::new(self.confusion, &spec.class_names()).mean_dice,
+        }
+    }
+}
+
+/// Scores the validation slices, which are dealt out to the ranks. `show` sees those of this rank, `advance` is told
+/// how many are done, and `signal` is the one that has asked this rank to stop: then all ranks stop, and there are no
+/// scores.
 pub fn score(
     compute: &Compute,
     nets: &[Predictor],
     predictor: &SlicePredictor<'_>,
     data: &TrainingData,
+    show: &mut dyn FnMut(Seen<'_>),
     advance: &dyn Fn(u64),
     signal: &dyn Fn() -> Option<i32>,
 ) -> Result<ControlFlow<i32, Scored>> {
@@ -195,7 +228,10 @@ pub fn score(
         }
         let width = slice[0].size()[1];
         let labels = Vec::<u8>::try_from(on_host(labels))?;
-        confusion.add(&labels, &Vec::<u8>::try_from(on_host(&inference::classes(&planes)))?);
+        let mut of_slice = Confusion::new(spec.classes());
+        of_slice.add(&labels, &Vec::<u8>::try_from(on_host(&inference::classes(&planes)))?);
+        show(Seen { turn: index, number, slice: &slice[0], planes: &planes, confusion: &of_slice });
+        confusion.merge(&of_slice);
         if has_challenge {
             let is_inside: Vec<bool> = labels.into_iter().map(|class| class == 1).collect();
             let probability = Vec::<f32>::try_from(on_host(&planes))?;

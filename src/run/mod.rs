@@ -142,8 +142,28 @@ fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
     Ok(())
 }
 
-/// Trains, evaluates and predicts, as far as the mode says; the exit code.
+/// Trains, evaluates and predicts, as far as the mode says, and writes the report; the exit code.
 fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut Journal, inputs: &Inputs) -> Result<u8> {
+    let outcome = results(config, settings, compute, journal, inputs);
+    let Journal { model_dir, logger, tracker } = journal;
+    // Slices are worth a report even where a file after them could not be predicted.
+    if outcome.is_ok() || tracker.has_slices() {
+        let report = match &config.source {
+            Source::Files { output, .. } => output.join("unet-report.html"),
+            Source::Dataset(_) => model_dir.report(),
+        };
+        tracker.write_report(&report, logger);
+    }
+    outcome
+}
+
+fn results(
+    config: &Config,
+    settings: &Settings,
+    compute: &Compute,
+    journal: &mut Journal,
+    inputs: &Inputs,
+) -> Result<u8> {
     let mode = config.exec_mode;
     let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
         match train(config, settings, compute, journal, inputs, data)? {

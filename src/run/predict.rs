@@ -9,12 +9,13 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use super::context::{Compute, Journal};
 use super::inference::{self, PredictionOptions, SlicePredictor, constant_output, planes};
 use super::masks::{MaskPages, ProbabilityPages};
-use super::sheets;
+use super::sheets::{self, Slides};
 use crate::data::labels::LabelValue;
 use crate::data::slices::SliceSet;
 use crate::data::spec::DataSpec;
 use crate::files::create_parent;
 use crate::model::unet::Predictor;
+use crate::output::html::Part;
 use crate::output::model_dir::ModelDir;
 use crate::output::pictures::sheet;
 
@@ -42,6 +43,7 @@ pub fn predict(
     let slices: Vec<usize> = (0..pages).collect();
     let shown = sheet::choose(&slices);
     let mut sheet = sheets::of_file(&stack.cases[0].images[0], shown.len(), &format!("{pages} slices"), spec);
+    let mut slides = Slides::new(spec, world.is_main());
     let batches: Vec<&[usize]> = slices.chunks(batch_size).collect();
     logger.start_bar("predict", pages as u64, 0);
     for (number, round) in batches.chunks(world.size).enumerate() {
@@ -61,6 +63,9 @@ pub fn predict(
                     let planes = probabilities.i(index as i64);
                     let classes = inference::classes(&planes);
                     files.write(&planes, &classes)?;
+                    if slides.wants(slice, None) {
+                        slides.add(slice, format!("slice {slice}"), None, &stack.get(slice)?, &planes);
+                    }
                     if shown.contains(&slice) {
                         sheets::add(&mut sheet, format!("slice {slice}"), &stack.get(slice)?, &planes);
                     }
@@ -79,6 +84,7 @@ pub fn predict(
     logger.note(&format!("masks: {}", model_dir.masks().display()));
     logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
     tracker.draw_sheet(&sheet, &model_dir.prediction_sheet(), logger);
+    tracker.view(Part::Prediction, slides.finish(&stack.cases[0].images[0], pages), logger);
     Ok(())
 }
 

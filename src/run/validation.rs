@@ -92,7 +92,7 @@ impl Validator {
         let nets = [trainer.network()?.prepare_for_prediction(compute.precision.0)?];
         let options = PredictionOptions { tile: self.tile, tta: false };
         let predictor = SlicePredictor::new(compute, &nets, &data.slices.spec, 1, options)?;
-        let scored = score(compute, &nets, &predictor, data, &|done| logger.advance(done), signal)?;
+        let scored = score(compute, &nets, &predictor, data, &mut |_| {}, &|done| logger.advance(done), signal)?;
         logger.end_bar();
         let ControlFlow::Continue(Scored { evaluation, .. }) = scored else {
             return Ok(scored.break_value().map_or(Verdict::GoOn, Verdict::Stopped));

@@ -21,7 +21,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Phantom(args) => phantom::phantom(args),
         Command::Inspect(args) => inspect::inspect(args),
         Command::Preview(args) => preview::preview(args),
-        Command::Report(args) => report::report(&args.logs),
+        Command::Report(args) => report::report(args),
         Command::Score(args) => score::score(args),
         Command::Check(args) => check::run(args),
         Command::Completions(args) => manual::completions(args.shell),

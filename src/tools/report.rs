@@ -1,10 +1,17 @@
-//! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`).
+//! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`), and a page that
+//! shows runs side by side.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+
+use crate::cli::ReportArgs;
+use crate::output::html;
+use crate::output::html::compare::{deviation, mean};
+use crate::output::html::run::Run;
+use crate::output::model_dir::ModelDir;
 
 /// The figures that are averaged, with the words for the table.
 const FIGURES: [(&str, &str); 6] = [
@@ -20,10 +27,51 @@ const REQUIRED: usize = 2;
 
 type FileScores = [Option<f64>; FIGURES.len()];
 
-/// Prints one line per file and the mean and deviation over all, of the figures that all files have.
+/// Prints one line per file or model folder, and the mean and deviation over all of the figures that all have; writes
+/// the page where one is asked for.
 ///
-/// Errors: a file that cannot be read or holds no evaluation.
-pub fn report(logs: &[PathBuf]) -> Result<()> {
+/// Errors: a file that cannot be read or holds no evaluation, and a page that is there already.
+pub fn report(args: &ReportArgs) -> Result<()> {
+    let Some(page) = &args.html else { return table(&args.logs) };
+    if page.exists() && !args.overwrite {
+        bail!("'{}' is there already; use --overwrite to replace it, or another --html", page.display());
+    }
+    let runs = args.logs.iter().map(|path| run(path)).collect::<Result<Vec<Run>>>()?;
+    // Runs that have trained alone have curves to show, and nothing to average.
+    let evaluated: Vec<PathBuf> = args.logs.iter().filter(|path| evaluation(path).is_file()).cloned().collect();
+    if !evaluated.is_empty() {
+        table(&evaluated)?;
+    }
+    html::write_comparison(page, &runs)?;
+    println!("report: {}", page.display());
+    Ok(())
+}
+
+/// The file with the scores of a run: in its model folder, or what is given itself.
+fn evaluation(path: &Path) -> PathBuf {
+    if path.is_dir() { ModelDir::new(path).scores() } else { path.to_owned() }
+}
+
+/// What the page shows of a model folder, or of a file: the figures that it records.
+fn run(path: &Path) -> Result<Run> {
+    let name = path.display().to_string();
+    if path.is_dir() {
+        let run = Run::of_folder(name, &ModelDir::new(path))?;
+        if run.is_empty() {
+            bail!(
+                "no config.json, eval.json or learning_curves.csv in '{}'; give the --model_dir of a run",
+                path.display()
+            );
+        }
+        return Ok(run);
+    }
+    let figures = FIGURES.iter().zip(read(path)?);
+    let scores: Map<String, Value> =
+        figures.filter_map(|((key, _), value)| Some(((*key).to_owned(), json!(value?)))).collect();
+    Ok(Run::of_scores(name, scores))
+}
+
+fn table(logs: &[PathBuf]) -> Result<()> {
     let rows = logs.iter().map(|path| read(path)).collect::<Result<Vec<FileScores>>>()?;
     for (row, path) in rows.iter().zip(logs) {
         println!("{}  {}", words(row), path.display());
@@ -40,7 +88,7 @@ pub fn report(logs: &[PathBuf]) -> Result<()> {
     };
     println!("mean of {}: {}", logs.len(), words(&over_all(mean)));
     if logs.len() > 1 {
-        println!("standard deviation: {}", words(&over_all(deviation)));
+        println!("standard deviation: {}", words(&over_all(|values| deviation(values).unwrap_or(0.0))));
     }
     Ok(())
 }
@@ -52,6 +100,7 @@ fn words(row: &FileScores) -> String {
 }
 
 fn read(path: &Path) -> Result<FileScores> {
+    let path = &evaluation(path);
     let text = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let text = String::from_utf8_lossy(&text);
     let records = records(&text);
@@ -92,17 +141,6 @@ fn last_in_text(text: &str, key: &str) -> Option<f64> {
     })
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The deviation of a sample, with n - 1: the folds stand for more folds.
-fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (squares / (values.len() as f64 - 1.0)).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,11 +164,5 @@ mod tests {
         let scores = records("{\n  \"v_rand_thin\": 0.5, \"v_rand_thin_threshold\": 0.2\n}");
         assert_eq!(last_in_records(&scores, "v_rand_thin"), Some(0.5));
         assert_eq!(last_in_records(&scores, "v_rand"), None);
-    }
-
-    #[test]
-    fn deviation_is_that_of_a_sample() {
-        // Deviations -1, 0, 1 from the mean 2: sqrt(2 / 2).
-        assert_eq!(deviation(&[1.0, 2.0, 3.0]), 1.0);
     }
 }

@@ -12,10 +12,11 @@ use tch::{Device, Tensor};
 
 use super::context::{Compute, Journal};
 use super::inference::{self, SlicePredictor, constant_output};
-use super::sheets;
+use super::sheets::{self, Slides};
 use crate::data::slices::Slice;
 use crate::data::spec::DataSpec;
 use crate::model::unet::Predictor;
+use crate::output::html::Part;
 use crate::output::pictures::sheet;
 use folder::OutputFolder;
 use job::stem;
@@ -62,6 +63,7 @@ pub fn predict_files(
     logger.start_bar("predict", missing.len() as u64, 0);
     let shown = sheet::choose(&missing);
     let mut sheet = sheets::of_file(&job.output, shown.len(), &format!("{} images", missing.len()), spec);
+    let (mut slides, mut seen) = (Slides::new(spec, world.is_main()), 0);
     let predictor = SlicePredictor::new(compute, nets, spec, job.batch_size, job.options)?;
     let outcome = thread::scope(|scope| {
         let waiting = PAGES_WAITING + job.batch_size;
@@ -72,6 +74,10 @@ pub fn predict_files(
         let mut files = Writer::new(&folder, job, spec);
         let writer = scope.spawn(move || files.run(&pages));
         let mut show = |page: &Page, slice: &Slice, planes: &Tensor| {
+            if slides.wants(seen, None) {
+                slides.add(seen, caption(job, page), None, slice, planes);
+            }
+            seen += 1;
             if world.is_main() && page.number == 0 && shown.contains(&page.case) {
                 sheets::add(&mut sheet, stem(&job.cases[page.case]).display().to_string(), slice, planes);
             }
@@ -113,6 +119,7 @@ pub fn predict_files(
     if world.is_main() {
         report(journal, job, spec, counts, &pixels);
         journal.tracker.draw_sheet(&sheet, &folder.overview(), &journal.logger);
+        journal.tracker.view(Part::Prediction, slides.finish(&job.output, seen), &journal.logger);
     }
     if counts.failed > 0.0 {
         bail!(
@@ -123,6 +130,12 @@ pub fn predict_files(
         );
     }
     Ok(())
+}
+
+/// What a page is called in the report: the name of its file, and its number where the file has several.
+fn caption(job: &Job<'_>, page: &Page) -> String {
+    let name = stem(&job.cases[page.case]).display().to_string();
+    if page.size[0] == 1 { name } else { format!("{name} page {}", page.number) }
 }
 
 fn report(journal: &Journal, job: &Job<'_>, spec: &DataSpec, counts: Counts, pixels: &[u64]) {

@@ -27,9 +27,9 @@ const MARGIN: u32 = 4;
 /// Room for the caption of a row.
 const MOST_CAPTION: u32 = 260;
 const SIZE: u32 = 22;
-// Told apart with any kind of colour vision, and from grey.
-const PREDICTION: RGBColor = RGBColor(255, 150, 0);
-const LABEL: RGBColor = RGBColor(0, 190, 255);
+// Of the second of two classes. Told apart with any kind of colour vision, and from grey.
+pub const PREDICTION: RGBColor = RGBColor(255, 150, 0);
+pub const LABEL: RGBColor = RGBColor(0, 190, 255);
 
 /// The slices to show of `slices`: a few, evenly spread in their stack, the first and the last among them.
 pub fn choose(slices: &[usize]) -> Vec<usize> {

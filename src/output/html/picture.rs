@@ -1,0 +1,116 @@
+//! Pictures as data URIs: previews of images as JPEG, classes as PNG whose background is transparent.
+
+use anyhow::{Context, Result};
+
+use super::jpeg::{self, Picture};
+use crate::data::labels::IGNORED;
+use crate::output::pictures::Canvas;
+
+/// libjpeg's scale: no artefact that an eye finds at twice the size.
+const QUALITY: u16 = 85;
+/// Red, green, blue and opacity of pixels that are ignored.
+const IGNORED_COLOUR: [u8; 4] = [150, 150, 150, 160];
+
+/// A canvas as a JPEG; of a grey one only its first channel.
+pub fn preview(canvas: &Canvas, is_grey: bool) -> String {
+    let grey: Vec<u8> = if is_grey { canvas.rgb.iter().step_by(3).copied().collect() } else { Vec::new() };
+    let samples = if is_grey { &grey } else { &canvas.rgb };
+    let picture = Picture { width: canvas.width as usize, height: canvas.height as usize, samples };
+    data_uri("image/jpeg", &jpeg::encode(&picture, QUALITY))
+}
+
+/// Classes `[H, W]` as an indexed PNG; a class without colour is transparent. `colours` are those of the classes, in
+/// their order; [`IGNORED`] is grey.
+pub fn classes(classes: &[u8], [height, width]: [usize; 2], colours: &[Option<[u8; 3]>]) -> Result<String> {
+    let of_class = |colour: &Option<[u8; 3]>| colour.map_or([0; 4], |[red, green, blue]| [red, green, blue, 255]);
+    let entries: Vec<[u8; 4]> = colours.iter().map(of_class).chain([IGNORED_COLOUR]).collect();
+    let ignored = colours.len() as u8;
+    let indices: Vec<u8> =
+        classes.iter().map(|&class| if class == IGNORED { ignored } else { class.min(ignored) }).collect();
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_palette(entries.iter().flat_map(|entry| entry[..3].to_vec()).collect::<Vec<u8>>());
+    encoder.set_trns(entries.iter().map(|entry| entry[3]).collect::<Vec<u8>>());
+    let mut writer = encoder.write_header().context("cannot make a PNG")?;
+    writer.write_image_data(&indices).context("cannot make a PNG")?;
+    writer.finish().context("cannot make a PNG")?;
+    Ok(data_uri("image/png", &bytes))
+}
+
+fn data_uri(kind: &str, bytes: &[u8]) -> String {
+    format!("data:{kind};base64,{}", base64(bytes))
+}
+
+/// RFC 4648.
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for part in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(part.get(at).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for letter in 0..4 {
+            let sextet = (bits >> (18 - 6 * letter)) & 63;
+            text.push(if letter <= part.len() { char::from(LETTERS[sextet as usize]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// The bytes of a data URI.
+    pub fn decoded(uri: &str) -> Vec<u8> {
+        let (_, text) = uri.split_once(";base64,").unwrap();
+        let value = |letter: u8| match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        let sextets = text.trim_end_matches('=').bytes().map(value);
+        let bits: Vec<u8> = sextets.flat_map(|sextet| (0..6).rev().map(move |bit| sextet >> bit & 1)).collect();
+        bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
+    }
+
+    /// The examples of RFC 4648, section 10, and all letters.
+    #[test]
+    fn base64_is_that_of_the_standard() {
+        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        for (length, expected) in expected.into_iter().enumerate() {
+            assert_eq!(base64(&b"foobar"[..length]), expected);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(decoded(&data_uri("image/png", &all)), all);
+    }
+
+    #[test]
+    fn classes_have_their_colours_and_the_first_is_transparent() {
+        let colours = [None, Some([1, 2, 3]), Some([4, 5, 6])];
+        let uri = classes(&[0, 1, 2, IGNORED, 1, 0], [2, 3], &colours).unwrap();
+        assert!(uri.starts_with("data:image/png;base64,"), "{uri}");
+        let bytes = decoded(&uri);
+        let mut decoder = png::Decoder::new(std::io::Cursor::new(&bytes[..]));
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().unwrap();
+        let mut rgba = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut rgba).unwrap();
+        assert_eq!((info.width, info.height, info.color_type), (3, 2, png::ColorType::Rgba));
+        let (none, first, second) = ([0; 4], [1, 2, 3, 255], [4, 5, 6, 255]);
+        assert_eq!(rgba, [none, first, second, IGNORED_COLOUR, first, none].concat());
+    }
+
+    #[test]
+    fn previews_are_jpeg_of_one_channel_or_of_three() {
+        for (is_grey, components) in [(true, 1), (false, 3)] {
+            let bytes = decoded(&preview(&Canvas::new(16, 8), is_grey));
+            let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+            assert_eq!(bytes[frame + 5..frame + 10], [0, 8, 0, 16, components]);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The slices that a report shows: taken up while a run computes them, kept as encoded previews, bounded in number and
+//! bytes whatever the number of slices.
+//!
+//! Shapes: C channels, H, W pixels.
+
+use anyhow::Result;
+use plotters::style::RGBColor;
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use super::picture;
+use crate::data::values::GreyRange;
+use crate::output::pictures::sheet::tile::{self, Tile};
+use crate::output::pictures::sheet::{LABEL, PREDICTION};
+
+/// Slices that are kept at most.
+const MOST_SLICES: usize = 64;
+/// Characters of the previews of all kept slices. Two sets with what else a report holds are less than 15 MB.
+const MOST_BYTES: usize = 6_800_000;
+/// Characters of one slice, so that 30 of them fit.
+const MOST_SLICE_BYTES: usize = MOST_BYTES / 30;
+/// Longest side of a preview in pixels; it is halved where the slice is too large still.
+const LONGEST: i64 = 1024;
+/// Slices of the lowest Dice that are kept wherever they are.
+const WORST: usize = 16;
+
+/// A slice that was computed, for the viewer.
+pub struct Shown<'a> {
+    pub caption: String,
+    /// Of its mask; `None` where it has no labels, or none of a class.
+    pub dice: Option<f64>,
+    /// The stored samples, `[C, H, W]`: three channels are shown in colour, of other numbers the first in grey.
+    pub image: &'a Tensor,
+    /// The stored values that are shown black and white.
+    pub range: GreyRange,
+    /// What the layer of probabilities shows, `[H, W]` f32.
+    pub probability: &'a Tensor,
+    /// Class indices, `[H, W]` u8.
+    pub mask: &'a Tensor,
+    /// The same; [`IGNORED`](crate::data::labels::IGNORED) among them.
+    pub labels: Option<&'a Tensor>,
+}
+
+/// A set of slices as the report's page takes it.
+#[derive(Debug, Serialize)]
+pub struct Viewer {
+    title: String,
+    /// What the layer of probabilities shows.
+    probability: String,
+    classes: Vec<ClassColours>,
+    slices: Vec<Slice>,
+}
+
+/// A class that is shown, with the colours of its pixels as CSS has them.
+#[derive(Debug, Serialize)]
+struct ClassColours {
+    name: String,
+    mask: String,
+    label: String,
+}
+
+/// Pictures are data URIs.
+#[derive(Debug, Serialize)]
+struct Slice {
+    caption: String,
+    dice: Option<f64>,
+    /// Height and width.
+    size: [i64; 2],
+    /// Those of the previews.
+    shown: [i64; 2],
+    image: String,
+    probability: String,
+    mask: String,
+    label: Option<String>,
+}
+
+impl Slice {
+    fn bytes(&self) -> usize {
+        [&self.image, &self.probability, &self.mask].map(String::len).iter().sum::<usize>()
+            + self.label.as_ref().map_or(0, String::len)
+    }
+}
+
+/// Takes slices up as they are computed. Of many it keeps those at whole multiples of a stride, which it doubles
+/// whenever there are too many, and the worst ones.
+pub struct Recorder {
+    names: Vec<String>,
+    /// `None` where nothing is recorded, as on other ranks than 0.
+    stride: Option<usize>,
+    kept: Vec<(usize, Slice)>,
+}
+
+impl Recorder {
+    /// `names` are those of the classes. One that is not active takes nothing.
+    pub fn new(names: Vec<String>, is_active: bool) -> Self {
+        Self { names, stride: is_active.then_some(1), kept: Vec::new() }
+    }
+
+    /// Whether the slice with this number and Dice would be kept. Numbers count the slices of a set.
+    pub fn wants(&self, number: usize, dice: Option<f64>) -> bool {
+        let is_worse = |(_, slice): &&(usize, Slice)| slice.dice <= dice && slice.dice.is_some();
+        let is_among_worst = || dice.is_some() && self.kept.iter().filter(is_worse).count() < WORST;
+        self.stride.is_some_and(|stride| number.is_multiple_of(stride) || is_among_worst())
+    }
+
+    /// Takes a slice that [`Self::wants`] wants.
+    pub fn add(&mut self, number: usize, shown: Shown<'_>) -> Result<()> {
+        let mut longest = LONGEST;
+        let slice = loop {
+            let slice = self.encode(&shown, longest)?;
+            if slice.bytes() <= MOST_SLICE_BYTES || longest <= 16 {
+                break slice;
+            }
+            longest = slice.shown[0].max(slice.shown[1]) / 2;
+        };
+        self.kept.push((number, slice));
+        self.thin();
+        Ok(())
+    }
+
+    fn thin(&mut self) {
+        let Some(stride) = &mut self.stride else { return };
+        let is_too_much = |kept: &[(usize, Slice)]| {
+            kept.len() > MOST_SLICES || kept.iter().map(|(_, slice)| slice.bytes()).sum::<usize>() > MOST_BYTES
+        };
+        while is_too_much(&self.kept) && *stride < usize::MAX / 2 {
+            *stride *= 2;
+            let mut scores: Vec<(f64, usize)> =
+                self.kept.iter().filter_map(|(number, slice)| Some((slice.dice?, *number))).collect();
+            scores.sort_by(|left, right| left.0.total_cmp(&right.0));
+            let worst: Vec<usize> = scores.into_iter().take(WORST).map(|(_, number)| number).collect();
+            self.kept.retain(|(number, _)| number.is_multiple_of(*stride) || worst.contains(number));
+        }
+    }
+
+    /// The viewer of what was kept, of `all` slices that `what` names; `None` where that is nothing.
+    pub fn finish(mut self, what: &str, all: usize) -> Option<Viewer> {
+        self.kept.sort_by_key(|(number, _)| *number);
+        let (names, colours) = (&self.names, self.colours());
+        let coloured = names.iter().zip(&colours).filter_map(|(name, [mask, label])| {
+            let css = |[red, green, blue]: [u8; 3]| format!("#{red:02x}{green:02x}{blue:02x}");
+            Some(ClassColours { name: name.clone(), mask: css((*mask)?), label: css((*label)?) })
+        });
+        let probability = match &names[..] {
+            [_, second] => format!("probability of {second}"),
+            _ => "probability of the predicted class".to_owned(),
+        };
+        let title = format!("{what}: {} of {all} slices", self.kept.len());
+        let classes = coloured.collect();
+        let slices: Vec<Slice> = self.kept.into_iter().map(|(_, slice)| slice).collect();
+        (!slices.is_empty()).then_some(Viewer { title, probability, classes, slices })
+    }
+
+    /// The colours of each class in masks and in labels: one for both, or of two classes those of the contact sheets.
+    fn colours(&self) -> Vec<[Option<[u8; 3]>; 2]> {
+        let rgb = |RGBColor(red, green, blue): RGBColor| [red, green, blue];
+        if self.names.len() == 2 {
+            return vec![[None; 2], [Some(rgb(PREDICTION)), Some(rgb(LABEL))]];
+        }
+        (0..self.names.len()).map(|class| [tile::colour(class as u8).map(rgb); 2]).collect()
+    }
+
+    /// At most `longest` pixels a side.
+    fn encode(&self, shown: &Shown<'_>, longest: i64) -> Result<Slice> {
+        let [channels, height, width] = [0, 1, 2].map(|dimension| shown.image.size()[dimension]);
+        let long = height.max(width);
+        let fitted = |side: i64| if long > longest { (side * longest / long).max(1) } else { side };
+        let size = [height, width].map(fitted);
+        let is_grey = channels != 3;
+        let seen = if is_grey { shown.image.narrow(0, 0, 1) } else { shown.image.shallow_clone() };
+        let GreyRange { black, white } = shown.range;
+        let image = Tile::new(&((seen.to_kind(Kind::Float) - black) / (white - black)), size);
+        let probability = Tile::new(&shown.probability.to_kind(Kind::Float).unsqueeze(0), size);
+        let colours = self.colours();
+        let layer = |classes: &Tensor, part: usize| {
+            let own: Vec<Option<[u8; 3]>> = colours.iter().map(|colours| colours[part]).collect();
+            picture::classes(&tile::nearest(classes, size), size.map(|side| side as usize), &own)
+        };
+        Ok(Slice {
+            caption: shown.caption.clone(),
+            dice: shown.dice,
+            size: [height, width],
+            shown: size,
+            image: picture::preview(&image.canvas(), is_grey),
+            probability: picture::preview(&probability.canvas(), true),
+            mask: layer(shown.mask, 0)?,
+            label: shown.labels.map(|labels| layer(labels, 1)).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    const RANGE: GreyRange = GreyRange { black: 0.0, white: 255.0 };
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|class| format!("class {class}")).collect()
+    }
+
+    /// An image and a probability of noise, the worst that an encoder can meet.
+    fn noise(channels: i64, side: i64) -> [Tensor; 2] {
+        let image = Tensor::randint(256, [channels, side, side], (Kind::Uint8, Device::Cpu));
+        [image, Tensor::rand([side, side], (Kind::Float, Device::Cpu))]
+    }
+
+    fn add(recorder: &mut Recorder, number: usize, dice: Option<f64>, [image, probability]: &[Tensor; 2]) {
+        let mask = probability.gt(0.5).to_kind(Kind::Uint8);
+        let labels = dice.map(|_| mask.shallow_clone());
+        let caption = format!("slice {number}");
+        let labels = labels.as_ref();
+        let shown = Shown { caption, dice, image, range: RANGE, probability, mask: &mask, labels };
+        recorder.add(number, shown).unwrap();
+    }
+
+    fn numbers(recorder: &Recorder) -> Vec<usize> {
+        let mut numbers: Vec<usize> = recorder.kept.iter().map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    #[test]
+    fn thirty_slices_are_all_kept_in_their_part_of_15_megabytes_even_of_noise() {
+        for channels in [1, 3] {
+            let mut recorder = Recorder::new(names(2), true);
+            let noise = noise(channels, 512);
+            (0..30).for_each(|number| add(&mut recorder, number, Some(0.5), &noise));
+            let viewer = recorder.finish("stack.tif", 30).unwrap();
+            assert_eq!((viewer.slices.len(), viewer.title.as_str()), (30, "stack.tif: 30 of 30 slices"));
+            let bytes = serde_json::to_string(&viewer).unwrap().len();
+            assert!(bytes < 7_000_000, "{bytes}");
+            let slice = &viewer.slices[0];
+            assert!(slice.shown[0] < 512 && slice.size == [512, 512], "{:?}", slice.shown);
+        }
+    }
+
+    #[test]
+    fn usual_slices_are_shown_at_their_own_size() {
+        let smooth = Tensor::arange(512, (Kind::Float, Device::Cpu)).unsqueeze(0).repeat([512, 1]) / 2.0;
+        let image = (&smooth + Tensor::randn([512, 512], (Kind::Float, Device::Cpu)) * 10.0).clamp(0, 255);
+        let mut recorder = Recorder::new(names(2), true);
+        add(&mut recorder, 0, Some(1.0), &[image.unsqueeze(0), smooth / 256.0]);
+        assert_eq!(recorder.kept[0].1.shown, [512, 512]);
+        let black = Tensor::zeros([1, 1500, 1500], (Kind::Uint8, Device::Cpu));
+        add(&mut recorder, 1, None, &[black.shallow_clone(), black.get(0)]);
+        assert_eq!((recorder.kept[1].1.shown, recorder.kept[1].1.size), ([1024, 1024], [1500, 1500]));
+        assert!(recorder.kept[1].1.label.is_none());
+    }
+
+    #[test]
+    fn of_many_slices_evenly_spread_ones_and_the_worst_are_kept() {
+        let mut recorder = Recorder::new(names(2), true);
+        let noise = noise(1, 16);
+        // 10 bad ones, at numbers that are no multiples of 2.
+        let dice = |number: usize| if number % 100 == 37 { 0.1 } else { 0.9 + number as f64 * 1e-6 };
+        for number in 0..1000 {
+            let dice = Some(dice(number));
+            if recorder.wants(number, dice) {
+                add(&mut recorder, number, dice, &noise);
+            }
+            assert!(recorder.kept.len() <= MOST_SLICES);
+        }
+        let kept = numbers(&recorder);
+        let stride = recorder.stride.unwrap();
+        assert!(stride <= 32, "{stride}");
+        assert!((0..1000).step_by(stride).all(|number| kept.contains(&number)), "{kept:?}");
+        assert!((37..1000).step_by(100).all(|number| kept.contains(&number)), "{kept:?}");
+        let last = recorder.finish("images", 1000).unwrap();
+        assert!(last.slices.windows(2).all(|pair| pair[0].caption != pair[1].caption));
+    }
+
+    #[test]
+    fn one_that_is_not_active_wants_nothing() {
+        let recorder = Recorder::new(names(3), false);
+        assert!(!recorder.wants(0, Some(0.0)));
+        assert!(recorder.finish("", 0).is_none());
+    }
+
+    #[test]
+    fn classes_have_the_colours_of_the_contact_sheets() {
+        let viewer = |count: usize| {
+            let mut recorder = Recorder::new(names(count), true);
+            add(&mut recorder, 0, Some(0.5), &noise(1, 16));
+            serde_json::to_value(recorder.finish("a", 1).unwrap()).unwrap()
+        };
+        let expected = serde_json::json!([{"name": "class 1", "mask": "#ff9600", "label": "#00beff"}]);
+        assert_eq!(viewer(2)["classes"], expected);
+        assert_eq!(viewer(2)["probability"], "probability of class 1");
+        let three = viewer(3);
+        assert_eq!(three["classes"][1]["mask"], three["classes"][1]["label"]);
+        assert_eq!(three["classes"][0]["mask"], "#e69f00");
+        assert_eq!(three["classes"].as_array().unwrap().len(), 2);
+    }
+}
