@@ -16,10 +16,12 @@ pub const OUTPUT_SIDE: i64 = 388;
 /// Pixels of frame on each side.
 pub const MARGIN: i64 = (INPUT_SIDE - OUTPUT_SIDE) / 2;
 
-/// Grey levels as f32: `black` becomes -1, `white` becomes 1. Shape kept.
+/// Grey levels as f32: `black` becomes -1, `white` becomes 1, values beyond are clipped. Shape kept.
 pub fn normalise(samples: &Tensor, range: GreyRange) -> Tensor {
     let half = (range.white - range.black) / 2.0;
-    (samples.to_kind(Kind::Float) - range.black) / half - 1.0
+    let mut levels = (samples.to_kind(Kind::Float) - range.black) / half - 1.0;
+    let _ = levels.clamp_(-1.0, 1.0);
+    levels
 }
 
 /// The network's input: `[N, C, H, W]` stored samples to `[N, C, 572, 572]` f32 in [-1, 1], frame 0.

@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
 use super::context::Compute;
+use super::learnable;
 use super::memory;
 use super::samples;
 use super::split::split;
@@ -139,6 +140,7 @@ impl Inputs {
             with_weights: config.border.is_some(),
             map: map.as_ref(),
             trained,
+            grey: samples::grey_choice(config.grey_range),
             progress: &|done, count| bar.advance(done, count),
         };
         let mut training = training.then(|| TrainingData::read(config, &layout, &options)).transpose()?;
@@ -150,7 +152,9 @@ impl Inputs {
         let test = match (test, in_memory) {
             (false, _) => None,
             (true, true) => {
-                let mut slices = SliceSet::test(&layout, &options)?;
+                // What is trained now is what predicts.
+                let trained = training.as_ref().map(|data| &data.slices.spec).or(trained);
+                let mut slices = SliceSet::test(&layout, &ReadOptions { trained, ..options })?;
                 slices.spec.recipe = recipe;
                 Some(TestData::Slices(Box::new(slices)))
             }
@@ -194,6 +198,15 @@ impl Inputs {
                 wanted.class_names().join(", ")
             );
         }
+        let training = self.training.as_ref().map(|data| &data.slices);
+        for slices in training.into_iter().chain(self.test.as_ref().and_then(TestData::slices)) {
+            ensure!(
+                spec.grey_ranges.is_empty()
+                    || slices.ranges().iter().all(|(&format, &range)| spec.range(format) == range),
+                "grey levels were mapped in another way than in the training of the network; put the weights into \
+                 --model_dir on each machine"
+            );
+        }
         self.spec = spec;
         Ok(())
     }
@@ -215,7 +228,10 @@ impl Inputs {
             None => {}
         }
         let sets = self.training.iter().map(|data| &data.slices).chain(self.test.as_ref().and_then(TestData::slices));
-        sets.flat_map(|slices| &slices.warnings).for_each(|warning| logger.warn(warning));
+        for slices in sets {
+            slices.notes.iter().for_each(|note| logger.note(note));
+            slices.warnings.iter().for_each(|warning| logger.warn(warning));
+        }
     }
 
     /// A line on the classes, where they are others than the reference's.
@@ -252,6 +268,7 @@ impl TrainingData {
                 slices.describe()
             );
         }
+        learnable::require(config, layout, &mut slices, &split)?;
         let class_weights = class_weights(config, &slices)?;
         let border = config.border.map(|Border { weight, sigma }| BorderTerm { weight, sigma });
         let has_rare_classes = config.native.rare_class_share > 0.0;

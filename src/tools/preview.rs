@@ -81,6 +81,7 @@ fn read(args: &PreviewArgs, recipe: Recipe) -> Result<SliceSet> {
         with_weights: false,
         map: map.as_ref(),
         trained: None,
+        grey: samples::grey_choice(args.grey_range),
         progress: &|done, count| bar.advance(done, count),
     };
     let mut slices = SliceSet::training(&needs.layout, &options)?;

@@ -53,7 +53,7 @@ impl ExportSpec {
 
     /// How an image is resized, what is put around it, and what is made of its grey levels.
     fn preparation(&self) -> [String; 3] {
-        let range = "x = (v - black) / ((white - black) / 2) - 1";
+        let range = "x = (v - black) / ((white - black) / 2) - 1, clipped to -1..1";
         match self.data.recipe {
             Recipe::Reference => [
                 "to output_size: bilinear, half-pixel centres, no antialiasing".to_owned(),
