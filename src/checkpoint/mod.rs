@@ -117,6 +117,12 @@ pub fn fingerprint(path: &Path) -> Result<String> {
     Ok(TensorFile::open(path)?.header_sha256().to_owned())
 }
 
+/// A checksum that two weight files share if they hold the same weights, whatever they are for.
+pub fn tensor_checksum(path: &Path) -> Result<String> {
+    require_weights(path)?;
+    Ok(TensorFile::open(path)?.tensors_sha256())
+}
+
 /// Errors: no weight file at `path`.
 pub fn require_weights(path: &Path) -> Result<()> {
     if !path.is_file() {

@@ -98,6 +98,7 @@ fn describe(slices: &SliceSet, logger: &Logger) {
     if let Some(map) = &slices.spec.map {
         logger.note(&format!("classes of all labels: {}", map.describe_shares(&slices.class_pixels)));
     }
+    slices.notes.iter().for_each(|note| logger.note(note));
     slices.warnings.iter().for_each(|warning| logger.warn(warning));
 }
 
