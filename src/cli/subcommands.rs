@@ -218,8 +218,7 @@ pub struct ExportArgs {
     /// Inputs of any height and width that fit the network; the number of images is free in any case
     #[arg(long, conflicts_with_all = ["height", "width"])]
     pub dynamic: bool,
-    /// Folder with stacks, to check the file on a slice of theirs and to write their range of values into it [default:
-    /// a synthetic slice, the range of the training]
+    /// Folder with stacks, to check the file on a slice of theirs [default: a synthetic slice]
     #[arg(long = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Replace a file that is already there

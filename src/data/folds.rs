@@ -51,8 +51,8 @@ pub fn distinct(slices: usize, seed: u64) -> usize {
 /// A warning of too few slices for the reference's folds.
 pub fn few_folds(slices: usize, distinct: usize) -> String {
     format!(
-        "{slices} slices: of the reference's {COUNT} folds only {distinct} are distinct splits; for a cross-validation give \
-         --split disjoint or blocks with --folds, at most one for each slice"
+        "{slices} slices: of the reference's {COUNT} folds only {distinct} are distinct splits; for a cross-validation \
+         give --split disjoint or blocks with --folds, at most one for each slice"
     )
 }
 

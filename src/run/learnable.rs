@@ -77,8 +77,8 @@ fn check_fold(config: &Config, layout: &Layout, count: usize) -> Result<Option<S
     let Some(fold) = crossvalidation_idx.filter(|_| is_reference) else { return Ok(None) };
     if let Some(other) = folds::same_as(count, *seed, fold) {
         bail!(
-            "--crossvalidation_idx {fold}: of {count} slices that is the same split as fold {other}, as the reference's \
-             folds do not move with so few; give --split disjoint or blocks with --folds {count}"
+            "--crossvalidation_idx {fold}: of {count} slices that is the same split as fold {other}, as the \
+             reference's folds do not move with so few; give --split disjoint or blocks with --folds {count}"
         );
     }
     let distinct = folds::distinct(count, *seed);

@@ -296,6 +296,7 @@ fn take_model_dir(config: &Config, model_dir: &ModelDir, weights: &WeightFile) -
     let mode = config.exec_mode;
     if !mode.trains() {
         // Fails first on a missing folder: predicting must not make one.
+        ensemble::require(config)?;
         weights.require(config, model_dir)?;
     }
     model_dir.create()?;

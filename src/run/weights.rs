@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use super::ensemble;
 use crate::checkpoint;
 use crate::cli::WeightsChoice;
 use crate::cli::config::Config;
@@ -58,7 +57,6 @@ impl WeightFile {
 
     /// Errors: no weights of the kind that is asked for.
     pub fn require(&self, config: &Config, model_dir: &ModelDir) -> Result<()> {
-        ensemble::require(config)?;
         if config.weights == WeightsChoice::Best && model_dir.weights().is_file() && !self.path.is_file() {
             bail!(
                 "no best weights '{}': the run has kept none (--evaluate_every N --keep_best METRIC); leave --weights \
