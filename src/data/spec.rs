@@ -149,6 +149,10 @@ impl DataSpec {
     /// a small part of it.
     pub fn compare(&self, values: &GreyValues) -> Result<Option<String>> {
         let Some((&trained, _)) = self.grey_ranges.first_key_value() else { return Ok(None) };
+        // Each image's own mean and deviation do not depend on how it is stored.
+        if self.recipe == (Recipe::Native { grey: GreyScaling::Image }) {
+            return Ok(None);
+        }
         let (format, range) = (values.format, self.range(values.format));
         let (clipped, filled) = (values.clipped(range), values.filled(range));
         let is_other = !self.grey_ranges.contains_key(&format);
@@ -253,6 +257,8 @@ mod tests {
             let message = bytes.compare(&values(format, scale)).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");
         }
+        let by_image = DataSpec { recipe: Recipe::Native { grey: GreyScaling::Image }, ..bytes.clone() };
+        assert_eq!(by_image.compare(&values(U16, 257.0)).unwrap(), None);
         let mut given = bytes.clone();
         given.set_range(GreyChoice::Given(GreyRange { black: 0.0, white: 4095.0 }));
         assert_eq!(given.compare(&values(U16, 16.0)).unwrap(), None);

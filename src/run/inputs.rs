@@ -5,15 +5,16 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
+use super::class_weights::class_weights;
 use super::context::Compute;
 use super::learnable;
 use super::memory;
 use super::samples;
 use super::split::split;
 use crate::checkpoint;
+use crate::cli::InitChoice;
 use crate::cli::config::{Config, Source};
 use crate::cli::native::Border;
-use crate::cli::{ClassWeights, InitChoice};
 use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
@@ -340,30 +341,6 @@ pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i
     let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
     let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
     sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
-}
-
-/// The factor of each class in the cross entropy.
-fn class_weights(config: &Config, slices: &SliceSet) -> Result<Option<Vec<f64>>> {
-    let classes = slices.spec.classes();
-    match &config.training.class_weights {
-        None => Ok(None),
-        Some(ClassWeights::Given(weights)) => {
-            ensure!(
-                weights.len() == classes,
-                "--class_weights has {} numbers for {classes} classes ({}); give one for each",
-                weights.len(),
-                slices.spec.class_names().join(", ")
-            );
-            Ok(Some(weights.clone()))
-        }
-        Some(ClassWeights::Balanced) => {
-            let total: u64 = slices.class_pixels.iter().sum();
-            // A class without pixels has nothing to weigh.
-            let weight =
-                |&pixels: &u64| if pixels == 0 { 1.0 } else { total as f64 / (classes as u64 * pixels) as f64 };
-            Ok(Some(slices.class_pixels.iter().map(weight).collect()))
-        }
-    }
 }
 
 /// The network that training from the start makes for data of `spec`.

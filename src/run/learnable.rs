@@ -3,6 +3,7 @@
 
 use anyhow::{Result, bail, ensure};
 
+use super::split::same_as;
 use crate::cli::config::{Config, Training};
 use crate::cli::split::SplitChoice;
 use crate::data::folds::{self, Split};
@@ -17,7 +18,7 @@ pub fn require(config: &Config, layout: &Layout, slices: &mut SliceSet, split: &
     }
     let checked = check(slices, split).and_then(|warnings| {
         slices.warnings.extend(warnings);
-        check_fold(config, layout, slices.len())
+        check_fold(config, layout, slices)
     });
     match checked {
         Ok(warning) => slices.warnings.extend(warning),
@@ -69,13 +70,20 @@ fn check(slices: &SliceSet, split: &Split) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-/// Errors: a fold of the reference that is the same split as a lower one. The result is a warning of folds that are.
-fn check_fold(config: &Config, layout: &Layout, count: usize) -> Result<Option<String>> {
+/// Errors: a fold of the reference that is the same split as a lower one. The result is a warning of other folds that
+/// are, and of too few slices for the reference's.
+fn check_fold(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Option<String>> {
     let Training { seed, crossvalidation_idx, split, .. } = &config.training;
+    let Some(fold) = *crossvalidation_idx else { return Ok(None) };
+    let count = slices.len();
+    let same = same_as(config, layout, slices, fold);
     let has_own = layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
-    let is_reference = matches!(split, Some(SplitChoice::Reference)) || (split.is_none() && !has_own);
-    let Some(fold) = crossvalidation_idx.filter(|_| is_reference) else { return Ok(None) };
-    if let Some(other) = folds::same_as(count, *seed, fold) {
+    if !matches!(split, Some(SplitChoice::Reference)) && (split.is_some() || has_own) {
+        return Ok(same.map(|other| {
+            format!("--crossvalidation_idx {fold} is the same split as fold {other}; look at the folds of the dataset")
+        }));
+    }
+    if let Some(other) = same {
         bail!(
             "--crossvalidation_idx {fold}: of {count} slices that is the same split as fold {other}, as the \
              reference's folds do not move with so few; give --split disjoint or blocks with --folds {count}"

@@ -34,6 +34,7 @@ use weights::WeightFile;
 
 mod benchmark;
 mod checkpoint_schedule;
+mod class_weights;
 mod context;
 mod ensemble;
 mod evaluate;
