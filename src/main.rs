@@ -4,7 +4,7 @@ use anyhow::Result;
 use std::ffi::OsString;
 
 use cli::task::{Task, task};
-use distributed::{Role, environment, launcher};
+use distributed::{Role, environment, launcher, stop};
 use native::process;
 
 mod checkpoint;
@@ -41,6 +41,7 @@ fn main() {
 
 /// The exit code, which a launcher takes from its workers.
 fn carry_out(task: Task) -> Result<u8> {
+    stop::fail_beyond_size_limit()?;
     let config = match task {
         Task::Tool(command) => return error::catch(|| tools::run(&command).map(|()| 0)),
         Task::Run(config) => config,

@@ -9,6 +9,7 @@ use tch::{Device, Tensor};
 
 use crate::data::layout::Layout;
 use crate::data::slices::{ReadOptions, SliceSet};
+use crate::data::values::GreyChoice;
 
 /// A file of the folder `shared` beside the checkout, where the challenge's data and reference values made
 /// from it are kept: they are not ours to distribute. `None`, with a message, where it is absent.
@@ -29,6 +30,7 @@ pub fn training_slices(folder: &Path) -> SliceSet {
         with_weights: false,
         map: None,
         trained: None,
+        grey: GreyChoice::Auto,
         progress: &|_, _| {},
     };
     SliceSet::training(&Layout::find(folder).unwrap(), &options).unwrap()

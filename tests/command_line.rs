@@ -32,6 +32,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--checkpoint_every, --checkpoint-every <N> [default: as many as 10 minutes take]",
             "--keep_checkpoints, --keep-checkpoints <N> [default: 3]",
             "--label_map, --label-map <MAP> [default: 0 and one of 1, 255, 65535, or 0 to N - 1]",
+            "--grey_range, --grey-range <RANGE> [default: auto]",
             "--class_weights, --class-weights <WEIGHTS>",
             "--memory_share, --memory-share <SHARE> [default: 0.5]",
             "--split <SPLIT> [default: the dataset's own folds, or reference]",
@@ -92,7 +93,16 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--overwrite",
         ],
     ),
-    ("inspect", &["-h, --help", "--data_dir, --data-dir <DIR>", "--label_map, --label-map <MAP>"]),
+    (
+        "inspect",
+        &[
+            "-h, --help",
+            "--data_dir, --data-dir <DIR>",
+            "--label_map, --label-map <MAP>",
+            "--grey_range, --grey-range <RANGE> [default: auto]",
+            "--json",
+        ],
+    ),
     (
         "preview",
         &[
@@ -102,6 +112,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--overwrite",
             "--samples <N> [default: 8]",
             "--label_map, --label-map <MAP>",
+            "--grey_range, --grey-range <RANGE> [default: auto]",
             "--recipe <RECIPE> [default: reference] [possible values: reference, native]",
             "--patch <PIXELS> [default: 388]",
             "--grey_scaling, --grey-scaling <BY> [default: range] [possible values: range, image]",
@@ -261,7 +272,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 18] = [
+const SPELLINGS: [Spelling; 19] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -333,6 +344,10 @@ const SPELLINGS: [Spelling; 18] = [
         shows: &[("--init_from", r#""init_from": "model""#)],
     },
     Spelling {
+        args: "--data_dir data --model_dir made --device cpu --max_steps 1 --base_filters 1 --grey_range 3,200",
+        shows: &[("--grey_range", r#""grey_range": "3,200""#)],
+    },
+    Spelling {
         args: "--data_dir data --memory_share 2",
         shows: &[("--memory_share", "invalid value '2' for '--memory_share <SHARE>'")],
     },
@@ -346,13 +361,18 @@ const SPELLINGS: [Spelling; 18] = [
         shows: &[("--label_map", "0=wall;255=cell")],
     },
     Spelling {
-        args: "inspect --data_dir data --label_map 0=wall;255=cell",
-        shows: &[("--data_dir", "6 pages of 64x64"), ("--label_map", "mapping: 0=wall;255=cell")],
+        args: "inspect --data_dir data --label_map 0=wall;255=cell --grey_range 3,200",
+        shows: &[
+            ("--data_dir", "6 pages of 64x64"),
+            ("--label_map", "mapping: 0=wall;255=cell"),
+            ("--grey_range", "mapping: 3 becomes -1, 200 becomes 1"),
+        ],
     },
     Spelling {
         args: "preview --data_dir data --out p.png --samples 1 --label_map 0=wall;255=cell --recipe native --patch 20 \
-               --grey_scaling image --rare_class_share 0.5",
+               --grey_scaling image --rare_class_share 0.5 --grey_range 3,200",
         shows: &[
+            ("--grey_range", "grey levels: 3 becomes black and 200 white"),
             ("--data_dir", "data: 6 pages of 64x64"),
             ("--rare_class_share", "50 % of the windows around rarer classes"),
             ("--label_map", "classes of these samples: wall"),

@@ -143,7 +143,11 @@ fn a_run_may_go_on_with_another_number_of_processes() {
     step(&other, "--max_steps 4");
     step(&other, "--nproc_per_node 2 --max_steps 8 --resume_training");
     assert!(other.path("model/checkpoints/step-0000000006.safetensors").is_file());
-    let again = other.run(&format!("{TRAIN} --nproc_per_node 2 --max_steps 8 --resume_training")).failure();
+    // At the end of the run the weights are written again.
+    let before = weights(&other);
+    step(&other, "--nproc_per_node 2 --max_steps 8 --resume_training");
+    assert!(weights(&other) == before);
+    let again = other.run(&format!("{TRAIN} --nproc_per_node 2 --max_steps 6 --resume_training")).failure();
     assert!(stderr(&again).contains("8 steps already"), "{}", stderr(&again));
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::thread;
@@ -14,7 +15,8 @@ use common::{TestDir, fails, program};
 const SIDE: u32 = 512;
 const MEBIBYTE: u64 = 1 << 20;
 
-/// An uncompressed 8-bit stack of black pages with one directory, as ImageJ writes large ones. The file is sparse.
+/// An uncompressed 8-bit stack of pages with one directory, as ImageJ writes large ones; all is black but a part of the
+/// first page. The file is sparse.
 fn write_black_stack(path: &Path, pages: u32) {
     let description = format!("ImageJ=1.54f\nimages={pages}\nslices={pages}\n\0");
     let (text_at, pixels_at) = (200, 4096);
@@ -40,6 +42,7 @@ fn write_black_stack(path: &Path, pages: u32) {
     let mut file = File::create(path).unwrap();
     file.write_all(&bytes).unwrap();
     file.set_len(u64::from(pixels_at) + u64::from(SIDE * SIDE) * u64::from(pages)).unwrap();
+    file.write_all_at(&[255; 1000], u64::from(pixels_at)).unwrap();
 }
 
 /// Runs `unet`; its peak memory in bytes, as the system counts it (VmHWM), and its exit code.

@@ -328,7 +328,7 @@ fn dark_images_are_told_and_grey_scaling_brightens_them() {
     let mask: Vec<u8> = (0..1600).map(|i| (i % 2) as u8).collect();
     ["masks/a.png", "masks/b.png"].iter().for_each(|name| write(name, png::BitDepth::Eight, &mask));
     let warned = |args: &str| {
-        let args = format!("--data_dir dark --out p.png --overwrite --samples 2 {args}");
+        let args = format!("--data_dir dark --out p.png --overwrite --samples 2 --grey_range type {args}");
         stderr(&preview(&dir, &args).success())
     };
     let dark = warned("--recipe native --patch 20");

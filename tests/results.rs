@@ -30,7 +30,12 @@ fn resumed_training_ends_with_the_weights_of_an_unbroken_run() {
     assert!(unbroken.read("model/model.safetensors") == resumed.read("model/model.safetensors"));
     let checkpoint = "model/checkpoints/step-0000000005.safetensors";
     assert!(unbroken.read(checkpoint) == resumed.read(checkpoint), "moments and counters too");
-    let again = stderr(&resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).failure());
+    // At the last step what is left is to write the weights.
+    fs::remove_file(resumed.path("model/model.safetensors")).unwrap();
+    resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).success();
+    assert!(unbroken.read("model/model.safetensors") == resumed.read("model/model.safetensors"));
+    assert!(unbroken.read(checkpoint) == resumed.read(checkpoint));
+    let again = stderr(&resumed.run(&format!("{TRAIN} --max_steps 4 --resume_training")).failure());
     assert!(again.contains("5 steps already"), "{again}");
 }
 

@@ -23,8 +23,8 @@ mod write;
 
 pub use background_writer::BackgroundWriter;
 use read::TensorFile;
-use state::WeightsHeader;
 pub use state::{BestScore, KERNELS, Progress, TrainingState, ValidationState};
+use state::{CheckpointMark, WeightsHeader};
 
 /// Everything that training goes on from. Moments are in the order of `UNet::parameters`.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec, best: Option<&Best
     write::write(path, &tensors, &header)
 }
 
-/// Reads a network from a weight file.
+/// Reads a network from a weight file, or from a checkpoint the one that would predict.
 ///
 /// Errors: a missing, corrupt or foreign file; one of another width than `base_filters`, where that is given.
 pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> Result<UNet> {
@@ -58,7 +58,23 @@ pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> R
     let file = TensorFile::open(path)?;
     let header: WeightsHeader = file.header()?;
     check_width(path, header.architecture, base_filters)?;
-    network(&file, path, "", header.architecture, device)
+    network(&file, path, file.header::<CheckpointMark>()?.prefix(), header.architecture, device)
+}
+
+/// The newest checkpoint of `folder` that is intact, and its step: what stands for the weights of a run that was
+/// stopped. `warn` is told of each that is not intact. `None` where there is no checkpoint.
+///
+/// Errors: none is intact.
+pub fn newest(folder: &Path, mut warn: impl FnMut(&str)) -> Result<Option<(u64, PathBuf)>> {
+    let mut checkpoints = list(folder)?;
+    while let Some((step, path)) = checkpoints.pop() {
+        match load_weights(&path, None, Device::Cpu) {
+            Ok(_) => return Ok(Some((step, path))),
+            Err(error) if checkpoints.is_empty() => return Err(error.context("no checkpoint can be read")),
+            Err(error) => warn(&format!("{error:#}; using the checkpoint before it")),
+        }
+    }
+    Ok(None)
 }
 
 /// What the network of a weight file is for.
@@ -66,7 +82,15 @@ pub fn load_weights(path: &Path, base_filters: Option<i64>, device: Device) -> R
 /// Errors: as [`load_weights`]; a file whose network does not suit what it says of its data.
 pub fn data_spec(path: &Path) -> Result<DataSpec> {
     require_weights(path)?;
-    let WeightsHeader { architecture, data, .. } = TensorFile::open(path)?.header()?;
+    let file = TensorFile::open(path)?;
+    let WeightsHeader { architecture, data, .. } = file.header()?;
+    if let (None, Some(step)) = (&data, file.header::<CheckpointMark>()?.step) {
+        bail!(
+            "'{}', the checkpoint of step {step}, was written by a version of unet that did not keep what a network is \
+             for; go on with --resume_training to the end of the run, which writes the weights",
+            path.display()
+        );
+    }
     let spec = data.unwrap_or_else(DataSpec::isbi);
     if (architecture.channels, architecture.classes) != (spec.channels as i64, spec.classes() as i64) {
         bail!(
@@ -91,6 +115,12 @@ pub fn best_score(path: &Path) -> Result<Option<BestScore>> {
 pub fn fingerprint(path: &Path) -> Result<String> {
     require_weights(path)?;
     Ok(TensorFile::open(path)?.header_sha256().to_owned())
+}
+
+/// A checksum that two weight files share if they hold the same weights, whatever they are for.
+pub fn tensor_checksum(path: &Path) -> Result<String> {
+    require_weights(path)?;
+    Ok(TensorFile::open(path)?.tensors_sha256())
 }
 
 /// Errors: no weight file at `path`.
@@ -180,6 +210,12 @@ impl Checkpoint {
 }
 
 impl Snapshot {
+    /// The same, saying what the network is for.
+    pub fn for_data(mut self, spec: &DataSpec) -> Self {
+        self.state.data = Some(spec.clone());
+        self
+    }
+
     /// Waits for the device.
     pub fn new(
         net: &UNet,

@@ -102,6 +102,12 @@ impl TensorFile {
         &self.checksums.header_sha256
     }
 
+    /// A checksum of the checksums of all tensors.
+    pub fn tensors_sha256(&self) -> String {
+        let words: Vec<String> = self.checksums.sha256.iter().map(|(name, sum)| format!("{name} {sum}\n")).collect();
+        checksum(words.concat().as_bytes())
+    }
+
     /// Our entry of the header.
     pub fn header<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_str(&self.facts).with_context(|| unreadable(&self.path))

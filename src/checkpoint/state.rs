@@ -32,6 +32,26 @@ impl WeightsHeader {
     }
 }
 
+/// What tells a checkpoint from a weight file, and which of its tensors predict.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckpointMark {
+    /// `None` in weight files.
+    pub step: Option<u64>,
+    #[serde(default)]
+    pub has_averages: bool,
+}
+
+impl CheckpointMark {
+    /// What stands before the names of the parameters that predict.
+    pub fn prefix(&self) -> &'static str {
+        match (self.step, self.has_averages) {
+            (None, _) => "",
+            (Some(_), false) => "model.",
+            (Some(_), true) => "ema.",
+        }
+    }
+}
+
 /// What a checkpoint says of itself: everything that is not a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainingState {
@@ -49,6 +69,9 @@ pub struct TrainingState {
     /// The scores of validation so far; `None` before the first, and where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationState>,
+    /// What the network is for; files of 0.1.0 do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSpec>,
     /// What a run that goes on must have in common with this one.
     pub settings: Map<String, Value>,
 }
@@ -102,6 +125,7 @@ impl TrainingState {
             growth_tracker,
             has_averages: false,
             validation: None,
+            data: None,
             settings,
         }
     }

@@ -7,8 +7,8 @@ use super::native::{Border, Native, PATCH};
 use super::split::{SplitChoice, check_folds};
 use super::validation::{Validation, check_weights};
 use super::{
-    AmpDtype, ClassWeights, DeviceChoice, ExecMode, InitChoice, RecipeChoice, RunArgs, ScheduleChoice, TRAINING_ONLY,
-    WeightsChoice,
+    AmpDtype, ClassWeights, DeviceChoice, ExecMode, GreyRangeChoice, InitChoice, RecipeChoice, RunArgs, ScheduleChoice,
+    TRAINING_ONLY, WeightsChoice,
 };
 use crate::error::UsageError;
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub save_probabilities: bool,
     /// The text of a label map, or the path of one.
     pub label_map: Option<String>,
+    /// Which stored values become black and white.
+    pub grey_range: GreyRangeChoice,
     /// Share of the free memory that decoded images may take.
     pub memory_share: f64,
     pub model_dir: PathBuf,
@@ -195,6 +197,7 @@ impl Config {
             source,
             save_probabilities: args.save_probabilities,
             label_map: args.label_map,
+            grey_range: args.grey_range,
             memory_share: args.memory_share,
             model_dir: args.model_dir,
             ensemble: args.ensemble,

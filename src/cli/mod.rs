@@ -22,12 +22,12 @@ pub use subcommands::{
     PreviewArgs, ReportArgs, ScoreArgs, Shell,
 };
 pub use values::{
-    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyScalingChoice, InitChoice, Metric,
-    RecipeChoice, ScheduleChoice, WeightsChoice,
+    AmpDtype, AugmentationChoice, ClassWeights, DeviceChoice, ExecMode, GreyRangeChoice, GreyScalingChoice, InitChoice,
+    Metric, RecipeChoice, ScheduleChoice, WeightsChoice,
 };
 
 use native::{BorderArgs, NativeArgs};
-use values::{below_one, class_weights, not_negative, positive, share, whole};
+use values::{below_one, class_weights, grey_range, not_negative, positive, share, whole};
 
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
 #[derive(Debug, Parser)]
@@ -151,6 +151,14 @@ pub struct RunArgs {
     /// Factors of the classes in the cross entropy, such as 1,5,2, or 'balanced' for the inverse of their shares
     #[arg(long = "class_weights", value_name = "WEIGHTS", value_parser = class_weights, help_heading = "Data")]
     pub class_weights: Option<ClassWeights>,
+    /// Which stored values become black and white. auto: the bits that the training images use, or their percentiles;
+    /// prediction keeps what the weights were trained with. type: the range of the sample type, as in the reference. Or
+    /// two numbers, such as 0,4095
+    #[arg(
+        long = "grey_range", value_name = "RANGE", default_value = "auto", value_parser = grey_range,
+        allow_hyphen_values = true, help_heading = "Data"
+    )]
+    pub grey_range: GreyRangeChoice,
     /// Share of the free memory that decoded images may take; the rest is decoded when needed, with the same results
     #[arg(
         long = "memory_share", value_name = "SHARE", default_value_t = 0.5, value_parser = share, help_heading = "Data"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::native::NativeArgs;
-use super::values::{DeviceChoice, RecipeChoice, WeightsChoice, whole};
+use super::values::{DeviceChoice, GreyRangeChoice, RecipeChoice, WeightsChoice, grey_range, whole};
 
 #[derive(Debug, Args)]
 pub struct PhantomArgs {
@@ -58,6 +58,15 @@ pub struct InspectArgs {
     /// Which stored label values are which class, as in training
     #[arg(long = "label_map", value_name = "MAP")]
     pub label_map: Option<String>,
+    /// Which stored values become black and white, as in training
+    #[arg(
+        long = "grey_range", value_name = "RANGE", default_value = "auto", value_parser = grey_range,
+        allow_hyphen_values = true
+    )]
+    pub grey_range: GreyRangeChoice,
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +86,12 @@ pub struct PreviewArgs {
     /// Which stored label values are which class, as in training
     #[arg(long = "label_map", value_name = "MAP")]
     pub label_map: Option<String>,
+    /// Which stored values become black and white, as in training
+    #[arg(
+        long = "grey_range", value_name = "RANGE", default_value = "auto", value_parser = grey_range,
+        allow_hyphen_values = true
+    )]
+    pub grey_range: GreyRangeChoice,
     /// How images become what the network sees, as in training
     #[arg(
         long, value_name = "RECIPE", value_enum, default_value_t = RecipeChoice::Reference, help_heading = "Recipe"
@@ -209,8 +224,7 @@ pub struct ExportArgs {
     /// Inputs of any height and width that fit the network; the number of images is free in any case
     #[arg(long, conflicts_with_all = ["height", "width"])]
     pub dynamic: bool,
-    /// Folder with stacks, to check the file on a slice of theirs and to write their range of values into it [default:
-    /// a synthetic slice, the range of the training]
+    /// Folder with stacks, to check the file on a slice of theirs [default: a synthetic slice]
     #[arg(long = "data_dir", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Replace a file that is already there

@@ -4,6 +4,43 @@ use std::ops::RangeInclusive;
 
 use clap::ValueEnum;
 
+/// Which stored values become black and white.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GreyRangeChoice {
+    /// As the training images use them.
+    Auto,
+    /// The range of the sample type.
+    Type,
+    /// Black and white.
+    Given(f64, f64),
+}
+
+impl GreyRangeChoice {
+    /// The spelling of the flag's value.
+    pub fn name(self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Type => "type".to_owned(),
+            Self::Given(black, white) => format!("{black},{white}"),
+        }
+    }
+}
+
+/// Parses `auto`, `type`, or two numbers between a comma, the second above the first.
+pub(super) fn grey_range(text: &str) -> Result<GreyRangeChoice, String> {
+    match text {
+        "auto" => return Ok(GreyRangeChoice::Auto),
+        "type" => return Ok(GreyRangeChoice::Type),
+        _ => {}
+    }
+    let number = |word: &str| word.trim().parse::<f64>().ok().filter(|value| value.is_finite());
+    let pair = text.split_once(',').and_then(|(black, white)| Some((number(black)?, number(white)?)));
+    match pair {
+        Some((black, white)) if white > black => Ok(GreyRangeChoice::Given(black, white)),
+        _ => Err("expected auto, type, or the values that are black and white, such as 0,4095".to_owned()),
+    }
+}
+
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]

@@ -94,6 +94,7 @@ mod tests {
     use crate::data::layout::Layout;
     use crate::data::random::{Purpose, stream};
     use crate::data::slices::{ReadOptions, SliceSet};
+    use crate::data::values::GreyChoice;
     use crate::tools::phantom;
 
     #[test]
@@ -150,6 +151,7 @@ mod tests {
                 with_weights: true,
                 map: None,
                 trained: None,
+                grey: GreyChoice::Auto,
                 progress: &|_, _| {},
             };
             let mut slices = SliceSet::training(&Layout::find(folder.path()).unwrap(), &options).unwrap();

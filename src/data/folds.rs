@@ -33,6 +33,38 @@ pub fn split(slices: usize, seed: u64, fold: Option<usize>) -> Split {
     Split { train: order, validation }
 }
 
+/// Folds of the reference.
+pub const COUNT: usize = 5;
+
+/// The reference's fold below `fold` that is the same split; `None` where there is none. Its rotation is 0 for five
+/// slices and fewer.
+pub fn same_as(slices: usize, seed: u64, fold: usize) -> Option<usize> {
+    let own = split(slices, seed, Some(fold)).sorted();
+    (0..fold).find(|&other| split(slices, seed, Some(other)).sorted() == own)
+}
+
+/// How many of the reference's folds are splits of their own.
+pub fn distinct(slices: usize, seed: u64) -> usize {
+    (0..COUNT).filter(|&fold| same_as(slices, seed, fold).is_none()).count()
+}
+
+/// A warning of too few slices for the reference's folds.
+pub fn few_folds(slices: usize, distinct: usize) -> String {
+    format!(
+        "{slices} slices: of the reference's {COUNT} folds only {distinct} are distinct splits; for a cross-validation \
+         give --split disjoint or blocks with --folds, at most one for each slice"
+    )
+}
+
+impl Split {
+    /// The same split, whatever the order of its slices.
+    pub fn sorted(mut self) -> Self {
+        self.train.sort_unstable();
+        self.validation.sort_unstable();
+        self
+    }
+}
+
 /// How slices are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folds {
@@ -192,6 +224,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Compared with sets of the splits themselves.
+    #[test]
+    fn folds_of_few_slices_are_the_same_split_several_times() {
+        for slices in 2..40 {
+            let sets: std::collections::BTreeSet<Vec<usize>> =
+                (0..COUNT).map(|fold| split(slices, 3, Some(fold)).sorted().validation).collect();
+            assert_eq!(distinct(slices, 3), sets.len(), "{slices} slices");
+            assert_eq!(sets.len(), if slices <= 5 { 1 } else { COUNT }, "{slices} slices");
+        }
+        assert_eq!((same_as(5, 0, 0), same_as(5, 0, 4), same_as(6, 0, 4)), (None, Some(0), None));
     }
 
     #[test]

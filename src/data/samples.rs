@@ -3,7 +3,8 @@
 //! Shapes: H, W pixels of C channels, `[H, W, C]` row after row.
 
 /// The sample types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SampleFormat {
     U8,
     U16,

@@ -12,7 +12,7 @@ use super::labels::LabelValues;
 use super::layout::Case;
 use super::loader::{CaseShape, Loader, RawSlice};
 use super::samples::{SampleFormat, Samples};
-use super::values::GreyValues;
+use super::values::{GreyBounds, GreyValues, Histogram};
 
 /// What was found in the files of a dataset.
 pub struct Scan {
@@ -33,8 +33,12 @@ pub struct ScannedCase {
     pub shape: CaseShape,
     /// What was kept of each page.
     pub kept: Vec<Option<RawSlice>>,
-    grey: GreyValues,
+    grey: GreyBounds,
+    /// Pages of one value.
+    pub flat_pages: usize,
     labels: LabelValues,
+    /// Label values of each page; `None` for more than a map could list.
+    pub page_labels: Vec<Option<LabelValues>>,
     /// SHA-256 of the raw samples, little-endian, page by page and row by row: of the images and of the labels.
     sha256: [String; 2],
 }
@@ -46,15 +50,19 @@ impl Scan {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let room = AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX));
         let results = Mutex::new(Vec::new());
+        let all_counts = Mutex::new(Histograms::new());
         let work = || {
             let mut loader = Loader::new(Arc::clone(cases));
+            let mut counts = Histograms::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= cases.len() {
+                    let mut all = all_counts.lock().unwrap_or_else(PoisonError::into_inner);
+                    counts.iter().for_each(|(format, counts)| all.entry(*format).or_default().merge(counts));
                     return;
                 }
-                let result =
-                    scan_case(&mut loader, index, &room, with_weights).map_err(|error| (index, format!("{error:#}")));
+                let result = scan_case(&mut loader, index, &room, with_weights, &mut counts)
+                    .map_err(|error| (index, format!("{error:#}")));
                 results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1);
             }
@@ -64,10 +72,11 @@ impl Scan {
             (1..threads).for_each(|_| drop(scope.spawn(work)));
             work();
         });
-        Self::collect(results.into_inner().unwrap_or_else(PoisonError::into_inner), cases)
+        let counts = all_counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Self::collect(results.into_inner().unwrap_or_else(PoisonError::into_inner), counts, cases)
     }
 
-    fn collect(results: Vec<Result<ScannedCase, (usize, String)>>, all: &[Case]) -> Self {
+    fn collect(results: Vec<Result<ScannedCase, (usize, String)>>, mut counts: Histograms, all: &[Case]) -> Self {
         let (mut cases, mut failed) = (Vec::new(), Vec::new());
         for result in results {
             match result {
@@ -77,12 +86,16 @@ impl Scan {
         }
         cases.sort_by_key(|case| case.index);
         failed.sort();
-        let mut grey: BTreeMap<SampleFormat, GreyValues> = BTreeMap::new();
+        let mut bounds: BTreeMap<SampleFormat, GreyBounds> = BTreeMap::new();
         let mut labels = LabelValues::default();
         for case in &cases {
-            grey.entry(case.shape.format).or_insert_with(|| GreyValues::new(case.shape.format)).merge(&case.grey);
+            bounds.entry(case.shape.format).or_default().merge(&case.grey);
             labels.merge(&case.labels);
         }
+        let grey = bounds.into_iter().map(|(format, bounds)| {
+            (format, GreyValues::from_parts(format, bounds, counts.remove(&format).unwrap_or_default()))
+        });
+        let grey = grey.collect();
         let mut problems: Vec<String> = failed.into_iter().map(|(_, problem)| problem).collect();
         problems.extend(channel_problems(&cases, all));
         let sha256 = [0, 1].map(|part| combined(&cases, all, part));
@@ -90,19 +103,37 @@ impl Scan {
     }
 }
 
-fn scan_case(loader: &mut Loader, index: usize, room: &AtomicI64, with_weights: bool) -> anyhow::Result<ScannedCase> {
+/// How often each value occurs, by sample type.
+type Histograms = BTreeMap<SampleFormat, Histogram>;
+
+fn scan_case(
+    loader: &mut Loader,
+    index: usize,
+    room: &AtomicI64,
+    with_weights: bool,
+    counts: &mut Histograms,
+) -> anyhow::Result<ScannedCase> {
     let shape = loader.shape(index)?;
     let bytes_of_weights = if with_weights { shape.height * shape.width * size_of::<f32>() } else { 0 };
-    let (mut grey, mut labels) = (GreyValues::new(shape.format), LabelValues::default());
+    let (mut grey, mut labels) = (GreyBounds::default(), LabelValues::default());
+    let (mut flat_pages, mut page_labels) = (0, Vec::new());
+    let counts = counts.entry(shape.format).or_default();
     let mut hashes = [Sha256::new(), Sha256::new()];
     let mut kept = Vec::with_capacity(shape.pages);
     for page in 0..shape.pages {
+        let mut of_page = GreyBounds::default();
         let mut slice = loader.load(index, page, |samples| {
-            grey.add(samples);
+            of_page.add(samples);
+            counts.add(samples);
             hash(&mut hashes[0], samples);
         })?;
+        grey.merge(&of_page);
+        flat_pages += usize::from(of_page.is_constant());
         if let Some(raw) = &slice.labels {
-            labels.add(raw.samples.samples(), raw.channels, raw.palette.as_ref());
+            let mut of_page = LabelValues::default();
+            of_page.add(raw.samples.samples(), raw.channels, raw.palette.as_ref());
+            labels.merge(&of_page);
+            page_labels.push(of_page.is_small().then_some(of_page));
             hash(&mut hashes[1], raw.samples.samples());
         }
         let bytes = slice.bytes() as i64 + bytes_of_weights as i64;
@@ -115,7 +146,8 @@ fn scan_case(loader: &mut Loader, index: usize, room: &AtomicI64, with_weights: 
         }
         kept.push(fits.then_some(slice));
     }
-    Ok(ScannedCase { index, shape, kept, grey, labels, sha256: hashes.map(hexadecimal) })
+    let sha256 = hashes.map(hexadecimal);
+    Ok(ScannedCase { index, shape, kept, grey, flat_pages, labels, page_labels, sha256 })
 }
 
 impl RawSlice {

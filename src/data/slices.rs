@@ -15,13 +15,13 @@ use super::border_weights::BorderTerm;
 pub use super::decoder::Slice;
 use super::decoder::{Decoder, OnDemand, Source};
 use super::emphasis::EmphasisOptions;
-use super::labels::{LabelMap, Lookup};
+use super::labels::{LabelMap, LabelValues, Lookup};
 use super::layout::{Case, Kind, Layout, fail_with};
 use super::samples::SampleFormat;
 use super::scan::Scan;
 use super::spec::DataSpec;
 use super::tiff::Resolution;
-use super::values::GreyRange;
+use super::values::{GreyChoice, GreyRange, GreyValues};
 
 /// A dataset on a GPU stays there up to this size; a larger one is copied slice by slice.
 const MOST_DEVICE_BYTES: i64 = 4 << 30;
@@ -45,8 +45,10 @@ pub struct ReadOptions<'a> {
     pub with_weights: bool,
     /// The map that the user gives.
     pub map: Option<&'a LabelMap>,
-    /// What the network was trained on, where there is one.
+    /// What the network was trained on, where there is one. Its mapping of values is kept.
     pub trained: Option<&'a DataSpec>,
+    /// Where there is none: which values become black and white.
+    pub grey: GreyChoice,
     /// Told how many of how many cases were looked at.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -60,10 +62,16 @@ pub struct SliceSet {
     pub spec: DataSpec,
     /// Pixels of each class; empty without labels.
     pub class_pixels: Vec<u64>,
+    /// The classes of each slice, a bit each; empty without labels.
+    pub slice_classes: Vec<u64>,
+    /// Slices whose image is of one value.
+    pub flat_slices: usize,
     /// SHA-256 of the images' and of the labels' raw samples.
     pub sha256: [String; 2],
     /// What the user should know, though nothing is amiss.
     pub warnings: Vec<String>,
+    /// How grey levels are mapped, where that is not by the range of their type.
+    pub notes: Vec<String>,
     /// Physical size of the pixels of the first case.
     pub resolution: Option<Resolution>,
     formats: Vec<SampleFormat>,
@@ -104,6 +112,7 @@ impl SliceSet {
             Some((map, pixels)) => (Some(map), pixels),
             None => (None, Vec::new()),
         };
+        let slice_classes = map.as_ref().map(|map| scan.slice_classes(map)).unwrap_or_default();
         let lookup = map.as_ref().map(|map| Arc::new(map.lookup()));
         let channels = scan.cases.first().map_or(1, |case| case.shape.channels);
         if let Some(description) =
@@ -115,7 +124,8 @@ impl SliceSet {
                 description.channels.len()
             );
         }
-        let ranges = scan.ranges(layout)?;
+        let ranges = scan.ranges(layout, options, &mut warnings)?;
+        let notes = scan.grey.iter().filter_map(|(format, values)| values.describe(ranges[format])).collect();
         let names = layout.description.as_ref().map(|description| description.channels.clone()).unwrap_or_default();
         let spec = DataSpec::new(channels, names, map, options.trained, &ranges);
         let resolution = scan.cases.first().and_then(|case| case.shape.resolution.clone());
@@ -124,9 +134,12 @@ impl SliceSet {
             infos: Vec::new(),
             formats: Vec::new(),
             kept: Vec::new(),
+            slice_classes,
+            flat_slices: scan.cases.iter().map(|case| case.flat_pages).sum(),
             class_pixels,
             sha256: scan.sha256.clone(),
             warnings,
+            notes,
             resolution,
             device: options.device,
             on_demand: None,
@@ -262,6 +275,16 @@ impl SliceSet {
         self.spec.range(self.formats.first().copied().unwrap_or(SampleFormat::U8))
     }
 
+    /// The ranges by which values are mapped, unless all are those of their types.
+    pub fn unusual_ranges(&self) -> Option<&BTreeMap<SampleFormat, GreyRange>> {
+        (!self.notes.is_empty()).then_some(&self.spec.grey_ranges)
+    }
+
+    /// The range of each sample type that the slices have.
+    pub fn ranges(&self) -> BTreeMap<SampleFormat, GreyRange> {
+        self.formats.iter().map(|&format| (format, self.spec.range(format))).collect()
+    }
+
     /// Height and width of a slice.
     pub fn size(&self, index: usize) -> [usize; 2] {
         let [_, height, width] = self.infos[index].size;
@@ -297,19 +320,45 @@ impl SliceSet {
 
 impl Scan {
     /// The range of each sample type that the set has.
-    fn ranges(&self, layout: &Layout) -> Result<BTreeMap<SampleFormat, GreyRange>> {
-        let range = |values: &super::values::GreyValues| {
-            values
-                .range()
-                .map_err(|error| error.context(format!("cannot use the images in '{}'", layout.root.display())))
+    ///
+    /// Errors: values that the range of the network in use says nothing of.
+    fn ranges(
+        &self,
+        layout: &Layout,
+        options: &ReadOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<BTreeMap<SampleFormat, GreyRange>> {
+        let mut range = |values: &GreyValues| match options.trained {
+            Some(trained) => {
+                let range = trained.range_of(values)?;
+                let warning = trained.compare(values)?;
+                warnings.extend(warning.map(|text| format!("the images in '{}': {text}", layout.root.display())));
+                Ok(range)
+            }
+            None => values.range(options.grey),
         };
-        self.grey.iter().map(|(&format, values)| Ok((format, range(values)?))).collect()
+        let ranges = self.grey.iter().map(|(&format, values)| Ok((format, range(values)?)));
+        ranges
+            .collect::<Result<_>>()
+            .map_err(|error| error.context(format!("cannot use the images in '{}'", layout.root.display())))
     }
 
     fn warnings(&self) -> Vec<String> {
         let with_alpha = self.cases.iter().filter(|case| case.shape.has_alpha).count();
         let alpha = format!("the alpha channel of {with_alpha} of {} images is left out", self.cases.len());
         (with_alpha > 0).then_some(alpha).into_iter().collect()
+    }
+
+    /// The classes of each slice, a bit each; all of them where a slice has too many values to tell.
+    fn slice_classes(&self, map: &LabelMap) -> Vec<u64> {
+        let of_page = |page: &Option<LabelValues>| match page {
+            Some(values) => {
+                let pixels = map.pixels(&map.reading(values));
+                (0..).zip(pixels).filter(|(_, pixels)| *pixels > 0).fold(0, |bits, (class, _)| bits | 1u64 << class)
+            }
+            None => u64::MAX,
+        };
+        self.cases.iter().flat_map(|case| &case.page_labels).map(of_page).collect()
     }
 
     /// The label map, and the pixels of each class.

@@ -4,7 +4,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::preprocessing::normalise;
+use super::preprocessing::{normalise, scale};
 use crate::data::slices::Slice;
 use crate::data::spec::GreyScaling;
 
@@ -21,7 +21,7 @@ impl GreyMap {
         match grey {
             GreyScaling::Range => Self::Range,
             GreyScaling::Image => {
-                let levels = normalise(&slice.image, slice.range);
+                let levels = scale(&slice.image, slice.range);
                 let mean = levels.mean_dim([1i64, 2].as_slice(), true, Kind::Float);
                 let deviation = levels.std_dim([1i64, 2].as_slice(), false, true);
                 // An image of one value stays one.
@@ -32,10 +32,10 @@ impl GreyMap {
 
     /// A part of the image, `[C, H, W]` as stored, as f32.
     pub fn apply(&self, part: &Tensor, slice: &Slice) -> Tensor {
-        let levels = normalise(part, slice.range);
         match self {
-            Self::Range => levels,
-            Self::Statistics { mean, deviation } => (levels - mean) / deviation,
+            Self::Range => normalise(part, slice.range),
+            // Values beyond the range of training are as good as others.
+            Self::Statistics { mean, deviation } => (scale(part, slice.range) - mean) / deviation,
         }
     }
 }

@@ -16,8 +16,15 @@ pub const OUTPUT_SIDE: i64 = 388;
 /// Pixels of frame on each side.
 pub const MARGIN: i64 = (INPUT_SIDE - OUTPUT_SIDE) / 2;
 
-/// Grey levels as f32: `black` becomes -1, `white` becomes 1. Shape kept.
+/// Grey levels as f32: `black` becomes -1, `white` becomes 1, values beyond are clipped. Shape kept.
 pub fn normalise(samples: &Tensor, range: GreyRange) -> Tensor {
+    let mut levels = scale(samples, range);
+    let _ = levels.clamp_(-1.0, 1.0);
+    levels
+}
+
+/// The same without clipping.
+pub fn scale(samples: &Tensor, range: GreyRange) -> Tensor {
     let half = (range.white - range.black) / 2.0;
     (samples.to_kind(Kind::Float) - range.black) / half - 1.0
 }
@@ -118,6 +125,15 @@ mod tests {
     use crate::testing::{largest_difference, shared, training_slices};
 
     const BYTES: GreyRange = GreyRange { black: 0.0, white: 255.0 };
+
+    #[test]
+    fn grey_levels_are_mapped_by_the_formula_and_clipped() {
+        let range = GreyRange { black: 100.0, white: 300.0 };
+        let levels = normalise(&Tensor::from_slice(&[-5.0f32, 100.0, 150.0, 300.0, 1e9]), range);
+        assert_eq!(Vec::<f32>::try_from(levels).unwrap(), [-1.0, -1.0, -0.5, 1.0, 1.0]);
+        let all = Tensor::arange(256, (Kind::Float, tch::Device::Cpu));
+        assert!(normalise(&all, BYTES) == scale(&all, BYTES), "the range of a type clips nothing");
+    }
 
     /// Bilinear resampling by the formula, in f64: half-pixel centres, edges repeated.
     fn resized_by_formula(image: &[Vec<f64>], side: usize) -> Vec<f64> {

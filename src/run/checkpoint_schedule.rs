@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::{BackgroundWriter, ValidationState};
 use crate::cli::config::Config;
+use crate::data::spec::DataSpec;
 use crate::engine::trainer::Trainer;
 use crate::output::logger::Logger;
 use crate::output::model_dir::ModelDir;
@@ -19,15 +20,17 @@ const INTERVAL: Duration = Duration::from_secs(600);
 pub struct CheckpointSchedule {
     writer: BackgroundWriter,
     settings: Map<String, Value>,
+    spec: DataSpec,
     every: Option<u64>,
     last: Instant,
 }
 
 impl CheckpointSchedule {
-    /// `settings` are kept in each checkpoint, for a resumed run to be compared with.
-    pub fn new(config: &Config, model_dir: &ModelDir, settings: Map<String, Value>) -> Self {
+    /// `settings` are kept in each checkpoint, for a resumed run to be compared with, and `spec`, what the network is
+    /// for, so that a checkpoint can stand for the weights.
+    pub fn new(config: &Config, model_dir: &ModelDir, settings: Map<String, Value>, spec: &DataSpec) -> Self {
         let writer = BackgroundWriter::new(&model_dir.checkpoints(), config.keep_checkpoints);
-        Self { writer, settings, every: config.checkpoint_every, last: Instant::now() }
+        Self { writer, settings, spec: spec.clone(), every: config.checkpoint_every, last: Instant::now() }
     }
 
     /// Begins a checkpoint if one is due; to be called after each step.
@@ -38,7 +41,7 @@ impl CheckpointSchedule {
         };
         let before = if due {
             self.last = Instant::now();
-            self.writer.save(trainer.snapshot(&self.settings, validation))
+            self.writer.save(trainer.snapshot(&self.settings, validation).for_data(&self.spec))
         } else {
             self.writer.poll()
         };
@@ -49,7 +52,7 @@ impl CheckpointSchedule {
 
     /// The last checkpoint; returns when it is safe on disk.
     pub fn finish(&mut self, trainer: &Trainer, validation: Option<&ValidationState>, logger: &Logger) -> Result<()> {
-        if let Err(error) = self.writer.save(trainer.snapshot(&self.settings, validation)) {
+        if let Err(error) = self.writer.save(trainer.snapshot(&self.settings, validation).for_data(&self.spec)) {
             logger.warn(&format!("{error:#}"));
         }
         self.writer.finish()

@@ -1,28 +1,35 @@
 //! `--init_from`: training that begins with the weights of another network.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
 use super::context::Compute;
 use super::inputs::fresh_network_of;
+use super::weights::WeightFile;
 use crate::checkpoint;
+use crate::cli::WeightsChoice;
 use crate::cli::config::Config;
+use crate::data::samples::SampleFormat;
 use crate::data::spec::DataSpec;
+use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
 use crate::model::unet::UNet;
 use crate::output::logger::Logger;
 use crate::output::model_dir::ModelDir;
 
 /// The weight file that `--init_from` names: a file, or the folder of a run.
-fn file(path: &Path) -> PathBuf {
-    if path.is_dir() { ModelDir::new(path).weights() } else { path.to_owned() }
+fn file(path: &Path) -> Result<WeightFile> {
+    match path.is_dir() {
+        true => WeightFile::find(&ModelDir::new(path), WeightsChoice::Last),
+        false => Ok(WeightFile { path: path.to_owned(), warnings: Vec::new() }),
+    }
 }
 
 /// Errors: no weights where `--init_from` says, which is asked before any work.
 pub fn require(config: &Config) -> Result<()> {
     match config.training.init_from.as_deref().filter(|_| !config.resume_training) {
-        Some(path) => checkpoint::require_weights(&file(path)).context("--init_from"),
+        Some(path) => file(path).and_then(|file| checkpoint::require_weights(&file.path)).context("--init_from"),
         None => Ok(()),
     }
 }
@@ -31,10 +38,11 @@ pub fn require(config: &Config) -> Result<()> {
 ///
 /// Errors: weights for other channels; another width than `--base_filters`, where that is given.
 pub fn network(config: &Config, compute: &Compute, logger: &Logger, spec: &DataSpec, path: &Path) -> Result<UNet> {
-    let path = file(path);
     let mut made = None;
     // The other ranks get the values when training begins.
     let architecture = compute.world.on_main("initial weights", || {
+        let WeightFile { path, warnings } = file(path)?;
+        warnings.iter().for_each(|text| logger.warn(text));
         let old = checkpoint::load_weights(&path, config.base_filters, compute.device)?;
         let data = checkpoint::data_spec(&path)?;
         ensure!(
@@ -72,7 +80,8 @@ fn tell(logger: &Logger, path: &Path, data: &DataSpec, spec: &DataSpec) {
         format!("; its head of {} classes is replaced by a fresh one of {}", data.classes(), spec.classes())
     };
     logger.note(&format!("training begins with '{}'{head}", path.display()));
-    if data.recipe != spec.recipe {
+    let is_other = |(format, range): (&SampleFormat, &GreyRange)| data.range(*format) != *range;
+    if data.recipe != spec.recipe || spec.grey_ranges.iter().any(is_other) {
         logger.warn(&format!(
             "--init_from: '{}' was trained on {}, this run is for {}",
             path.display(),

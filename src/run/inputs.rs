@@ -5,14 +5,16 @@ use std::path::Path;
 use anyhow::{Result, bail, ensure};
 use tch::{Device, Tensor};
 
+use super::class_weights::class_weights;
 use super::context::Compute;
+use super::learnable;
 use super::memory;
 use super::samples;
 use super::split::split;
 use crate::checkpoint;
+use crate::cli::InitChoice;
 use crate::cli::config::{Config, Source};
 use crate::cli::native::Border;
-use crate::cli::{ClassWeights, InitChoice};
 use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
@@ -139,6 +141,7 @@ impl Inputs {
             with_weights: config.border.is_some(),
             map: map.as_ref(),
             trained,
+            grey: samples::grey_choice(config.grey_range),
             progress: &|done, count| bar.advance(done, count),
         };
         let mut training = training.then(|| TrainingData::read(config, &layout, &options)).transpose()?;
@@ -150,7 +153,9 @@ impl Inputs {
         let test = match (test, in_memory) {
             (false, _) => None,
             (true, true) => {
-                let mut slices = SliceSet::test(&layout, &options)?;
+                // What is trained now is what predicts.
+                let trained = training.as_ref().map(|data| &data.slices.spec).or(trained);
+                let mut slices = SliceSet::test(&layout, &ReadOptions { trained, ..options })?;
                 slices.spec.recipe = recipe;
                 Some(TestData::Slices(Box::new(slices)))
             }
@@ -194,6 +199,15 @@ impl Inputs {
                 wanted.class_names().join(", ")
             );
         }
+        let training = self.training.as_ref().map(|data| &data.slices);
+        for slices in training.into_iter().chain(self.test.as_ref().and_then(TestData::slices)) {
+            ensure!(
+                spec.grey_ranges.is_empty()
+                    || slices.ranges().iter().all(|(&format, &range)| spec.range(format) == range),
+                "grey levels were mapped in another way than in the training of the network; put the weights into \
+                 --model_dir on each machine"
+            );
+        }
         self.spec = spec;
         Ok(())
     }
@@ -215,7 +229,10 @@ impl Inputs {
             None => {}
         }
         let sets = self.training.iter().map(|data| &data.slices).chain(self.test.as_ref().and_then(TestData::slices));
-        sets.flat_map(|slices| &slices.warnings).for_each(|warning| logger.warn(warning));
+        for slices in sets {
+            slices.notes.iter().for_each(|note| logger.note(note));
+            slices.warnings.iter().for_each(|warning| logger.warn(warning));
+        }
     }
 
     /// A line on the classes, where they are others than the reference's.
@@ -252,6 +269,7 @@ impl TrainingData {
                 slices.describe()
             );
         }
+        learnable::require(config, layout, &mut slices, &split)?;
         let class_weights = class_weights(config, &slices)?;
         let border = config.border.map(|Border { weight, sigma }| BorderTerm { weight, sigma });
         let has_rare_classes = config.native.rare_class_share > 0.0;
@@ -323,30 +341,6 @@ pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i
     let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
     let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
     sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
-}
-
-/// The factor of each class in the cross entropy.
-fn class_weights(config: &Config, slices: &SliceSet) -> Result<Option<Vec<f64>>> {
-    let classes = slices.spec.classes();
-    match &config.training.class_weights {
-        None => Ok(None),
-        Some(ClassWeights::Given(weights)) => {
-            ensure!(
-                weights.len() == classes,
-                "--class_weights has {} numbers for {classes} classes ({}); give one for each",
-                weights.len(),
-                slices.spec.class_names().join(", ")
-            );
-            Ok(Some(weights.clone()))
-        }
-        Some(ClassWeights::Balanced) => {
-            let total: u64 = slices.class_pixels.iter().sum();
-            // A class without pixels has nothing to weigh.
-            let weight =
-                |&pixels: &u64| if pixels == 0 { 1.0 } else { total as f64 / (classes as u64 * pixels) as f64 };
-            Ok(Some(slices.class_pixels.iter().map(weight).collect()))
-        }
-    }
 }
 
 /// The network that training from the start makes for data of `spec`.

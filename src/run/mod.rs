@@ -1,14 +1,14 @@
 //! One run from its configuration to its results: read the data, then train, evaluate and predict, or time.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::checkpoint;
-use crate::cli::WeightsChoice;
 use crate::cli::config::{Benchmark, Config, Source};
+use crate::cli::{GreyRangeChoice, WeightsChoice};
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::Case;
@@ -30,15 +30,18 @@ use inputs::{Inputs, TestData, TrainingData};
 use predict_files::{Job, Record};
 use settings::Settings;
 use train::Outcome;
+use weights::WeightFile;
 
 mod benchmark;
 mod checkpoint_schedule;
+mod class_weights;
 mod context;
 mod ensemble;
 mod evaluate;
 mod inference;
 mod init_from;
 pub mod inputs;
+mod learnable;
 mod masks;
 mod memory;
 mod out_of_memory;
@@ -51,6 +54,7 @@ mod split;
 mod step_metrics;
 mod train;
 mod validation;
+pub mod weights;
 
 /// Carries out `config` as the process `rank` of several, or alone. The result is the exit code: 0, or 128 + the signal
 /// that stopped the run.
@@ -69,12 +73,13 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     init_from::require(config)?;
     // Files are rank 0's business.
     let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none() && config.writes_model_dir();
-    let _lock = writes.then(|| take_model_dir(config, &model_dir)).transpose()?;
+    let weights = WeightFile::of_run(config, &model_dir)?;
+    let _lock = writes.then(|| take_model_dir(config, &model_dir, &weights)).transpose()?;
     let bar = ReadingBar::new(rank.is_none_or(|rank| rank.rank == 0));
-    let mut inputs = Inputs::read(config, device, trained_spec(config, &model_dir)?.as_ref(), &bar)?;
+    let mut inputs = Inputs::read(config, device, trained_spec(config, &weights.path)?.as_ref(), &bar)?;
     bar.end();
     let mut journal = Journal::open(config, model_dir, rank)?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&weights.warnings) {
         journal.logger.warn(warning);
     }
     if !tf32 && !device.is_cuda() {
@@ -85,48 +90,31 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let world = World::join(rank, device, config.dist_timeout, &settings.of_ranks())?;
     let compute = Compute { device, precision, xla, world };
     if !config.exec_mode.trains() && config.benchmark.is_none() {
-        let weights = weights(config, &journal.model_dir);
-        let spec = compute.world.on_main("data", || checkpoint::data_spec(&weights))?;
+        let spec = compute.world.on_main("data", || spec_in_use(config, &weights.path))?;
         inputs.require_spec(spec)?;
     }
     describe(config, &compute, &journal.logger)?;
     inputs.describe(&journal.logger);
     match &config.benchmark {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
-        None => work(config, &settings, &compute, &mut journal, &inputs),
+        None => work(config, &settings, &compute, &mut journal, &inputs, &weights.path),
     }
 }
 
 /// What the network in use was trained on; `None` where the mode trains one, and where the weights are on another
 /// machine.
-fn trained_spec(config: &Config, model_dir: &ModelDir) -> Result<Option<DataSpec>> {
-    let weights = weights(config, model_dir);
+fn trained_spec(config: &Config, weights: &Path) -> Result<Option<DataSpec>> {
     if config.exec_mode.trains() || !weights.is_file() {
         return Ok(None);
     }
-    checkpoint::data_spec(&weights).map(Some)
+    spec_in_use(config, weights).map(Some)
 }
 
-/// The weight file that evaluation and prediction use.
-fn weights(config: &Config, model_dir: &ModelDir) -> PathBuf {
-    match config.weights {
-        WeightsChoice::Last => model_dir.weights(),
-        WeightsChoice::Best => model_dir.best_weights(),
-    }
-}
-
-/// Errors: no weights of the kind that is asked for.
-fn require_weights(config: &Config, model_dir: &ModelDir) -> Result<()> {
-    ensemble::require(config)?;
-    let path = weights(config, model_dir);
-    if config.weights == WeightsChoice::Best && model_dir.weights().is_file() && !path.is_file() {
-        bail!(
-            "no best weights '{}': the run has kept none (--evaluate_every N --keep_best METRIC); leave --weights out \
-             to use those of its last step",
-            path.display()
-        );
-    }
-    checkpoint::require_weights(&path)
+/// What the network of a weight file is for, with the mapping of grey levels that the user may give.
+fn spec_in_use(config: &Config, weights: &Path) -> Result<DataSpec> {
+    let mut spec = checkpoint::data_spec(weights)?;
+    spec.set_range(samples::grey_choice(config.grey_range));
+    Ok(spec)
 }
 
 /// Tells how the run computes.
@@ -143,8 +131,17 @@ fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
 }
 
 /// Trains, evaluates and predicts, as far as the mode says, and writes the report; the exit code.
-fn work(config: &Config, settings: &Settings, compute: &Compute, journal: &mut Journal, inputs: &Inputs) -> Result<u8> {
-    let outcome = results(config, settings, compute, journal, inputs);
+///
+/// `weights` are those that evaluation and prediction use.
+fn work(
+    config: &Config,
+    settings: &Settings,
+    compute: &Compute,
+    journal: &mut Journal,
+    inputs: &Inputs,
+    weights: &Path,
+) -> Result<u8> {
+    let outcome = results(config, settings, compute, journal, inputs, weights);
     let Journal { model_dir, logger, tracker } = journal;
     // Slices are worth a report even where a file after them could not be predicted.
     if outcome.is_ok() || tracker.has_slices() {
@@ -163,6 +160,7 @@ fn results(
     compute: &Compute,
     journal: &mut Journal,
     inputs: &Inputs,
+    weights: &Path,
 ) -> Result<u8> {
     let mode = config.exec_mode;
     let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
@@ -175,13 +173,13 @@ fn results(
             }
         }
     } else {
-        let net = inputs::trained_network(config, compute, &weights(config, &journal.model_dir))?;
+        let net = inputs::trained_network(config, compute, weights)?;
         record(settings, inputs, &net, &mut journal.logger);
         net
     };
     if mode.evaluates() || mode.predicts() {
         let options = PredictionOptions { tile: inputs::tile(config, net.architecture, compute), tta: config.tta };
-        let nets = ensemble::join(config, compute, net, &inputs.spec)?;
+        let nets = ensemble::join(config, compute, &journal.logger, net, &inputs.spec)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
             warn_of_known_slices(&data.split, journal);
             evaluate::evaluate(compute, journal, &nets, data, options)?;
@@ -194,7 +192,7 @@ fn results(
                 predict::predict(compute, journal, &nets, stack, &inputs.spec, config.batch_size, options)?;
             }
             Some(TestData::Files(cases)) => {
-                let job = job(config, compute, journal, cases, &inputs.spec, options)?;
+                let job = job(config, compute, (journal, weights), cases, &inputs.spec, options)?;
                 predict_files::predict_files(compute, journal, &nets, &inputs.spec, &job)?;
             }
             None => {}
@@ -216,7 +214,7 @@ fn trained(config: &Config, compute: &Compute, journal: &Journal, last: UNet) ->
 fn job<'a>(
     config: &Config,
     compute: &Compute,
-    journal: &Journal,
+    (journal, weights): (&Journal, &Path),
     cases: &'a [Case],
     spec: &DataSpec,
     options: PredictionOptions,
@@ -225,13 +223,15 @@ fn job<'a>(
         Source::Files { output, .. } => output.clone(),
         Source::Dataset(_) => journal.model_dir.predictions(),
     };
-    let weights = weights(config, &journal.model_dir);
     let weights_sha256 = compute.world.on_main("weights' checksum", || {
-        let files = std::iter::once(weights).chain(ensemble::files(config));
+        let files = std::iter::once(weights.to_owned()).chain(ensemble::files(config)?);
         Ok(files.map(|file| checkpoint::fingerprint(&file)).collect::<Result<Vec<_>>>()?.join("+"))
     })?;
     let classes = spec.map.as_ref().map_or_else(String::new, LabelMap::describe);
-    let record = Record { weights_sha256, precision: compute.precision.name().to_owned(), tta: options.tta, classes };
+    let is_given = !config.exec_mode.trains() && config.grey_range != GreyRangeChoice::Auto;
+    let grey_range = is_given.then(|| config.grey_range.name());
+    let precision = compute.precision.name().to_owned();
+    let record = Record { weights_sha256, precision, tta: options.tta, grey_range, classes };
     let Config { batch_size, save_probabilities, overwrite, .. } = *config;
     Ok(Job { cases, output, batch_size, options, save_probabilities, overwrite, record })
 }
@@ -314,11 +314,12 @@ fn warn_of_known_slices(split: &Split, journal: &Journal) {
 
 /// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work
 /// where results would be replaced unasked, or could not be written.
-fn take_model_dir(config: &Config, model_dir: &ModelDir) -> Result<File> {
+fn take_model_dir(config: &Config, model_dir: &ModelDir, weights: &WeightFile) -> Result<File> {
     let mode = config.exec_mode;
     if !mode.trains() {
         // Fails first on a missing folder: predicting must not make one.
-        require_weights(config, model_dir)?;
+        ensemble::require(config)?;
+        weights.require(config, model_dir)?;
     }
     model_dir.create()?;
     let lock = model_dir.lock()?;

@@ -1,8 +1,9 @@
 //! How training samples are made, as the flags say it: for training and for `unet preview`.
 
 use crate::cli::native::Native;
-use crate::cli::{AugmentationChoice, GreyScalingChoice, RecipeChoice};
+use crate::cli::{AugmentationChoice, GreyRangeChoice, GreyScalingChoice, RecipeChoice};
 use crate::data::spec::{GreyScaling, Recipe};
+use crate::data::values::{GreyChoice, GreyRange};
 use crate::recipe::batches::{Samples, WindowOptions};
 use crate::recipe::windows::Geometry;
 
@@ -15,6 +16,15 @@ pub fn recipe(choice: RecipeChoice, native: &Native) -> Recipe {
     match choice {
         RecipeChoice::Reference => Recipe::Reference,
         RecipeChoice::Native => Recipe::Native { grey },
+    }
+}
+
+/// Which stored values become black and white, as `--grey_range` says.
+pub fn grey_choice(choice: GreyRangeChoice) -> GreyChoice {
+    match choice {
+        GreyRangeChoice::Auto => GreyChoice::Auto,
+        GreyRangeChoice::Type => GreyChoice::Type,
+        GreyRangeChoice::Given(black, white) => GreyChoice::Given(GreyRange { black, white }),
     }
 }
 

@@ -64,6 +64,8 @@ impl Settings {
         let class_weights = inputs.training.as_ref().and_then(|data| data.class_weights.as_ref());
         // Absent from checkpoints of the challenge's data, as those of 0.1.0 are.
         let map = inputs.spec.map.as_ref().filter(|map| !map.is_plain_pair());
+        // Absent where they are those of the type, as they are from checkpoints of programs without the flag.
+        let ranges = inputs.training.as_ref().and_then(|data| data.slices.unusual_ranges());
         let split = inputs.training.as_ref().map(|data| &data.split);
         let warmup_steps = config.benchmark.as_ref().map(|benchmark| benchmark.warmup_steps);
         let kind_of_device = if device.is_cuda() { "cuda" } else { "cpu" };
@@ -103,6 +105,9 @@ impl Settings {
             ("channels", json!(inputs.spec.channels), &[Record]),
             ("label_map", json!(inputs.spec.map), &[Record]),
             ("label map", json!(map), &[Resume, Ranks]),
+            ("grey ranges", json!(ranges), &[Resume]),
+            ("grey_range", json!(config.grey_range.name()), &[Ranks, Record]),
+            ("grey_ranges", json!(inputs.spec.grey_ranges), &[Record]),
             ("class_weights", json!(class_weights), &[Resume, Ranks, Record]),
             ("recipe", json!(inputs.spec.recipe), &[Record]),
             ("native recipe", json!(native), &[Resume, Ranks]),

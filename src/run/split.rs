@@ -11,8 +11,21 @@ use crate::data::slices::SliceSet;
 /// The slices that train and that validate: as `--split` says, else by the folds that the dataset brings, else by the
 /// reference's.
 pub fn split(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Split> {
-    let Training { seed, crossvalidation_idx, folds: count, split: choice, .. } = &config.training;
-    let Some(fold) = *crossvalidation_idx else { return Ok(folds::split(slices.len(), *seed, None)) };
+    match config.training.crossvalidation_idx {
+        Some(fold) => split_of_fold(config, layout, slices, fold),
+        None => Ok(folds::split(slices.len(), config.training.seed, None)),
+    }
+}
+
+/// The fold below `fold` that is the same split; `None` where there is none.
+pub fn same_as(config: &Config, layout: &Layout, slices: &SliceSet, fold: usize) -> Option<usize> {
+    let split = |fold| split_of_fold(config, layout, slices, fold).ok().map(Split::sorted);
+    let own = split(fold)?;
+    (0..fold).find(|&other| split(other).as_ref() == Some(&own))
+}
+
+fn split_of_fold(config: &Config, layout: &Layout, slices: &SliceSet, fold: usize) -> Result<Split> {
+    let Training { seed, folds: count, split: choice, .. } = &config.training;
     let of_case = |name: &str| -> Vec<usize> {
         (0..slices.len()).filter(|index| slices.cases[slices.infos[*index].case].name == name).collect()
     };

@@ -79,7 +79,8 @@ pub fn train(
     if world.is_main() {
         write_json(&journal.model_dir.config(), record)?;
     }
-    let mut schedule = world.is_main().then(|| CheckpointSchedule::new(config, &journal.model_dir, settings));
+    let mut schedule =
+        world.is_main().then(|| CheckpointSchedule::new(config, &journal.model_dir, settings, &data.slices.spec));
     journal.tracker.begin_training(first, record.clone(), &journal.logger);
     let base_rate = config.training.learning_rate;
     let start = Instant::now();
@@ -250,12 +251,17 @@ fn newest_checkpoint(
 /// The last step of the run. `--max_steps` counts batches of all ranks together, as the reference does.
 fn last_step(config: &Config, world_size: usize, progress: Progress) -> Result<u64> {
     let (done, asked, ranks) = (progress.batches, config.training.max_steps, world_size as u64);
-    if done >= asked {
+    if done > asked {
         bail!(
-            "--resume_training: the newest checkpoint has made {done} steps already, --max_steps says {asked}; raise it"
+            "--resume_training: the newest checkpoint has made {done} steps already, --max_steps says {asked}; raise \
+             it, or give {done} to write the weights of this step"
         );
     }
     let left = asked - done;
+    // At the end of the run: what is left are its results.
+    if config.resume_training && left < ranks {
+        return Ok(progress.step);
+    }
     if left < ranks {
         bail!("--max_steps leaves {left} batches, less than one for each of {ranks} processes; raise it");
     }

@@ -81,6 +81,7 @@ fn read(args: &PreviewArgs, recipe: Recipe) -> Result<SliceSet> {
         with_weights: false,
         map: map.as_ref(),
         trained: None,
+        grey: samples::grey_choice(args.grey_range),
         progress: &|done, count| bar.advance(done, count),
     };
     let mut slices = SliceSet::training(&needs.layout, &options)?;
@@ -97,6 +98,7 @@ fn describe(slices: &SliceSet, logger: &Logger) {
     if let Some(map) = &slices.spec.map {
         logger.note(&format!("classes of all labels: {}", map.describe_shares(&slices.class_pixels)));
     }
+    slices.notes.iter().for_each(|note| logger.note(note));
     slices.warnings.iter().for_each(|warning| logger.warn(warning));
 }
 

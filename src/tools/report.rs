@@ -1,12 +1,14 @@
 //! `unet report`: mean and deviation of the scores over folds (reference `utils/parse_results.py`), and a page that
 //! shows runs side by side.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 
+use crate::checkpoint;
 use crate::cli::ReportArgs;
 use crate::output::html;
 use crate::output::html::compare::{deviation, mean};
@@ -86,11 +88,51 @@ fn table(logs: &[PathBuf]) -> Result<()> {
     let over_all = |statistic: fn(&[f64]) -> f64| {
         columns.each_ref().map(|column| (column.len() == logs.len()).then(|| statistic(column)))
     };
+    sameness(&logs.iter().map(|path| evaluation(path)).collect::<Vec<_>>()).iter().for_each(|warning| eprintln!("warning: {warning}"));
     println!("mean of {}: {}", logs.len(), words(&over_all(mean)));
     if logs.len() > 1 {
         println!("standard deviation: {}", words(&over_all(|values| deviation(values).unwrap_or(0.0))));
     }
     Ok(())
+}
+
+/// Warnings of runs that are no folds of a cross-validation: those that validate the same slices, and those with the
+/// same weights. What a run is is found in `config.json` and `model.safetensors` beside its file, or in `log.json`.
+fn sameness(logs: &[PathBuf]) -> Vec<String> {
+    let slices = groups(logs, validated);
+    let weights = groups(logs, |path| {
+        let file = ModelDir::new(path.parent().filter(|folder| !folder.as_os_str().is_empty())?).weights();
+        checkpoint::tensor_checksum(&file).ok()
+    });
+    let of_slices = slices.into_iter().map(|group| {
+        format!("{group} validate the same slices: their mean and deviation are not those of a cross-validation")
+    });
+    let of_weights = weights.into_iter().map(|group| format!("{group} are of the same weights: they are one run"));
+    of_slices.chain(of_weights).collect()
+}
+
+/// The names of files that share a key, a text for each group of several.
+fn groups(logs: &[PathBuf], key: impl Fn(&Path) -> Option<String>) -> Vec<String> {
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in logs {
+        if let Some(key) = key(path) {
+            by_key.entry(key).or_default().push(format!("'{}'", path.display()));
+        }
+    }
+    by_key.into_values().filter(|names| names.len() > 1).map(|names| names.join(", ")).collect()
+}
+
+/// Validation slices and data of a run, as a text; `None` where its record does not tell.
+fn validated(path: &Path) -> Option<String> {
+    let beside = fs::read(path.with_file_name("config.json")).ok();
+    let beside = beside.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let text = || String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+    let own = || records(&text()).into_iter().rev().find(|record| record.get("validation_slices").is_some());
+    let record = own().or(beside)?;
+    let slices: Vec<u64> = record.get("validation_slices")?.as_array()?.iter().filter_map(Value::as_u64).collect();
+    let slices: BTreeSet<u64> = slices.into_iter().collect();
+    let data = record.pointer("/datasets/0/sha256").and_then(Value::as_str).unwrap_or_default();
+    (!slices.is_empty()).then(|| format!("{slices:?} {data}"))
 }
 
 fn words(row: &FileScores) -> String {
@@ -164,5 +206,22 @@ mod tests {
         let scores = records("{\n  \"v_rand_thin\": 0.5, \"v_rand_thin_threshold\": 0.2\n}");
         assert_eq!(last_in_records(&scores, "v_rand_thin"), Some(0.5));
         assert_eq!(last_in_records(&scores, "v_rand"), None);
+    }
+
+    #[test]
+    fn runs_on_the_same_slices_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut logs = Vec::new();
+        for (name, slices) in [("a", "[1, 2]"), ("b", "[3]"), ("c", "[2, 1]"), ("d", "[]")] {
+            let run = folder.path().join(name);
+            fs::create_dir(&run).unwrap();
+            let record = format!(r#"{{"validation_slices": {slices}, "datasets": [{{"sha256": "x"}}]}}"#);
+            fs::write(run.join("config.json"), record).unwrap();
+            fs::write(run.join("eval.json"), "{}").unwrap();
+            logs.push(run.join("eval.json"));
+        }
+        let found = sameness(&logs);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("/a/eval.json', '") && found[0].contains("/c/eval.json' validate the same"));
     }
 }

@@ -8,6 +8,8 @@ use crate::data::samples::{Palette, Samples};
 
 /// Different values that are counted at most; instance masks have one for each object.
 const MOST_COUNTED: usize = 1 << 16;
+/// Different values of a page that are kept at most.
+const MOST_KEPT: usize = 256;
 /// Values that a message names at most.
 const MOST_SHOWN: usize = 8;
 
@@ -63,6 +65,11 @@ impl LabelValues {
 
     pub fn counts(&self) -> impl Iterator<Item = (LabelValue, u64)> {
         self.counts.iter().map(|(&value, &count)| (value, count))
+    }
+
+    /// Whether there are few enough values to keep them for each page of a large dataset.
+    pub fn is_small(&self) -> bool {
+        self.counts.len() <= MOST_KEPT && !self.overflowed
     }
 
     /// Whether there are more values than are counted.

@@ -29,6 +29,9 @@ pub struct Record {
     /// Whether eight orientations were averaged.
     #[serde(default)]
     pub tta: bool,
+    /// `--grey_range`, where it takes the place of the training's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grey_range: Option<String>,
     /// Names and stored values of the classes, for people.
     pub classes: String,
 }

@@ -70,7 +70,7 @@ pub fn predict_files(
         let (to_main, items) = sync_channel(waiting);
         let (to_writer, pages) = sync_channel(waiting);
         let (cases, missing) = (job.cases, &missing);
-        scope.spawn(move || reader::read(cases, missing, spec, &to_main));
+        let reader = scope.spawn(move || reader::read(cases, missing, spec, &to_main));
         let mut files = Writer::new(&folder, job, spec);
         let writer = scope.spawn(move || files.run(&pages));
         let mut show = |page: &Page, slice: &Slice, planes: &Tensor| {
@@ -102,6 +102,9 @@ pub fn predict_files(
         drop(to_writer);
         // The reader ends when nobody listens.
         drop(items);
+        // Of every process by itself: the log of others than rank 0 is silent.
+        let unlike = reader.join().unwrap_or_default();
+        unlike.iter().for_each(|text| if world.is_main() { logger.warn(text) } else { eprintln!("warning: {text}") });
         let written = writer.join().unwrap_or_else(|_| Err(anyhow!("writing ended in a panic, which is told above")));
         // What stopped the writer is the cause of what stopped the rest.
         written.and_then(|finished| computed.map(|()| finished))

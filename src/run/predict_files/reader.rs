@@ -13,6 +13,9 @@ use crate::data::spec::DataSpec;
 use crate::data::tiff::Resolution;
 use crate::data::values::{GreyRange, GreyValues};
 
+/// Warnings of single files that are told at most.
+const MOST_WARNINGS: usize = 5;
+
 /// A page that is to be predicted.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -41,25 +44,43 @@ pub enum Item {
     },
 }
 
-/// Reads the cases `indices` in order, images like those of `spec`, until nobody listens any more.
-pub fn read(cases: &[Case], indices: &[usize], spec: &DataSpec, listener: &SyncSender<Item>) {
+/// Reads the cases `indices` in order, images like those of `spec`, until nobody listens any more. The result are
+/// warnings of files whose values are not like those of training.
+pub fn read(cases: &[Case], indices: &[usize], spec: &DataSpec, listener: &SyncSender<Item>) -> Vec<String> {
     let mut loader = Loader::new(Arc::from(cases));
+    let mut warnings = Vec::new();
     for &case in indices {
         let mut is_heard = true;
         let read = read_case(&mut loader, case, spec, |item| {
             is_heard = listener.send(item).is_ok();
             is_heard
         });
-        if let Err(error) = read {
-            is_heard = listener.send(Item::Failed { case, problem: format!("{error:#}") }).is_ok();
+        match read {
+            Ok(warning) => warnings.extend(warning),
+            Err(error) => is_heard = listener.send(Item::Failed { case, problem: format!("{error:#}") }).is_ok(),
         }
         if !is_heard {
-            return;
+            break;
         }
     }
+    shortened(warnings)
 }
 
-fn read_case(loader: &mut Loader, case: usize, spec: &DataSpec, mut send: impl FnMut(Item) -> bool) -> Result<()> {
+/// The first of many warnings.
+fn shortened(mut warnings: Vec<String>) -> Vec<String> {
+    let more = warnings.len().saturating_sub(MOST_WARNINGS);
+    warnings.truncate(MOST_WARNINGS);
+    warnings.extend((more > 0).then(|| format!("{more} more files hold values unlike those of the training")));
+    warnings
+}
+
+/// Hands on the pages of a file. The result is a warning where its values are not like those of training.
+fn read_case(
+    loader: &mut Loader,
+    case: usize,
+    spec: &DataSpec,
+    mut send: impl FnMut(Item) -> bool,
+) -> Result<Option<String>> {
     let CaseShape { pages, height, width, channels, format, resolution, .. } = loader.shape(case)?;
     let path = loader.path(case).to_owned();
     let name = |count: usize| if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
@@ -76,28 +97,34 @@ fn read_case(loader: &mut Loader, case: usize, spec: &DataSpec, mut send: impl F
         path.display()
     );
     let range = range(loader, case, pages, spec, format)?;
+    let mut values = GreyValues::new(format);
     for number in 0..pages {
-        let raw = Box::new(loader.load(case, number, |_| {})?);
+        let raw = Box::new(loader.load(case, number, |samples| values.add(samples))?);
         let (is_last, size) = (number + 1 == pages, [pages, height, width]);
         let page = Page { case, number, is_last, size, range, resolution: resolution.clone() };
         if !send(Item::Page { page, raw }) {
-            return Ok(());
+            return Ok(None);
         }
     }
-    Ok(())
+    Ok(spec.compare(&values)?.map(|warning| format!("'{}': {warning}", path.display())))
 }
 
-/// The stored values that become -1 and 1: those of training, or for floats of a network that has seen none, the
-/// smallest usual range that holds all pages of the file.
+/// The stored values that become -1 and 1: those of training, or for floats of a network of 0.1.0 that has seen none,
+/// the smallest usual range that holds all pages of the file.
+///
+/// Errors: samples of another type than in training, to which its range does not suit.
 fn range(loader: &mut Loader, case: usize, pages: usize, spec: &DataSpec, format: SampleFormat) -> Result<GreyRange> {
-    if format != SampleFormat::F32 || spec.float_range.is_some() {
+    let is_old = spec.grey_ranges.is_empty();
+    if spec.grey_ranges.contains_key(&format) || (is_old && (format != SampleFormat::F32 || spec.float_range.is_some()))
+    {
         return Ok(spec.range(format));
     }
     let mut values = GreyValues::new(format);
     for number in 0..pages {
         loader.load(case, number, |samples| values.add(samples))?;
     }
-    values.range().with_context(|| format!("cannot use '{}'", loader.path(case).display()))
+    let range = spec.compare(&values).and_then(|_| spec.range_of(&values));
+    range.with_context(|| format!("cannot use '{}'", loader.path(case).display()))
 }
 
 /// The suffix of an image's mask: a TIFF for a TIFF, which may have several pages, else a PNG.

@@ -14,11 +14,11 @@ use tch::{Device, Kind, Tensor};
 
 use super::phantom;
 use crate::checkpoint;
-use crate::cli::{ExportArgs, ExportFormat, WeightsChoice};
+use crate::cli::{ExportArgs, ExportFormat};
 use crate::data::layout::Layout;
 use crate::data::slices::{ReadOptions, Slice, SliceSet};
 use crate::data::spec::DataSpec;
-use crate::data::values::GreyRange;
+use crate::data::values::{GreyChoice, GreyRange};
 use crate::error::UsageError;
 use crate::files::{AtomicFile, create_parent};
 use crate::model::architecture::Architecture;
@@ -27,6 +27,7 @@ use crate::model::unet::UNet;
 use crate::output::manifest;
 use crate::output::model_dir::ModelDir;
 use crate::recipe::preprocessing::{INPUT_SIDE, MARGIN, frame, normalise, resize};
+use crate::run::weights::WeightFile;
 
 mod onnx;
 mod onnx_messages;
@@ -54,15 +55,13 @@ pub fn export(args: &ExportArgs) -> Result<()> {
         bail!("'{}' is there already; use --overwrite to replace it, or another --out", args.out.display());
     }
     let model_dir = ModelDir::new(&args.model_dir);
-    let weights = match args.weights {
-        WeightsChoice::Last => model_dir.weights(),
-        WeightsChoice::Best => model_dir.best_weights(),
-    };
+    let WeightFile { path: weights, warnings } = WeightFile::find(&model_dir, args.weights)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let net = checkpoint::load_weights(&weights, None, Device::Cpu)?;
     let data = checkpoint::data_spec(&weights)?;
     let slices = match &args.data_dir {
         Some(data_dir) => Slices::read(data_dir, &data)?,
-        None => Slices::synthetic(manifest::grey_range(&model_dir), data.channels),
+        None => Slices::synthetic(range_of_training(&data, &model_dir), data.channels),
     };
     let (architecture, range) = (net.architecture, slices.range);
     let spec = ExportSpec { architecture, data, sides, half: args.amp, softmax: !args.no_softmax, range };
@@ -81,6 +80,12 @@ pub fn export(args: &ExportArgs) -> Result<()> {
     file.commit().with_context(cannot_write)?;
     report(args, &spec, &slices, &check, bytes);
     Ok(())
+}
+
+/// The values that the network of `model_dir` was trained on: of several sample types those of the smallest. Weights of
+/// 0.1.0 do not say it, the record of their run does.
+fn range_of_training(data: &DataSpec, model_dir: &ModelDir) -> Option<GreyRange> {
+    data.grey_ranges.values().next().copied().or_else(|| manifest::grey_range(model_dir))
 }
 
 /// Errors: a side that does not fit the network, with the next ones that do.
@@ -122,6 +127,7 @@ impl Slices {
             with_weights: false,
             map: None,
             trained: Some(data),
+            grey: GreyChoice::Auto,
             progress: &|_, _| {},
         };
         let set = match layout.test.is_empty() {
@@ -132,6 +138,7 @@ impl Slices {
             let (found, wanted) = (set.spec.channels, data.channels);
             bail!("{} has {found} channel(s), the network takes {wanted}; give other --data_dir", set.name(0));
         }
+        set.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
         let slices = [set.get(0)?, set.get(set.len() - 1)?];
         Ok(Self { slices, range: set.grey_range(), name: format!("the first slice of {}", set.name(0)) })
     }

@@ -53,20 +53,21 @@ impl ExportSpec {
 
     /// How an image is resized, what is put around it, and what is made of its grey levels.
     fn preparation(&self) -> [String; 3] {
-        let range = "x = (v - black) / ((white - black) / 2) - 1";
+        let scaled = "x = (v - black) / ((white - black) / 2) - 1";
+        let range = format!("{scaled}, clipped to -1..1");
         match self.data.recipe {
             Recipe::Reference => [
                 "to output_size: bilinear, half-pixel centres, no antialiasing".to_owned(),
                 format!("{MARGIN} pixels of 0 on each side, after resizing and normalisation"),
-                range.to_owned(),
+                range,
             ],
             Recipe::Native { grey } => [
                 "none; tiles of a larger image begin at multiples of 16 pixels of the output".to_owned(),
                 format!("{MARGIN} pixels of the image mirrored at the centres of its edge pixels on each side"),
                 match grey {
-                    GreyScaling::Range => range.to_owned(),
+                    GreyScaling::Range => range,
                     GreyScaling::Image => {
-                        format!("{range}; then each channel of the whole image to mean 0 and deviation 1")
+                        format!("{scaled}; then each channel of the whole image to mean 0 and deviation 1")
                     }
                 },
             ],

@@ -10,7 +10,7 @@ use super::files::{reserved, words};
 use crate::cli::ScoreArgs;
 use crate::data::labels::{LabelMap, LabelValue, LabelValues};
 use crate::data::tiff::{SampleFormat, Samples, StackReader};
-use crate::data::values::GreyValues;
+use crate::data::values::GreyBounds;
 use crate::metrics::{ChallengeScores, SliceScores, warnings, wrong_share};
 
 /// Share of wrong pixels above which a prediction is more likely to be inverted than to be poor: noise has a half.
@@ -51,7 +51,7 @@ pub fn score(args: &ScoreArgs, labels: StackReader, prediction: StackReader) -> 
 /// 16-bit samples of no more than 255 are taken for 8-bit ones.
 fn white(prediction: StackReader, path: &Path) -> Result<f32> {
     let format = prediction.format();
-    let (mut grey, mut values) = (GreyValues::new(format), LabelValues::default());
+    let (mut grey, mut values) = (GreyBounds::default(), LabelValues::default());
     prediction.for_each_page(|_, page| {
         grey.add(page);
         values.add(page, 1, None);

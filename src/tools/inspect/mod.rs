@@ -1,0 +1,218 @@
+//! `unet inspect`: how a dataset is laid out, what its files hold, how they will be mapped, and what is wrong with
+//! each. Here it is found out; `report.rs` tells it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use crate::cli::{GreyRangeChoice, InspectArgs};
+use crate::data::folds;
+use crate::data::labels::LabelMap;
+use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME};
+use crate::data::samples::SampleFormat;
+use crate::data::scan::Scan;
+use crate::data::spec::DataSpec;
+use crate::data::values::{GreyChoice, GreyRange, GreyValues};
+use crate::output::logger::ReadingBar;
+use crate::run::samples;
+use report::{Class, Grey, Labels, Report, Set, Size};
+
+mod report;
+
+/// Prints a paragraph per set of images, then the command that trains on them; or all of it as JSON.
+///
+/// Errors: a summary when anything would stop a run; the details are printed with their set.
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    let layout = Layout::find(&args.data_dir)?;
+    let map = args.label_map.as_deref().map(LabelMap::parse).transpose()?;
+    let inspection = Inspection { layout: &layout, map, grey: samples::grey_choice(args.grey_range) };
+    let mut report = Report::new(layout.kind.name(), layout.notes.clone());
+    report.problems = inspection.missing();
+    report.problems.extend(layout.problems.iter().cloned());
+    let training = inspection.set("training", &layout.training, None);
+    // The mapping of the training images is kept.
+    let trained =
+        training.as_ref().map(|(_, found)| DataSpec { grey_ranges: found.ranges.clone(), ..DataSpec::isbi() });
+    let test = inspection.set("test", &layout.test, trained.as_ref());
+    if let (Some((_, training)), Some((_, test))) = (&training, &test) {
+        report.comparison = inspection.compare(training, test);
+    }
+    if let (Some((_, training)), Kind::Folders | Kind::ObjectMasks | Kind::NnUnet) = (&training, layout.kind) {
+        report.command = Some(command(args, training, &layout));
+    }
+    [report.training, report.test] = [training, test].map(|set| set.map(|(set, _)| set));
+    let count = report.count_problems();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text(layout.kind == Kind::Stacks));
+    }
+    match count {
+        0 => Ok(()),
+        count => bail!("{count} problem(s) found in '{}', see above", args.data_dir.display()),
+    }
+}
+
+struct Inspection<'a> {
+    layout: &'a Layout,
+    map: Option<LabelMap>,
+    grey: GreyChoice,
+}
+
+/// What the comparison of two sets needs.
+struct Found {
+    channels: usize,
+    slices: usize,
+    ranges: BTreeMap<SampleFormat, GreyRange>,
+}
+
+impl Inspection<'_> {
+    /// Stacks that are not there.
+    fn missing(&self) -> Vec<String> {
+        let root = &self.layout.root;
+        let is_missing = |name: &&str| self.layout.kind == Kind::Stacks && !root.join(name).is_file();
+        let missing = [TRAIN_VOLUME, TRAIN_LABELS, TEST_VOLUME].into_iter().filter(is_missing);
+        missing.map(|name| format!("no '{name}' in '{}'", root.display())).collect()
+    }
+
+    /// What is in a set of images, of which a network may be `trained` on others; `None` without files.
+    fn set(&self, what: &str, cases: &[Case], trained: Option<&DataSpec>) -> Option<(Set, Found)> {
+        if cases.is_empty() {
+            return None;
+        }
+        let cases: Arc<[Case]> = cases.into();
+        let bar = ReadingBar::new(true);
+        let scan = Scan::new(&cases, 0, false, &|done| bar.advance(done, cases.len()));
+        bar.end();
+        let mut set = Set { title: title(self.layout.kind, what, &cases), ..Set::default() };
+        let found = self.images(&scan, trained, &mut set);
+        set.problems.extend(scan.problems.iter().cloned());
+        if set.channels > 0 && scan.labels.counts().next().is_some() {
+            self.labels(&scan, found.slices, &mut set);
+        }
+        Some((set, found))
+    }
+
+    fn images(&self, scan: &Scan, trained: Option<&DataSpec>, set: &mut Set) -> Found {
+        let mut sizes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
+        for case in &scan.cases {
+            *sizes.entry([case.shape.height, case.shape.width]).or_default() += case.shape.pages;
+        }
+        let size = |([height, width], slices): ([usize; 2], usize)| Size { height, width, slices };
+        set.sizes = sizes.into_iter().map(size).collect();
+        set.channels = scan.cases.first().map_or(0, |case| case.shape.channels);
+        set.with_alpha = scan.cases.iter().filter(|case| case.shape.has_alpha).count();
+        let mut ranges = BTreeMap::new();
+        for (&format, values) in &scan.grey {
+            let range = match trained {
+                Some(trained) => trained.range_of(values),
+                None => values.range(self.grey),
+            };
+            let warning = trained.map_or(Ok(None), |trained| trained.compare(values));
+            let told = range.as_ref().ok().copied();
+            ranges.extend(told.map(|range| (format, range)));
+            set.grey.push(grey(values, told));
+            set.problems.extend(range.err().map(|error| format!("{error:#}")));
+            match warning {
+                Ok(warning) => set.warnings.extend(warning),
+                Err(problem) => set.problems.push(problem.to_string()),
+            }
+        }
+        let slices = set.sizes.iter().map(|size| size.slices).sum();
+        let flat: usize = scan.cases.iter().map(|case| case.flat_pages).sum();
+        match flat {
+            0 => {}
+            flat if flat == slices => set.problems.push(format!("all {slices} images are of one value each")),
+            flat => set.warnings.push(format!("{flat} of {slices} images are of one value each")),
+        }
+        Found { channels: set.channels, slices, ranges }
+    }
+
+    fn labels(&self, scan: &Scan, slices: usize, set: &mut Set) {
+        let described = self.layout.description.as_ref().map(|description| &description.map);
+        let names = self.layout.kind.names_of_two();
+        let map = LabelMap::choose(&scan.labels, self.map.as_ref(), None, described, names);
+        let checked = map.and_then(|map| {
+            let found = map.reading(&scan.labels);
+            let warnings = map.require(&found)?;
+            Ok((map.pixels(&found), warnings, map))
+        });
+        let (pixels, warnings, map) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return set.problems.push(format!("{error:#}")),
+        };
+        let classes = map.names().zip(&pixels).map(|(name, &pixels)| Class { name: name.to_owned(), pixels }).collect();
+        let [values, mapping, shares] = [scan.labels.shares(), map.describe(), map.describe_shares(&pixels)];
+        set.labels = Some(Labels { values, mapping, shares, classes });
+        if pixels.iter().filter(|&&pixels| pixels > 0).count() < 2 {
+            set.problems.extend(warnings);
+        } else {
+            set.warnings.extend(warnings);
+        }
+        let has_own_folds = self.layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
+        let distinct = folds::distinct(slices, 0);
+        if !has_own_folds && distinct < folds::COUNT {
+            set.warnings.push(folds::few_folds(slices, distinct));
+        }
+    }
+
+    /// Training and test images that a network would see differently.
+    fn compare(&self, training: &Found, test: &Found) -> Vec<String> {
+        let mut problems = Vec::new();
+        if training.channels != test.channels {
+            let (one, other) = (training.channels, test.channels);
+            problems.push(format!("training images have {one} channel(s), test images {other}; save both alike"));
+        }
+        problems
+    }
+}
+
+fn grey(values: &GreyValues, range: Option<GreyRange>) -> Grey {
+    Grey {
+        samples: values.format.name(),
+        low: values.bounds.low,
+        high: values.bounds.high,
+        mean: values.bounds.mean(),
+        percentiles: values.percentiles(),
+        range,
+        clipped: range.map(|range| values.clipped(range)),
+        filled: range.map(|range| values.filled(range)),
+        is_of_type: range.is_some_and(|range| values.describe(range).is_none()),
+    }
+}
+
+/// The files of a set.
+fn title(kind: Kind, what: &str, cases: &[Case]) -> String {
+    let folder = |path: &Path| path.parent().unwrap_or(path).display().to_string();
+    let labels = match &cases[0].labels {
+        Some(LabelFiles::One(path)) => Some(path),
+        Some(LabelFiles::Objects(paths)) => paths.first(),
+        None => None,
+    };
+    let of = |path: &Path| match kind {
+        Kind::Stacks => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Kind::ObjectMasks => path.parent().and_then(Path::parent).map_or_else(String::new, folder),
+        Kind::Folders | Kind::NnUnet => folder(path),
+    };
+    let labels = labels.map(|path| of(path)).filter(|labels| *labels != of(&cases[0].images[0]));
+    let labels = labels.map_or_else(String::new, |labels| format!(" with {labels}"));
+    format!("{what}: {}{labels}", of(&cases[0].images[0]))
+}
+
+/// The command that trains on a dataset.
+fn command(args: &InspectArgs, training: &Found, layout: &Layout) -> String {
+    let quoted = |text: &str| if text.contains([' ', ';', '*', '\'']) { format!("'{text}'") } else { text.to_owned() };
+    let mut words = vec![format!("unet --data_dir {}", quoted(&args.data_dir.display().to_string()))];
+    words.push("--model_dir results --augment".to_owned());
+    words.extend(args.label_map.as_ref().map(|map| format!("--label_map {}", quoted(map))));
+    if args.grey_range != GreyRangeChoice::Auto {
+        words.push(format!("--grey_range {}", args.grey_range.name()));
+    }
+    let has_folds = layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
+    if has_folds || training.slices > 4 {
+        words.push("--exec_mode train_and_evaluate --crossvalidation_idx 0".to_owned());
+    }
+    words.join(" ")
+}
