@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::InspectArgs;
 use crate::data::labels::LabelMap;
-use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME};
+use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
 use crate::data::samples::SampleFormat;
 use crate::data::scan::Scan;
 use crate::data::values::GreyRange;
@@ -69,7 +69,7 @@ impl Inspection<'_> {
         }
         for name in [TRAIN_VOLUME, TRAIN_LABELS, TEST_VOLUME] {
             if !self.layout.root.join(name).is_file() {
-                self.problem(&format!("no '{name}' in '{}'", self.layout.root.display()));
+                self.problem(&missing_stack(&self.layout.root, name));
             }
         }
     }
@@ -116,6 +116,7 @@ impl Inspection<'_> {
         if with_alpha > 0 {
             println!("  note: the alpha channel of {with_alpha} images is left out");
         }
+        scan.few_notes().for_each(|note| println!("  note: {note}"));
         let mut ranges = BTreeMap::new();
         for (&format, values) in &scan.grey {
             println!(
