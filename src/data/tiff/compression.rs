@@ -7,8 +7,8 @@ use std::io::{Read, Seek};
 
 use super::Fault;
 use super::directory::Scanner;
+use super::format::Stored;
 use super::pixel::Pixel;
-use crate::data::samples::SampleFormat;
 
 const COMPRESSION: u16 = 259;
 const PREDICTOR: u16 = 317;
@@ -33,11 +33,7 @@ pub struct Compression {
 
 impl Compression {
     /// Reads and checks the compression of the current directory.
-    pub fn read(
-        scanner: &mut Scanner<impl Read + Seek>,
-        format: SampleFormat,
-        pixel: &Pixel,
-    ) -> Result<Compression, Fault> {
+    pub fn read(scanner: &mut Scanner<impl Read + Seek>, stored: Stored, pixel: &Pixel) -> Result<Compression, Fault> {
         let code = scanner.integer(COMPRESSION)?.unwrap_or(1);
         let (name, ratio) = match code {
             1 => ("none", 1),
@@ -56,17 +52,18 @@ impl Compression {
         };
         let predictor = scanner.integer(PREDICTOR)?.unwrap_or(1);
         match (predictor, name) {
-            (1, _) | (2, "LZW" | "Deflate" | "Zstandard") => {}
-            (3, "LZW" | "Deflate" | "Zstandard") if format == SampleFormat::F32 => {}
+            (1, _) => {}
+            (2, "LZW" | "Deflate" | "Zstandard") if !matches!(stored, Stored::Bits(_)) => {}
+            (3, "LZW" | "Deflate" | "Zstandard") if matches!(stored, Stored::F32 | Stored::F64) => {}
             _ => {
                 return Err(Fault::unsupported(
-                    format!("predictor {predictor}, expected 1 for {} samples with compression {name}", format.name()),
+                    format!("predictor {predictor}, expected 1 for {} samples with compression {name}", stored.name()),
                     "save the stack without predictor",
                 ));
             }
         }
         let jpeg_tables = if code == JPEG {
-            check_jpeg(format, pixel)?;
+            check_jpeg(stored, pixel)?;
             scanner.raw(JPEG_TABLES, MAX_JPEG_TABLES)?
         } else {
             Vec::new()
@@ -76,11 +73,11 @@ impl Compression {
 }
 
 /// Refuses samples that JPEG cannot hold, or holds in a form of which none are known.
-fn check_jpeg(format: SampleFormat, pixel: &Pixel) -> Result<(), Fault> {
-    let problem = match (format, pixel.samples_together()) {
+fn check_jpeg(stored: Stored, pixel: &Pixel) -> Result<(), Fault> {
+    let problem = match (stored, pixel.samples_together()) {
         _ if pixel.palette.is_some() => "palette colour".to_string(),
-        (SampleFormat::U8, 1 | 3) => return Ok(()),
-        (SampleFormat::U8, samples) => format!("{samples} samples per pixel"),
+        (Stored::U8, 1 | 3) => return Ok(()),
+        (Stored::U8, samples) => format!("{samples} samples per pixel"),
         (other, _) => format!("{} samples", other.name()),
     };
     Err(Fault::unsupported(
