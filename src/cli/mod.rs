@@ -387,11 +387,11 @@ fn one_line(error: &clap::Error) -> String {
         |lines: &mut dyn Iterator<Item = &str>| lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
     let first = words(&mut text.lines().take_while(|line| !line.trim().is_empty()));
     let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let mut tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    if error.kind() == ErrorKind::UnknownArgument {
+        tip = spellings::proposal(&message, tip);
+    }
     match tip {
-        Some(tip) if error.kind() == ErrorKind::UnknownArgument && spellings::is_opposite(&message, tip) => {
-            format!("{message}; what a flag switches on is off without it, so leave it out; see unet --help")
-        }
         Some(tip) => format!("{message}; {tip}; see unet --help"),
         None => format!("{message}; see unet --help"),
     }

@@ -103,10 +103,15 @@ fn truth(value: &str) -> Option<bool> {
     }
 }
 
-/// Whether clap's proposal for an unknown flag is the opposite of it, such as `--evaluate_every` for `--no-evaluate`.
-pub fn is_opposite(message: &str, tip: &str) -> bool {
+/// What to propose for an unknown flag in place of clap's `tip`, where that is the opposite, such as `--seed` for
+/// `--no-seed`.
+pub fn proposal<'a>(message: &str, tip: Option<&'a str>) -> Option<&'a str> {
     let is_negative = |text: &str| text.contains("'--no-") || text.contains("'--no_");
-    is_negative(message) != is_negative(tip)
+    match (is_negative(message), tip.map(is_negative)) {
+        (true, None | Some(false)) => Some("what a flag switches on is off without it, so leave it out"),
+        (false, Some(true)) => None,
+        _ => tip,
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn a_tip_is_not_the_opposite() {
-        assert!(is_opposite("unexpected argument '--no-seeds' found", "a similar argument exists: '--seed'"));
-        assert!(!is_opposite("unexpected argument '--sed' found", "a similar argument exists: '--seed'"));
-        assert!(!is_opposite("unexpected argument '--no-tf' found", "a similar argument exists: '--no_tf32'"));
+    fn a_proposal_is_never_the_opposite() {
+        let (seed, tf32) = ("a similar argument exists: '--seed'", "a similar argument exists: '--no_tf32'");
+        let of = |flag: &str, tip| proposal(&format!("unexpected argument '{flag}' found"), tip);
+        assert!(of("--no-seeds", Some(seed)).unwrap().contains("leave it out"));
+        assert!(of("--no-thing", None).unwrap().contains("leave it out"));
+        assert_eq!(of("--sed", Some(seed)), Some(seed));
+        assert_eq!(of("--no-tf", Some(tf32)), Some(tf32));
+        assert_eq!(of("--tf", Some(tf32)), None);
+        assert_eq!(of("--thing", None), None);
     }
 }

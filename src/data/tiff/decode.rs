@@ -12,7 +12,8 @@ use ::tiff::TiffError as CrateError;
 use ::tiff::decoder::{Decoder, DecodingBuffer, Limits};
 
 use super::chunks::Chunk;
-use super::compression::JPEG;
+use super::compression::{JPEG, LZW};
+use super::fax::Coding;
 use super::format::Stored;
 use super::page::Page;
 use super::sample::{Double, Form, Half, Raw, Same, Sample, Whole, zeros};
@@ -180,7 +181,9 @@ impl Plane<'_> {
     /// A BigTIFF of one directory, whose tables lie behind it.
     fn directory(&self, big_endian: bool, shift: u64) -> Result<Vec<u8>, Fault> {
         let page = self.page;
-        let (code, chunks, together) = (page.compression.code, &page.chunks, page.pixel.samples_together() as u64);
+        let (chunks, together) = (&page.chunks, page.pixel.samples_together() as u64);
+        // Streams of fax codes are decoded here: what the crate takes them for does not matter.
+        let code = if page.compression.fax.is_some() { LZW } else { page.compression.code };
         // Packed samples are bytes of grey to the decoder, whose rows are shorter than the page's.
         let (bits, samples) = if let Stored::Bits(_) = page.stored { (8, 1) } else { (page.stored.bits(), together) };
         let columns = |pixels: u64| match page.stored {
@@ -231,13 +234,17 @@ impl Plane<'_> {
     ) -> Result<(), Fault> {
         let (page, chunk) = (self.page, self.chunks[index]);
         window.memory = None;
-        if page.compression.code != JPEG {
+        if page.compression.code != JPEG && page.compression.fax.is_none() {
             window.end = chunk.offset + shift + chunk.bytes;
             return Ok(());
         }
         let mut stream = reserve(chunk.bytes as usize)?;
         window.reader.seek(SeekFrom::Start(chunk.offset + shift))?;
         window.reader.by_ref().take(chunk.bytes).read_to_end(&mut stream)?;
+        if page.compression.fax.is_some() {
+            window.memory = Some(Cursor::new(stream));
+            return Ok(());
+        }
         let frame = jpeg::Frame {
             width: page.chunks.width as usize,
             rows,
@@ -263,6 +270,15 @@ impl Plane<'_> {
             return Ok(());
         };
         let in_row = columns * self.page.pixel.samples_together();
+        if let Some(coding) = self.page.compression.fax {
+            let mut stream = decoder.inner().memory.take().unwrap_or_default().into_inner();
+            if self.page.compression.reversed {
+                stream.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
+            }
+            self.read_fax::<F>(coding, &stream, in_row, samples).map_err(|fault| self.in_chunk(index, fault))?;
+            self.invert::<F>(samples, bits);
+            return Ok(());
+        }
         let row_bytes = stored.row_bytes(in_row as u64) as usize;
         let mut bytes = zeros::<u8>(row_bytes * (samples.len() / in_row))?;
         self.read_bytes(decoder, index, DecodingBuffer::U8(&mut bytes))?;
@@ -271,6 +287,26 @@ impl Plane<'_> {
         }
         self.invert::<F>(samples, bits);
         Ok(())
+    }
+
+    /// Decodes rows of fax codes, of which the first `columns` pixels are wanted.
+    fn read_fax<F: Form>(
+        &self,
+        coding: Coding,
+        stream: &[u8],
+        columns: usize,
+        samples: &mut [F::Raw],
+    ) -> Result<(), Fault> {
+        let rows = samples.len() / columns;
+        samples.fill(F::unpacked(0));
+        coding.decode(stream, self.page.chunks.width as usize, rows, |row, changes| {
+            let line = &mut samples[row * columns..][..columns];
+            // Black is between a change and the next one.
+            for run in changes.chunks(2) {
+                let end = run.get(1).copied().unwrap_or(columns).min(columns);
+                line[run[0].min(end)..end].fill(F::unpacked(1));
+            }
+        })
     }
 
     fn read_bytes<R: Read + Seek>(

@@ -14,6 +14,7 @@ mod compression;
 mod decode;
 mod description;
 mod directory;
+mod fax;
 mod format;
 mod jpeg;
 mod ome;

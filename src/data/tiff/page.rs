@@ -24,7 +24,6 @@ const SUBFILE_TYPE: u16 = 254;
 const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
-const FILL_ORDER: u16 = 266;
 const IMAGE_DEPTH: u16 = 32997;
 const TILE_DEPTH: u16 = 32998;
 
@@ -178,12 +177,6 @@ fn page(scanner: &mut Scanner<impl Read + Seek>) -> Result<Page, Fault> {
     let pixel = Pixel::read(scanner)?;
     let stored = Stored::read(scanner, &pixel)?;
     let compression = Compression::read(scanner, stored, &pixel)?;
-    if !matches!(scanner.integer(FILL_ORDER)?, None | Some(1)) {
-        return Err(Fault::unsupported(
-            "fill order 2 (reversed bits), expected 1",
-            "save the stack again with another program",
-        ));
-    }
     let width = scanner.integer(IMAGE_WIDTH)?.unwrap_or(0);
     let height = scanner.integer(IMAGE_LENGTH)?.unwrap_or(0);
     let (format, together) = (stored.format(), pixel.samples_together() as u64);
