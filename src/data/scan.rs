@@ -146,7 +146,7 @@ fn channel_problems(cases: &[ScannedCase], all: &[Case]) -> Vec<String> {
     odd.map(|case| {
         let path = all[case.index].images[0].display();
         let (found, usual) = (name(case.shape.channels), name(usual));
-        format!("'{path}' has {found}, most images have {usual}; save all alike (slices that are stored as colours: as pages)")
+        format!("'{path}' has {found}, most images have {usual}; save all alike (slices stored as colours: as pages)")
     })
     .collect()
 }

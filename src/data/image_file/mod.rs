@@ -71,7 +71,7 @@ impl ImageFile {
         }
     }
 
-    /// Samples of the pages decoded so far that were rounded: whole numbers beyond 2^24, which 32-bit floats do not hold.
+    /// Samples of the pages decoded so far that were rounded: whole numbers beyond 2^24, which floats do not hold.
     pub fn rounded(&self) -> u64 {
         match &self.kind {
             Kind::Tiff(stack) => stack.rounded(),

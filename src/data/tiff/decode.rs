@@ -1,8 +1,8 @@
 //! Decodes one page that `page` has checked, strip by strip or tile by tile, into interleaved channels.
 //!
 //! The `tiff` crate does not see the directory of the file, but one made from the checked page: a grey image of all
-//! samples that lie together; packed samples are bytes to it. So colour, alpha, palettes, planes, inversion, packing and
-//! the conversion of sample types are handled here, alike for every compression, and nothing unchecked reaches it.
+//! samples that lie together; packed samples are bytes to it. So colour, alpha, palettes, planes, inversion, packing
+//! and the conversion of sample types are handled here, alike for every compression, and nothing unchecked reaches it.
 //! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG stream as a whole.
 //! Zstandard takes up to 128 MiB more if the stream asks for it. Not here: which pages there are (`read`).
 
@@ -17,6 +17,7 @@ use super::fax::Coding;
 use super::format::Stored;
 use super::page::Page;
 use super::sample::{Double, Form, Half, Raw, Same, Sample, Whole, zeros};
+use super::window::Window;
 use super::{Fault, jpeg};
 
 /// The samples `[H, W, C]` of which a page gives its channels, from channel `first` on.
@@ -116,8 +117,8 @@ struct Plane<'a> {
 }
 
 impl Plane<'_> {
-    /// Decodes the plane; `channels` has the samples that are wanted, with their channel in the target. Gives the number
-    /// of whole numbers that were rounded.
+    /// Decodes the plane; `channels` has the samples that are wanted, with their channel in the target. Gives how many
+    /// whole numbers were rounded.
     fn decode<F: Form, R: Read + Seek>(
         &self,
         source: &mut Source<'_, R>,
@@ -393,41 +394,6 @@ fn fault(error: CrateError) -> Fault {
             _ => error.into(),
         },
         error => Fault::damaged(error.to_string()),
-    }
-}
-
-/// What the decoder reads: bytes in memory where there are any, else a file that ends where the strip or tile ends that
-/// is being decoded.
-///
-/// The decoders of the `tiff` crate read on until they have all samples, whatever the table of
-/// strips says; so a small file could make each of a million strips read all of it.
-struct Window<'a, R> {
-    memory: Option<Cursor<Vec<u8>>>,
-    reader: &'a mut R,
-    position: u64,
-    end: u64,
-}
-
-impl<R: Read> Read for Window<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(memory) = &mut self.memory {
-            return memory.read(buffer);
-        }
-        let left = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left);
-        let count = self.reader.read(&mut buffer[..wanted])?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for Window<'_, R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        if let Some(memory) = &mut self.memory {
-            return memory.seek(to);
-        }
-        self.position = self.reader.seek(to)?;
-        Ok(self.position)
     }
 }
 

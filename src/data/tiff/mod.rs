@@ -2,9 +2,9 @@
 //!
 //! Source: TIFF 6.0, the BigTIFF extension and ImageJ's `ImageDescription` text; samples are decoded
 //! and encoded by the `tiff` crate. `page` checks all pages of a file before memory is taken for
-//! them, by way of `directory`, `pixel`, `format`, `compression` and `chunks`; `planes` finds what texts (`description`)
-//! promise beyond them, and `set` what OME-XML (`ome`) places in other files; `read` shows the planes one by one, as
-//! `decode` gives them; `write` streams pages to a file.
+//! them, by way of `directory`, `pixel`, `format`, `compression` and `chunks`; `planes` finds what texts
+//! (`description`) promise beyond them, and `set` what OME-XML (`ome`) places in other files; `read` shows the planes
+//! one by one, as `decode` gives them; `write` streams pages to a file.
 //! Not here: scaling of values, tensors, what channels mean.
 //!
 //! Pages, rows and columns count from 0 everywhere, in messages too.
@@ -26,6 +26,7 @@ mod sample;
 mod set;
 #[cfg(test)]
 mod tests;
+mod window;
 mod write;
 
 use std::fmt;

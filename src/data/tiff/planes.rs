@@ -81,8 +81,8 @@ impl FilePages {
         }
         if slices {
             self.notes.push(format!(
-                "the {samples} planes of a page are taken for colours, as tifffile stored them; if they are slices, save \
-                 the stack again with photometric='minisblack'"
+                "the {samples} planes of a page are taken for colours, as tifffile stored them; if they are slices, \
+                 save the stack again with photometric='minisblack'"
             ));
         }
     }
@@ -154,8 +154,8 @@ fn start(page: &Page) -> u64 {
     page.chunks.stored[0].offset
 }
 
-/// How many planes there is room for from the first strip of a page to the byte `end`, if they can follow each other; at
-/// least 1.
+/// How many planes there is room for from the first strip of a page to the byte `end`, if they can follow each other;
+/// at least 1.
 fn planes_behind(page: &Page, end: u64) -> u64 {
     let strips = &page.chunks.stored;
     let follows = |pair: &[Chunk]| pair[0].offset + pair[0].bytes == pair[1].offset;
