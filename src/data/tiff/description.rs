@@ -34,6 +34,8 @@ pub struct Channels {
     pub alone: bool,
     /// Slices and frames, for messages; `None` where the text does not give them.
     pub others: Option<[u64; 2]>,
+    /// ImageJ's, which with several samples per pixel are those samples.
+    pub of_samples: bool,
 }
 
 impl Promise {
@@ -58,6 +60,7 @@ impl Promise {
             stride: 1,
             alone: others == 1 && count == images,
             others: (slices.is_some() || frames.is_some()).then_some([slices.unwrap_or(1), frames.unwrap_or(1)]),
+            of_samples: true,
         });
         (images > 1 || channels.is_some()).then_some(Promise { planes: images, source: "ImageJ description", channels })
     }
@@ -79,7 +82,7 @@ impl Promise {
         let axes = axes.filter(|axes| axes.is_ascii() && axes.len() == shape.len()).unwrap_or_default();
         let channels = axes.get(..outer.len()).unwrap_or_default().find('C').map(|at| {
             let (count, stride) = (outer[at], product(&outer[at + 1..]));
-            Channels { count, stride, alone: false, others: None }
+            Channels { count, stride, alone: false, others: None, of_samples: false }
         });
         let channels = channels.filter(|channels| channels.count > 1);
         (planes > 1).then_some(Promise { planes, source: "tifffile description", channels })

@@ -94,8 +94,7 @@ impl<R: Read + Seek> StackReader<R> {
         let mut notes = set.files[0].content.notes.clone();
         let samples = set.first().pixel.channels() as u64;
         let (planes_per_page, stride) = match &set.channels {
-            // With several samples per pixel the channels of ImageJ's text are those.
-            Some(channels) if samples == 1 || channels.others.is_none() && !channels.alone => {
+            Some(channels) if samples == 1 || !channels.of_samples => {
                 planes_per_page(channels, planes, samples, &mut notes)?
             }
             _ => (1, 1),
@@ -231,7 +230,7 @@ fn planes_per_page(
     samples: u64,
     notes: &mut Vec<String>,
 ) -> Result<(u64, u64), Fault> {
-    let Channels { count, stride, alone, others } = *channels;
+    let Channels { count, stride, alone, others, .. } = *channels;
     // tifffile calls the slices of a stack channels unless it is told otherwise.
     if count > MAX_SAMPLES && count == planes {
         notes.push(format!("its {planes} \"channels\" are taken for slices, which are more than {MAX_SAMPLES}"));

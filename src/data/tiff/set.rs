@@ -233,7 +233,7 @@ impl<R: Read + Seek> Builder<'_, R> {
             ));
         }
         let alone = slices == 1 && frames == 1 && images.len() == 1 && !first.has_names;
-        Ok((count > 1).then_some(Channels { count, stride: 1, alone, others: None }))
+        Ok((count > 1).then_some(Channels { count, stride: 1, alone, others: None, of_samples: false }))
     }
 
     /// The file and page of each plane; the channels of an image follow each other.
