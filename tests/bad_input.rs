@@ -75,7 +75,7 @@ fn missing_folders_and_stacks_are_named() {
     fails(dir.unet(&["--data_dir", "nowhere", "--model_dir", "model"]), 1, &["no folder 'nowhere'", "--data_dir"]);
     for name in ["train-volume.tif", "train-labels.tif"] {
         fs::rename(dir.path("data").join(name), dir.path("hidden.tif")).unwrap();
-        fails(dir.run(TRAIN), 1, &[name, "'data'", "phantom"]);
+        fails(dir.run(TRAIN), 1, &[name, "'data'", "ISBI 2012"]);
         fs::rename(dir.path("hidden.tif"), dir.path("data").join(name)).unwrap();
     }
     fs::remove_file(dir.path("data/test-volume.tif")).unwrap();

@@ -81,6 +81,7 @@ def make_tiffs():
     text = b"ImageJ=1.54f\nimages=3\nslices=3\nunit=nm\nspacing=1e309\n\0"
     add("imagej.tif", tiff([page(1, 2, END + 12, 2, f270=(2, len(text), END + 18))], bytes(6) + text))
     make_channels(add)
+    make_planes(add)
     big = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
     add("bigtiff-fields-of-2-64.tif", big + b"\xff" * 8)
     add("bigtiff-at-2-64.tif", big[:8] + b"\xff" * 8)
@@ -109,6 +110,34 @@ def make_channels(add):
     for name, sizes in (("hyperstack", "3\nslices=2"), ("hyperstack-of-2-64", f"{2**63}\nslices={2**63}")):
         text = f"ImageJ=1.54f\nimages=6\nchannels={sizes}\n\0".encode()
         add(f"{name}.tif", tiff([page(1, 2, after, 2, f270=(2, len(text), after + 12))], bytes(range(12)) + text))
+
+
+def make_planes(add):
+    """Planes that texts and tags speak of, packed samples, and thumbnails."""
+    after = END + 12
+    for name, planes in (("stk", 3), ("stk-of-2-32", HUGE)):
+        add(f"{name}.tif", tiff([page(2, 3, after, 6, f33629=(5, planes, 8))], bytes(range(18))))
+    for name, planes in (("shaped", 3), ("shaped-of-2-64", 2**64 - 1)):
+        text = f'{{"shape": [{planes}, 2, 3], "axes": "ZYX", "truncated": true}}\0'.encode()
+        add(f"{name}.tif", tiff([page(2, 3, after, 6, f270=(2, len(text), after + 18))], bytes(range(18)) + text))
+    thumbnail = page(1, 3, after + END - 8 + 6, 3, f254=(4, 1, 1))
+    add("thumbnail.tif", tiff([page(2, 3, 2 * END - 8 + 12, 6), thumbnail | {273: (4, 1, 2 * END + 10)}], bytes(9)))
+    add("one-bit.tif", tiff([page(2, 3, END, 2, f258=(3, 1, 1))], b"\xa0\x60"))
+    add("fifteen-bits.tif", tiff([page(HUGE, HUGE, END, 64, f258=(3, 1, 15))], bytes(64)))
+    add("volume.tif", tiff([page(2, 3, after, 6, f32997=(4, 1, HUGE))], bytes(6)))
+    head = '<?xml version="1.0"?><OME UUID="urn:uuid:1"><Image><Pixels DimensionOrder="XYZCT" SizeX="3" SizeY="2" '
+    tail = "</Pixels></Image></OME>\0"
+    texts = {
+        "ome-channels": 'SizeC="2" SizeZ="1" SizeT="1"><TiffData IFD="0" PlaneCount="2"/>',
+        "ome-of-2-64": f'SizeC="{2**63}" SizeZ="2" SizeT="{2**63}"><TiffData IFD="0" PlaneCount="{2**64 - 1}"/>',
+        "ome-elsewhere": 'SizeC="1" SizeZ="1" SizeT="1"><TiffData><UUID FileName="/dev/zero">a</UUID></TiffData>',
+        "ome-deep": 'SizeC="2" SizeZ="1" SizeT="1">' + "<a>" * 1000,
+    }
+    for name, text in texts.items():
+        text = (head + text + tail).encode()
+        first = 8 + (2 + 10 * 12 + 4) + (2 + 9 * 12 + 4)
+        pages = [page(2, 3, first, 6, f270=(2, len(text), first + 12)), page(2, 3, first + 6, 6)]
+        add(f"{name}.tif", tiff(pages, bytes(range(12)) + text))
 
 
 def safetensors(facts, tensors, data=b"", lie=None):

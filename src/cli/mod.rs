@@ -5,12 +5,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::UsageError;
 
 pub mod config;
 pub mod native;
+mod spellings;
 pub mod split;
 mod subcommands;
 pub mod task;
@@ -355,7 +357,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, UsageEr
 
 /// Errors: clap's, among which are help and version.
 pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, clap::Error> {
-    let matches = command().try_get_matches_from(args)?;
+    let command = command();
+    let args = spellings::own_spelling(args, &command);
+    let matches = command.try_get_matches_from(args)?;
     let given = matches
         .ids()
         .map(|id| id.as_str())
@@ -391,7 +395,10 @@ fn one_line(error: &clap::Error) -> String {
         |lines: &mut dyn Iterator<Item = &str>| lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
     let first = words(&mut text.lines().take_while(|line| !line.trim().is_empty()));
     let message = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
-    let tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    let mut tip = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+    if error.kind() == ErrorKind::UnknownArgument {
+        tip = spellings::proposal(&message, tip);
+    }
     match tip {
         Some(tip) => format!("{message}; {tip}; see unet --help"),
         None => format!("{message}; see unet --help"),

@@ -93,6 +93,8 @@ pub struct CaseShape {
     pub format: SampleFormat,
     pub has_alpha: bool,
     pub resolution: Option<super::tiff::Resolution>,
+    /// What people should know of how its files are read, each with the file.
+    pub notes: Vec<String>,
 }
 
 impl Loader {
@@ -110,6 +112,11 @@ impl Loader {
     /// Errors: files that cannot be read, and such as do not fit together.
     pub fn shape(&mut self, case: usize) -> Result<CaseShape> {
         Ok(self.open(case)?.shape.clone())
+    }
+
+    /// Samples of the images of a case that were rounded when its pages were decoded: whole numbers beyond 2^24.
+    pub fn rounded(&mut self, case: usize) -> Result<u64> {
+        Ok(self.open(case)?.images.iter().map(ImageFile::rounded).sum())
     }
 
     /// Decodes the page `page` of a case; `see_image` is shown the samples of each of its files, `[H, W, C]`.
@@ -143,13 +150,15 @@ impl OpenCase {
     fn new(case: &Case) -> Result<Self> {
         let images = case.images.iter().map(|path| ImageFile::open(path)).collect::<Result<Vec<_>>>()?;
         let infos: Vec<ImageInfo> = images.iter().map(ImageFile::info).collect();
-        let shape = shape(case, &infos)?;
+        let mut shape = shape(case, &infos)?;
         let labels = match &case.labels {
             None => None,
             Some(LabelFiles::Objects(paths)) => Some(OpenLabels::Objects(paths.clone())),
             Some(LabelFiles::One(path)) => {
                 let file = ImageFile::open(path)?;
-                check_labels(path, &file.info(), &case.images[0], &shape)?;
+                let info = file.info();
+                check_labels(path, &info, &case.images[0], &shape)?;
+                shape.notes.extend(notes(&info, path));
                 Some(OpenLabels::One(file))
             }
         };
@@ -162,7 +171,15 @@ impl OpenLabels {
         let size = [height as i64, width as i64];
         match self {
             Self::One(file) => {
+                let before = file.rounded();
                 let Image { samples, channels, palette, .. } = file.page(page)?;
+                ensure!(
+                    file.rounded() == before,
+                    "'{}' page {page} has {} label values beyond 16777216 (2^24), which are not kept apart; number the \
+                     objects of each page from 1",
+                    file.path().display(),
+                    file.rounded() - before
+                );
                 Ok(RawLabels { samples, channels, palette, size, place: None })
             }
             Self::Objects(paths) => {
@@ -199,15 +216,18 @@ fn shape(case: &Case, infos: &[ImageInfo]) -> Result<CaseShape> {
         format: first.format,
         has_alpha: infos.iter().any(|info| info.has_alpha),
         resolution: first.resolution.clone(),
+        notes: infos.iter().zip(&case.images).flat_map(|(info, path)| notes(info, path)).collect(),
     })
 }
 
 /// Errors: labels of another size than their image, or of a kind whose values mean nothing.
 fn check_labels(path: &Path, info: &ImageInfo, image: &Path, shape: &CaseShape) -> Result<()> {
     let (labels, expected) = ([info.pages, info.height, info.width], [shape.pages, shape.height, shape.width]);
+    // Why the numbers of pages differ, where the files say something of it.
+    let hints: String = shape.notes.iter().cloned().chain(notes(info, path)).map(|note| format!(" ({note})")).collect();
     if labels != expected {
         bail!(
-            "'{}' holds {} and '{}' {}; each image needs the label of its own size",
+            "'{}' holds {} and '{}' {}; each image needs the label of its own size{hints}",
             image.display(),
             describe(expected),
             path.display(),
@@ -217,11 +237,16 @@ fn check_labels(path: &Path, info: &ImageInfo, image: &Path, shape: &CaseShape) 
     ensure!(!info.is_lossy, "'{}' is a JPEG, which rounds values; save the labels as PNG or TIFF", path.display());
     ensure!(
         matches!(info.channels, 1 | 3),
-        "'{}' has {} channels, expected labels of one channel or in colour",
+        "'{}' has {} channels, expected labels of one channel or in colour{hints}",
         path.display(),
         info.channels
     );
     Ok(())
+}
+
+/// What a file says of how it is read, with its name.
+fn notes(info: &ImageInfo, path: &Path) -> Vec<String> {
+    info.notes.iter().map(|note| format!("'{}': {note}", path.display())).collect()
 }
 
 /// "30 pages of 512x512" (height x width); a single page goes without its number.

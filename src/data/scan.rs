@@ -20,6 +20,8 @@ pub struct Scan {
     pub cases: Vec<ScannedCase>,
     pub grey: BTreeMap<SampleFormat, GreyValues>,
     pub labels: LabelValues,
+    /// What people should know of how files are read, a line each.
+    pub notes: Vec<String>,
     /// What is amiss, a line each, in the order of the cases.
     pub problems: Vec<String>,
     /// SHA-256 of the images' and of the labels' raw samples.
@@ -98,8 +100,9 @@ impl Scan {
         let grey = grey.collect();
         let mut problems: Vec<String> = failed.into_iter().map(|(_, problem)| problem).collect();
         problems.extend(channel_problems(&cases, all));
+        let notes = cases.iter().flat_map(|case| case.shape.notes.iter().cloned()).collect();
         let sha256 = [0, 1].map(|part| combined(&cases, all, part));
-        Self { cases, grey, labels, problems, sha256 }
+        Self { cases, grey, labels, notes, problems, sha256 }
     }
 }
 
@@ -113,7 +116,7 @@ fn scan_case(
     with_weights: bool,
     counts: &mut Histograms,
 ) -> anyhow::Result<ScannedCase> {
-    let shape = loader.shape(index)?;
+    let mut shape = loader.shape(index)?;
     let bytes_of_weights = if with_weights { shape.height * shape.width * size_of::<f32>() } else { 0 };
     let (mut grey, mut labels) = (GreyBounds::default(), LabelValues::default());
     let (mut flat_pages, mut page_labels) = (0, Vec::new());
@@ -146,6 +149,13 @@ fn scan_case(
         }
         kept.push(fits.then_some(slice));
     }
+    let rounded = loader.rounded(index)?;
+    if rounded > 0 {
+        shape.notes.push(format!(
+            "'{}': {rounded} samples beyond 16777216 (2^24) were rounded, as images are 32-bit floats here",
+            loader.path(index).display()
+        ));
+    }
     let sha256 = hashes.map(hexadecimal);
     Ok(ScannedCase { index, shape, kept, grey, flat_pages, labels, page_labels, sha256 })
 }
@@ -168,7 +178,7 @@ fn channel_problems(cases: &[ScannedCase], all: &[Case]) -> Vec<String> {
     odd.map(|case| {
         let path = all[case.index].images[0].display();
         let (found, usual) = (name(case.shape.channels), name(usual));
-        format!("'{path}' has {found}, most images have {usual}; save all as grey or all as colour")
+        format!("'{path}' has {found}, most images have {usual}; save all alike (slices stored as colours: as pages)")
     })
     .collect()
 }

@@ -346,7 +346,15 @@ impl Scan {
     fn warnings(&self) -> Vec<String> {
         let with_alpha = self.cases.iter().filter(|case| case.shape.has_alpha).count();
         let alpha = format!("the alpha channel of {with_alpha} of {} images is left out", self.cases.len());
-        (with_alpha > 0).then_some(alpha).into_iter().collect()
+        (with_alpha > 0).then_some(alpha).into_iter().chain(self.few_notes()).collect()
+    }
+
+    /// What is to be known of how files are read; of many files the first few.
+    pub fn few_notes(&self) -> impl Iterator<Item = String> {
+        const MOST: usize = 8;
+        let more = self.notes.len().saturating_sub(MOST);
+        let more = (more > 0).then(|| format!("and {more} more such notes on files"));
+        self.notes.iter().take(MOST).cloned().chain(more)
     }
 
     /// The classes of each slice, a bit each; all of them where a slice has too many values to tell.

@@ -18,7 +18,7 @@ use crate::cli::native::Border;
 use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
-use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose};
+use crate::data::layout::{Case, Kind, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, loose, missing_stack};
 use crate::data::order::SampleSchedule;
 use crate::data::slices::{ReadOptions, SliceSet};
 use crate::data::spec::{DataSpec, Recipe};
@@ -95,11 +95,7 @@ impl Needs {
         if layout.kind == Kind::Stacks {
             let needed = [(TRAIN_VOLUME, *training), (TRAIN_LABELS, *training), (TEST_VOLUME, *test)];
             for (name, _) in needed.iter().filter(|(_, is_needed)| *is_needed) {
-                ensure!(
-                    layout.root.join(name).is_file(),
-                    "no '{name}' in '{root}'; the stacks are named as in the ISBI 2012 challenge, and 'unet phantom \
-                     --out DIR' makes a synthetic set"
-                );
+                ensure!(layout.root.join(name).is_file(), "{}", missing_stack(&layout.root, name));
             }
         }
         if *test && layout.test.is_empty() {

@@ -88,7 +88,9 @@ fn table(logs: &[PathBuf]) -> Result<()> {
     let over_all = |statistic: fn(&[f64]) -> f64| {
         columns.each_ref().map(|column| (column.len() == logs.len()).then(|| statistic(column)))
     };
-    sameness(&logs.iter().map(|path| evaluation(path)).collect::<Vec<_>>()).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    sameness(&logs.iter().map(|path| evaluation(path)).collect::<Vec<_>>())
+        .iter()
+        .for_each(|warning| eprintln!("warning: {warning}"));
     println!("mean of {}: {}", logs.len(), words(&over_all(mean)));
     if logs.len() > 1 {
         println!("standard deviation: {}", words(&over_all(|values| deviation(values).unwrap_or(0.0))));

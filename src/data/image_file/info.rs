@@ -27,6 +27,8 @@ pub struct ImageInfo {
     pub is_lossy: bool,
     pub palette: Option<Palette>,
     pub resolution: Option<Resolution>,
+    /// What people should know of how the file is read.
+    pub notes: Vec<String>,
 }
 
 /// A page with its samples, `[H, W, C]`.

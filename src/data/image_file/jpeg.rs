@@ -49,6 +49,7 @@ impl Header {
             is_lossy: true,
             palette: None,
             resolution: None,
+            notes: Vec::new(),
         }
     }
 

@@ -45,6 +45,10 @@ impl ImageFile {
         Ok(Self { path: path.to_owned(), kind })
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn info(&self) -> ImageInfo {
         match &self.kind {
             Kind::Tiff(stack) => {
@@ -59,10 +63,19 @@ impl ImageFile {
                     is_lossy: false,
                     palette: stack.palette().cloned(),
                     resolution: stack.resolution().cloned(),
+                    notes: stack.notes().to_vec(),
                 }
             }
             Kind::Png(header) => header.info(),
             Kind::Jpeg(header) => header.info(),
+        }
+    }
+
+    /// Samples of the pages decoded so far that were rounded: whole numbers beyond 2^24, which floats do not hold.
+    pub fn rounded(&self) -> u64 {
+        match &self.kind {
+            Kind::Tiff(stack) => stack.rounded(),
+            Kind::Png(_) | Kind::Jpeg(_) => 0,
         }
     }
 

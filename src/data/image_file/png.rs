@@ -55,6 +55,7 @@ impl Header {
             is_lossy: false,
             palette: self.palette.clone(),
             resolution: None,
+            notes: Vec::new(),
         }
     }
 

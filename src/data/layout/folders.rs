@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::cases::{Case, Kind, LabelFiles, Layout, images_by_stem, note_others};
+use super::missing::explain_folder;
 
 const IMAGES: &str = "images";
 const LABELS: [&str; 2] = ["masks", "labels"];
@@ -21,10 +22,12 @@ pub fn find(root: &Path) -> Result<Layout> {
     let folders: Vec<PathBuf> = LABELS.iter().map(|name| root.join(name)).filter(|path| path.is_dir()).collect();
     let mut labels = BTreeMap::new();
     match &folders[..] {
-        [] => problems.push(format!(
-            "neither 'masks' nor 'labels' in '{}'; put the label of each image there, under its name",
-            root.display()
-        )),
+        [] => problems.push(LABELS.iter().find_map(|name| explain_folder(&root.join(name))).unwrap_or_else(|| {
+            format!(
+                "neither 'masks' nor 'labels' in '{}'; put the label of each image there, under its name",
+                root.display()
+            )
+        })),
         [folder] => {
             let others;
             (labels, others) = images_by_stem(folder, problems)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::cases::{Case, entries};
+use super::missing::{explain_file, explain_folder};
 use crate::data::image_file::has_image_suffix;
 
 /// The images among `paths`, in their order; those of a folder in the order of their names, without its subfolders.
@@ -15,6 +16,9 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for path in paths {
         if path.is_dir() {
+            if let Some(problem) = explain_folder(path) {
+                bail!("{problem}");
+            }
             let images: Vec<PathBuf> = entries(path)?.into_iter().filter(|path| has_image_suffix(path)).collect();
             if images.is_empty() {
                 bail!("no image in the folder '{}'; name a folder with .tif, .png or .jpg files", path.display());
@@ -22,6 +26,8 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Case>> {
             cases.extend(images.into_iter().map(case));
         } else if path.exists() {
             cases.push(case(path.clone()));
+        } else if let Some(problem) = explain_file(path) {
+            bail!("{problem}");
         } else {
             bail!("no file or folder '{}'; --input names images, or folders of them", path.display());
         }

@@ -174,3 +174,14 @@ fn of_the_fuzzing_seeds_sound_descriptions_are_read() {
     }
     assert_eq!(sound, ["nnunet_v2", "version_1"]);
 }
+
+#[test]
+fn a_synthetic_dataset_is_proposed_only_to_those_without_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = missing_stack(folder.path(), TRAIN_VOLUME);
+    assert!(text.contains("no 'train-volume.tif' in") && text.contains("unet phantom"), "{text}");
+    fs::create_dir(folder.path().join("scans")).unwrap();
+    fs::write(folder.path().join("scans/a.png"), "").unwrap();
+    let text = missing_stack(folder.path(), TRAIN_VOLUME);
+    assert!(text.contains("no 'train-volume.tif' in") && !text.contains("phantom"), "{text}");
+}

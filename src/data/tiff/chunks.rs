@@ -41,19 +41,18 @@ pub struct Chunk {
 impl Chunks {
     /// Reads and checks the strips or tiles of the current directory.
     ///
-    /// `width` and `height`: of the page, both above 0. `pixel_bytes`: of the samples of a pixel that lie together, in
-    /// each of `planes` planes; the product of all four is within reason. `ratio`: how many bytes of samples a stored
-    /// byte can stand for at most, 1 if the page is not compressed.
+    /// `width` and `height`: of the page, both above 0. `row_bytes`: of so many pixels next to each other, of the
+    /// samples that lie together in each of `planes` planes; a page has a reasonable number of bytes. `ratio`: how many
+    /// bytes of samples a stored byte can stand for at most, 1 if the page is not compressed.
     pub fn read(
         scanner: &mut Scanner<impl Read + Seek>,
         [width, height]: [u64; 2],
-        pixel_bytes: u64,
+        row_bytes: impl Fn(u64) -> u64,
         planes: u64,
         ratio: u64,
     ) -> Result<Chunks, Fault> {
         let mut chunks = Chunks::size(scanner, [width, height])?;
-        let samples = chunks.width.checked_mul(chunks.height).unwrap_or(0);
-        let full = samples.checked_mul(pixel_bytes).unwrap_or(0);
+        let full = row_bytes(chunks.width).checked_mul(chunks.height).unwrap_or(0);
         if full == 0 {
             return Err(Fault::damaged(format!(
                 "strips or tiles of {} x {} samples, expected at least 1 x 1",
@@ -78,7 +77,7 @@ impl Chunks {
         for (index, (offset, count)) in (0..).zip(offsets.into_iter().zip(counts)) {
             // The last strip of a plane is cut at its end, while a tile is always stored whole.
             let before = index % in_plane * full;
-            let bytes = if chunks.tiled { full } else { full.min(width * height * pixel_bytes - before) };
+            let bytes = if chunks.tiled { full } else { full.min(row_bytes(width) * height - before) };
             let chunk = Chunk::check(scanner, offset, count, bytes, ratio);
             stored.push(
                 chunk.map_err(|problem| Fault::damaged(format!("strip or tile {index} of {count} bytes {problem}")))?,

@@ -7,13 +7,16 @@ use std::io::{Read, Seek};
 
 use super::Fault;
 use super::directory::Scanner;
+use super::fax::Coding;
+use super::format::Stored;
 use super::pixel::Pixel;
-use crate::data::samples::SampleFormat;
 
 const COMPRESSION: u16 = 259;
+const FILL_ORDER: u16 = 266;
 const PREDICTOR: u16 = 317;
 const JPEG_TABLES: u16 = 347;
 
+pub const LZW: u64 = 5;
 pub const JPEG: u64 = 7;
 /// Upper bound of tables that JPEG strips share, in bytes: four quantization and eight Huffman tables take some 3000.
 const MAX_JPEG_TABLES: u64 = 8192;
@@ -27,22 +30,24 @@ pub struct Compression {
     pub ratio: u64,
     /// 1 none, 2 horizontal, 3 floating point.
     pub predictor: u64,
+    /// How rows are coded as by fax.
+    pub fax: Option<Coding>,
+    /// Whether the bits of each byte are in reversed order, as in some faxes.
+    pub reversed: bool,
     /// What the streams of all strips or tiles share, if they are JPEG.
     pub jpeg_tables: Vec<u8>,
 }
 
 impl Compression {
     /// Reads and checks the compression of the current directory.
-    pub fn read(
-        scanner: &mut Scanner<impl Read + Seek>,
-        format: SampleFormat,
-        pixel: &Pixel,
-    ) -> Result<Compression, Fault> {
+    pub fn read(scanner: &mut Scanner<impl Read + Seek>, stored: Stored, pixel: &Pixel) -> Result<Compression, Fault> {
         let code = scanner.integer(COMPRESSION)?.unwrap_or(1);
         let (name, ratio) = match code {
             1 => ("none", 1),
+            // A bit stands for a blank row that is like the one above: as long as rows of 16,384 pixels.
+            2..=4 => ("fax", 16384),
             // 12 bits stand for a string of at most 3837 bytes: each table entry adds one byte.
-            5 => ("LZW", 2560),
+            LZW => ("LZW", 2560),
             // 2 bits stand for 258 bytes.
             8 | 32946 => ("Deflate", 1032),
             // 2 bytes stand for 128 bytes.
@@ -54,33 +59,48 @@ impl Compression {
             JPEG => ("JPEG", 256),
             other => return Err(unsupported(other)),
         };
+        let fax = if name == "fax" { Some(Coding::read(scanner, code)?) } else { None };
+        if fax.is_some() && (stored != Stored::Bits(1) || pixel.samples_together() != 1) {
+            return Err(Fault::unsupported(
+                format!("{} samples in fax codes, expected one of 1 bit for each pixel", stored.name()),
+                "save the stack uncompressed or with Deflate",
+            ));
+        }
+        let reversed = !matches!(scanner.integer(FILL_ORDER)?, None | Some(1));
+        if reversed && fax.is_none() {
+            return Err(Fault::unsupported(
+                "fill order 2 (reversed bits), expected 1",
+                "save the stack again with another program",
+            ));
+        }
         let predictor = scanner.integer(PREDICTOR)?.unwrap_or(1);
         match (predictor, name) {
-            (1, _) | (2, "LZW" | "Deflate" | "Zstandard") => {}
-            (3, "LZW" | "Deflate" | "Zstandard") if format == SampleFormat::F32 => {}
+            (1, _) => {}
+            (2, "LZW" | "Deflate" | "Zstandard") if !matches!(stored, Stored::Bits(_)) => {}
+            (3, "LZW" | "Deflate" | "Zstandard") if matches!(stored, Stored::F32 | Stored::F64) => {}
             _ => {
                 return Err(Fault::unsupported(
-                    format!("predictor {predictor}, expected 1 for {} samples with compression {name}", format.name()),
+                    format!("predictor {predictor}, expected 1 for {} samples with compression {name}", stored.name()),
                     "save the stack without predictor",
                 ));
             }
         }
         let jpeg_tables = if code == JPEG {
-            check_jpeg(format, pixel)?;
+            check_jpeg(stored, pixel)?;
             scanner.raw(JPEG_TABLES, MAX_JPEG_TABLES)?
         } else {
             Vec::new()
         };
-        Ok(Compression { code, ratio, predictor, jpeg_tables })
+        Ok(Compression { code, ratio, predictor, fax, reversed, jpeg_tables })
     }
 }
 
 /// Refuses samples that JPEG cannot hold, or holds in a form of which none are known.
-fn check_jpeg(format: SampleFormat, pixel: &Pixel) -> Result<(), Fault> {
-    let problem = match (format, pixel.samples_together()) {
+fn check_jpeg(stored: Stored, pixel: &Pixel) -> Result<(), Fault> {
+    let problem = match (stored, pixel.samples_together()) {
         _ if pixel.palette.is_some() => "palette colour".to_string(),
-        (SampleFormat::U8, 1 | 3) => return Ok(()),
-        (SampleFormat::U8, samples) => format!("{samples} samples per pixel"),
+        (Stored::U8, 1 | 3) => return Ok(()),
+        (Stored::U8, samples) => format!("{samples} samples per pixel"),
         (other, _) => format!("{} samples", other.name()),
     };
     Err(Fault::unsupported(
@@ -91,7 +111,6 @@ fn check_jpeg(format: SampleFormat, pixel: &Pixel) -> Result<(), Fault> {
 
 fn unsupported(code: u64) -> Fault {
     let name = match code {
-        2..=4 => "fax",
         6 => "old JPEG",
         9 | 10 | 34661 => "JBIG",
         32809 => "ThunderScan",
@@ -108,7 +127,7 @@ fn unsupported(code: u64) -> Fault {
         _ => "unknown",
     };
     Fault::unsupported(
-        format!("compression {code} ({name}), expected none, PackBits, LZW, Deflate, Zstandard or JPEG"),
+        format!("compression {code} ({name}), expected none, PackBits, LZW, Deflate, Zstandard, JPEG or fax"),
         "save the stack uncompressed or with Deflate",
     )
 }

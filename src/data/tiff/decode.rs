@@ -1,8 +1,8 @@
 //! Decodes one page that `page` has checked, strip by strip or tile by tile, into interleaved channels.
 //!
 //! The `tiff` crate does not see the directory of the file, but one made from the checked page: a grey image of all
-//! samples that lie together. So colour, alpha, palettes, planes and inversion are handled here, alike for every
-//! compression, and nothing unchecked reaches it.
+//! samples that lie together; packed samples are bytes to it. So colour, alpha, palettes, planes, inversion, packing
+//! and the conversion of sample types are handled here, alike for every compression, and nothing unchecked reaches it.
 //! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG stream as a whole.
 //! Zstandard takes up to 128 MiB more if the stream asks for it. Not here: which pages there are (`read`).
 
@@ -12,10 +12,13 @@ use ::tiff::TiffError as CrateError;
 use ::tiff::decoder::{Decoder, DecodingBuffer, Limits};
 
 use super::chunks::Chunk;
-use super::compression::JPEG;
+use super::compression::{JPEG, LZW};
+use super::fax::Coding;
+use super::format::Stored;
 use super::page::Page;
-use super::sample::{Sample, zeros};
-use super::{Fault, SampleFormat, jpeg};
+use super::sample::{Double, Form, Half, Raw, Same, Sample, Whole, zeros};
+use super::window::Window;
+use super::{Fault, jpeg};
 
 /// The samples `[H, W, C]` of which a page gives its channels, from channel `first` on.
 pub struct Target<'a, T> {
@@ -31,25 +34,78 @@ pub struct Source<'a, R> {
     pub shift: u64,
 }
 
-/// Decodes a page.
-pub fn decode_page<T: Sample, R: Read + Seek>(
+/// A type that pages can be decoded to.
+pub trait Decode: Sample {
+    /// Decodes a page that is read as this type; gives the number of whole numbers that were rounded.
+    fn decode_page<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        page: &Page,
+        target: &mut Target<'_, Self>,
+    ) -> Result<u64, Fault>;
+}
+
+impl Decode for u8 {
+    fn decode_page<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        page: &Page,
+        target: &mut Target<'_, u8>,
+    ) -> Result<u64, Fault> {
+        decode_form::<Same<u8>, R>(source, page, target)
+    }
+}
+
+impl Decode for u16 {
+    fn decode_page<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        page: &Page,
+        target: &mut Target<'_, u16>,
+    ) -> Result<u64, Fault> {
+        decode_form::<Same<u16>, R>(source, page, target)
+    }
+}
+
+impl Decode for f32 {
+    fn decode_page<R: Read + Seek>(
+        source: &mut Source<'_, R>,
+        page: &Page,
+        target: &mut Target<'_, f32>,
+    ) -> Result<u64, Fault> {
+        match page.stored {
+            Stored::I8 => decode_form::<Whole<i8>, R>(source, page, target),
+            Stored::I16 => decode_form::<Whole<i16>, R>(source, page, target),
+            Stored::I32 => decode_form::<Whole<i32>, R>(source, page, target),
+            Stored::I64 => decode_form::<Whole<i64>, R>(source, page, target),
+            Stored::U32 => decode_form::<Whole<u32>, R>(source, page, target),
+            Stored::U64 => decode_form::<Whole<u64>, R>(source, page, target),
+            Stored::F16 => decode_form::<Half, R>(source, page, target),
+            Stored::F64 => decode_form::<Double, R>(source, page, target),
+            // Of integers of at most 16 bits `u8` or `u16` is asked for.
+            Stored::F32 | Stored::Bits(_) | Stored::U8 | Stored::U16 => {
+                decode_form::<Same<f32>, R>(source, page, target)
+            }
+        }
+    }
+}
+
+fn decode_form<F: Form, R: Read + Seek>(
     source: &mut Source<'_, R>,
     page: &Page,
-    target: &mut Target<'_, T>,
-) -> Result<(), Fault> {
+    target: &mut Target<'_, F::Kept>,
+) -> Result<u64, Fault> {
     let (stored, first) = (&page.chunks.stored, target.first);
     let channels = page.pixel.kept().zip(first..);
     if !page.pixel.planar {
         let channels: Vec<_> = channels.collect();
-        return Plane { page, chunks: stored, number: 0 }.decode(source, &channels, target);
+        return Plane { page, chunks: stored, number: 0 }.decode::<F, R>(source, &channels, target);
     }
     let in_plane = stored.len() / page.pixel.samples;
+    let mut rounded = 0;
     for (sample, channel) in channels {
         let number = sample * in_plane;
         let plane = Plane { page, chunks: &stored[number..][..in_plane], number };
-        plane.decode(source, &[(0, channel)], target)?;
+        rounded += plane.decode::<F, R>(source, &[(0, channel)], target)?;
     }
-    Ok(())
+    Ok(rounded)
 }
 
 /// The samples of a page that lie together: all of them, or one of each pixel.
@@ -61,13 +117,14 @@ struct Plane<'a> {
 }
 
 impl Plane<'_> {
-    /// Decodes the plane; `channels` has the samples that are wanted, with their channel in the target.
-    fn decode<T: Sample, R: Read + Seek>(
+    /// Decodes the plane; `channels` has the samples that are wanted, with their channel in the target. Gives how many
+    /// whole numbers were rounded.
+    fn decode<F: Form, R: Read + Seek>(
         &self,
         source: &mut Source<'_, R>,
         channels: &[(usize, usize)],
-        target: &mut Target<'_, T>,
-    ) -> Result<(), Fault> {
+        target: &mut Target<'_, F::Kept>,
+    ) -> Result<u64, Fault> {
         let page = self.page;
         let together = page.pixel.samples_together();
         let as_stored = channels.len() == together && target.channels == together;
@@ -78,23 +135,19 @@ impl Plane<'_> {
         let across = width.div_ceil(chunk_width);
         let shift = source.shift;
         let mut decoder = self.decoder(source)?;
-        let mut buffer = Vec::new();
+        let (mut buffer, mut rounded) = (Vec::new(), 0);
         for index in 0..self.chunks.len() {
             let (row, column) = (index / across * chunk_height, index % across * chunk_width);
             let rows = chunk_height.min(height - row);
             let columns = chunk_width.min(width - column);
             self.open(decoder.inner(), index, shift, rows).map_err(|fault| self.in_chunk(index, fault))?;
-            let mut read = |samples: &mut [T]| -> Result<(), Fault> {
-                let bytes = T::buffer(samples);
-                self.read_chunk(&mut decoder, index, bytes)?;
-                if page.pixel.white_is_zero {
-                    samples.iter_mut().for_each(|sample| *sample = sample.inverted());
-                }
-                Ok(())
-            };
+            let mut read = |samples: &mut [F::Raw]| self.read_chunk::<F, R>(&mut decoder, index, columns, samples);
             if as_stored && columns == width {
-                read(&mut target.samples[row * width * together..][..rows * width * together])?;
-                continue;
+                let place = &mut target.samples[row * width * together..][..rows * width * together];
+                if let Some(samples) = F::in_place(place) {
+                    read(samples)?;
+                    continue;
+                }
             }
             if buffer.is_empty() {
                 buffer = zeros(chunk_width * chunk_height * together)?;
@@ -102,16 +155,17 @@ impl Plane<'_> {
             // The crate leaves the padding out.
             let chunk = &mut buffer[..rows * columns * together];
             read(chunk)?;
+            rounded += chunk.iter().filter(|&&sample| !F::is_exact(sample)).count() as u64;
             for (y, line) in chunk.chunks_exact(columns * together).enumerate() {
                 let start = ((row + y) * width + column) * target.channels;
                 let place = &mut target.samples[start..][..columns * target.channels];
                 let pixels = line.chunks_exact(together).zip(place.chunks_exact_mut(target.channels));
                 for (from, to) in pixels {
-                    channels.iter().for_each(|&(sample, channel)| to[channel] = from[sample]);
+                    channels.iter().for_each(|&(sample, channel)| to[channel] = F::keep(from[sample]));
                 }
             }
         }
-        Ok(())
+        Ok(rounded)
     }
 
     fn decoder<'a, R: Read + Seek>(&self, source: &'a mut Source<'_, R>) -> Result<Decoder<Window<'a, R>>, Fault> {
@@ -128,7 +182,15 @@ impl Plane<'_> {
     /// A BigTIFF of one directory, whose tables lie behind it.
     fn directory(&self, big_endian: bool, shift: u64) -> Result<Vec<u8>, Fault> {
         let page = self.page;
-        let (code, chunks) = (page.compression.code, &page.chunks);
+        let (chunks, together) = (&page.chunks, page.pixel.samples_together() as u64);
+        // Streams of fax codes are decoded here: what the crate takes them for does not matter.
+        let code = if page.compression.fax.is_some() { LZW } else { page.compression.code };
+        // Packed samples are bytes of grey to the decoder, whose rows are shorter than the page's.
+        let (bits, samples) = if let Stored::Bits(_) = page.stored { (8, 1) } else { (page.stored.bits(), together) };
+        let columns = |pixels: u64| match page.stored {
+            Stored::Bits(_) => page.stored.row_bytes(pixels * together),
+            _ => pixels,
+        };
         let mut offsets = reserve(self.chunks.len())?;
         let mut counts = reserve(self.chunks.len())?;
         for chunk in self.chunks {
@@ -139,18 +201,23 @@ impl Plane<'_> {
             counts.push(bytes);
         }
         let mut fields = vec![
-            (256, vec![page.width]),
+            (256, vec![columns(page.width)]),
             (257, vec![page.height]),
-            (258, vec![8 * page.format.bytes()]),
+            (258, vec![bits]),
             (259, vec![code]),
             // Black is zero.
             (262, vec![1]),
-            (277, vec![page.pixel.samples_together() as u64]),
+            (277, vec![samples]),
             (317, vec![page.compression.predictor]),
-            (339, vec![if page.format == SampleFormat::F32 { 3 } else { 1 }]),
+            (339, vec![page.stored.kind()]),
         ];
         if chunks.tiled {
-            fields.extend([(322, vec![chunks.width]), (323, vec![chunks.height]), (324, offsets), (325, counts)]);
+            fields.extend([
+                (322, vec![columns(chunks.width)]),
+                (323, vec![chunks.height]),
+                (324, offsets),
+                (325, counts),
+            ]);
         } else {
             fields.extend([(273, offsets), (278, vec![chunks.height]), (279, counts)]);
         }
@@ -168,13 +235,17 @@ impl Plane<'_> {
     ) -> Result<(), Fault> {
         let (page, chunk) = (self.page, self.chunks[index]);
         window.memory = None;
-        if page.compression.code != JPEG {
+        if page.compression.code != JPEG && page.compression.fax.is_none() {
             window.end = chunk.offset + shift + chunk.bytes;
             return Ok(());
         }
         let mut stream = reserve(chunk.bytes as usize)?;
         window.reader.seek(SeekFrom::Start(chunk.offset + shift))?;
         window.reader.by_ref().take(chunk.bytes).read_to_end(&mut stream)?;
+        if page.compression.fax.is_some() {
+            window.memory = Some(Cursor::new(stream));
+            return Ok(());
+        }
         let frame = jpeg::Frame {
             width: page.chunks.width as usize,
             rows,
@@ -185,19 +256,92 @@ impl Plane<'_> {
         Ok(())
     }
 
-    fn read_chunk<R: Read + Seek>(
+    /// Reads the samples of strip or tile `index`, which is `columns` pixels wide without padding.
+    fn read_chunk<F: Form, R: Read + Seek>(
         &self,
         decoder: &mut Decoder<Window<'_, R>>,
         index: usize,
-        mut samples: DecodingBuffer<'_>,
+        columns: usize,
+        samples: &mut [F::Raw],
     ) -> Result<(), Fault> {
-        decoder
-            .read_chunk_bytes(index as u32, samples.as_bytes_mut())
-            .map_err(|error| self.in_chunk(index, fault(error)))
+        let stored = self.page.stored;
+        let Stored::Bits(bits) = stored else {
+            self.read_bytes(decoder, index, F::Raw::buffer(samples))?;
+            self.invert::<F>(samples, stored.bits() as u32);
+            return Ok(());
+        };
+        let in_row = columns * self.page.pixel.samples_together();
+        if let Some(coding) = self.page.compression.fax {
+            let mut stream = decoder.inner().memory.take().unwrap_or_default().into_inner();
+            if self.page.compression.reversed {
+                stream.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
+            }
+            self.read_fax::<F>(coding, &stream, in_row, samples).map_err(|fault| self.in_chunk(index, fault))?;
+            self.invert::<F>(samples, bits);
+            return Ok(());
+        }
+        let row_bytes = stored.row_bytes(in_row as u64) as usize;
+        let mut bytes = zeros::<u8>(row_bytes * (samples.len() / in_row))?;
+        self.read_bytes(decoder, index, DecodingBuffer::U8(&mut bytes))?;
+        for (row, samples) in bytes.chunks_exact(row_bytes).zip(samples.chunks_exact_mut(in_row)) {
+            unpack(row, bits, |at, value| samples[at] = F::unpacked(value), in_row);
+        }
+        self.invert::<F>(samples, bits);
+        Ok(())
+    }
+
+    /// Decodes rows of fax codes, of which the first `columns` pixels are wanted.
+    fn read_fax<F: Form>(
+        &self,
+        coding: Coding,
+        stream: &[u8],
+        columns: usize,
+        samples: &mut [F::Raw],
+    ) -> Result<(), Fault> {
+        let rows = samples.len() / columns;
+        samples.fill(F::unpacked(0));
+        coding.decode(stream, self.page.chunks.width as usize, rows, |row, changes| {
+            let line = &mut samples[row * columns..][..columns];
+            // Black is between a change and the next one.
+            for run in changes.chunks(2) {
+                let end = run.get(1).copied().unwrap_or(columns).min(columns);
+                line[run[0].min(end)..end].fill(F::unpacked(1));
+            }
+        })
+    }
+
+    fn read_bytes<R: Read + Seek>(
+        &self,
+        decoder: &mut Decoder<Window<'_, R>>,
+        index: usize,
+        mut bytes: DecodingBuffer<'_>,
+    ) -> Result<(), Fault> {
+        decoder.read_chunk_bytes(index as u32, bytes.as_bytes_mut()).map_err(|error| self.in_chunk(index, fault(error)))
+    }
+
+    /// Makes black of white where white is zero.
+    fn invert<F: Form>(&self, samples: &mut [F::Raw], bits: u32) {
+        if self.page.pixel.white_is_zero {
+            samples.iter_mut().for_each(|sample| *sample = F::inverted(*sample, bits));
+        }
     }
 
     fn in_chunk(&self, index: usize, fault: Fault) -> Fault {
         Fault { problem: format!("strip or tile {}: {}", self.number + index, fault.problem), ..fault }
+    }
+}
+
+/// Shows the first `count` integers of `bits` bits, at most 15, of a row: the highest bits come first, in either byte
+/// order.
+fn unpack(row: &[u8], bits: u32, mut show: impl FnMut(usize, u16), count: usize) {
+    let (mut held, mut left, mut bytes) = (0u32, 0, row.iter());
+    for at in 0..count {
+        while left < bits {
+            held = held << 8 | u32::from(bytes.next().copied().unwrap_or(0));
+            left += 8;
+        }
+        left -= bits;
+        show(at, (held >> left) as u16 & (u16::MAX >> (16 - bits)));
     }
 }
 
@@ -253,37 +397,21 @@ fn fault(error: CrateError) -> Fault {
     }
 }
 
-/// What the decoder reads: bytes in memory where there are any, else a file that ends where the strip or tile ends that
-/// is being decoded.
-///
-/// The decoders of the `tiff` crate read on until they have all samples, whatever the table of
-/// strips says; so a small file could make each of a million strips read all of it.
-struct Window<'a, R> {
-    memory: Option<Cursor<Vec<u8>>>,
-    reader: &'a mut R,
-    position: u64,
-    end: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<R: Read> Read for Window<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(memory) = &mut self.memory {
-            return memory.read(buffer);
-        }
-        let left = usize::try_from(self.end.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let wanted = buffer.len().min(left);
-        let count = self.reader.read(&mut buffer[..wanted])?;
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for Window<'_, R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        if let Some(memory) = &mut self.memory {
-            return memory.seek(to);
-        }
-        self.position = self.reader.seek(to)?;
-        Ok(self.position)
+    #[test]
+    fn packed_samples_have_their_highest_bits_first() {
+        let unpacked = |row: &[u8], bits, count| {
+            let mut values = Vec::new();
+            unpack(row, bits, |_, value| values.push(value), count);
+            values
+        };
+        assert_eq!(unpacked(&[0b1010_0000, 0b1100_0000], 1, 10), [1, 0, 1, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(unpacked(&[0x1b], 2, 4), [0, 1, 2, 3]);
+        assert_eq!(unpacked(&[0xf0, 0x5a], 4, 3), [15, 0, 5]);
+        assert_eq!(unpacked(&[0xab, 0xcd, 0xef], 12, 2), [0xabc, 0xdef]);
+        assert_eq!(unpacked(&[0xff, 0xff, 0x00, 0x01], 15, 2), [0x7fff, 0x4000]);
     }
 }

@@ -12,8 +12,10 @@ use super::{Fault, Resolution};
 
 /// A page of another program has some 20 fields.
 const MAX_FIELDS: u64 = 4096;
-/// The longest ImageDescription that is read, in bytes; ImageJ's text is a few lines.
+/// The part of an ImageDescription that is always read, in bytes; ImageJ's text is a few lines.
 const MAX_TEXT: u64 = 4096;
+/// The longest OME-XML or JSON that is read; with some 300 bytes a plane it speaks of 200,000 planes.
+const MAX_LONG_TEXT: u64 = 64 << 20;
 
 const IMAGE_DESCRIPTION: u16 = 270;
 const X_RESOLUTION: u16 = 282;
@@ -204,13 +206,35 @@ impl<'a, R: Read + Seek> Scanner<'a, R> {
         self.values(field, field.count, 1)
     }
 
-    /// The start of ImageDescription; empty where there is none that can be read.
-    pub fn description(&mut self) -> String {
-        let bytes = match self.fields.get(&IMAGE_DESCRIPTION) {
-            Some(&field) if field.kind == 2 => self.values(field, field.count.min(MAX_TEXT), 1),
-            _ => return String::new(),
+    /// ImageDescription: all of one in XML or JSON, else its start; empty where there is none that can be read.
+    ///
+    /// Errors: XML or JSON that is too long, or cut.
+    pub fn description(&mut self) -> Result<String, Fault> {
+        let Some(&field) = self.fields.get(&IMAGE_DESCRIPTION).filter(|field| matches!(field.kind, 1 | 2 | 7)) else {
+            return Ok(String::new());
         };
-        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        let mut bytes = self.values(field, field.count.min(MAX_TEXT), 1).unwrap_or_default();
+        if field.count > MAX_TEXT && matches!(bytes.trim_ascii_start().first(), Some(b'<' | b'{')) {
+            if field.count > MAX_LONG_TEXT {
+                return Err(Fault::unsupported(
+                    format!("an ImageDescription of {} bytes, expected at most {MAX_LONG_TEXT}", field.count),
+                    "save the stack again without it",
+                ));
+            }
+            bytes = self.values(field, field.count, 1)?;
+        }
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    }
+
+    /// ImageDescription where it begins with `start`, else an empty text.
+    pub fn description_if(&mut self, start: &str) -> Result<String, Fault> {
+        let begin = match self.fields.get(&IMAGE_DESCRIPTION) {
+            Some(&field) if field.kind == 2 && field.count > start.len() as u64 => {
+                self.values(field, start.len() as u64, 1).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        if begin == start.as_bytes() { self.description() } else { Ok(String::new()) }
     }
 
     /// The physical pixel size. What is missing or senseless is left out: no sample depends on it.

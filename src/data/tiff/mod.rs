@@ -2,8 +2,9 @@
 //!
 //! Source: TIFF 6.0, the BigTIFF extension and ImageJ's `ImageDescription` text; samples are decoded
 //! and encoded by the `tiff` crate. `page` checks all pages of a file before memory is taken for
-//! them, by way of `directory`, `pixel`, `compression` and `chunks`; `read` shows them one by one, as `decode` gives
-//! them; `write` streams pages to a file.
+//! them, by way of `directory`, `pixel`, `format`, `compression` and `chunks`; `planes` finds what texts
+//! (`description`) promise beyond them, and `set` what OME-XML (`ome`) places in other files; `read` shows the planes
+//! one by one, as `decode` gives them; `write` streams pages to a file.
 //! Not here: scaling of values, tensors, what channels mean.
 //!
 //! Pages, rows and columns count from 0 everywhere, in messages too.
@@ -11,14 +12,21 @@
 mod chunks;
 mod compression;
 mod decode;
+mod description;
 mod directory;
+mod fax;
+mod format;
 mod jpeg;
+mod ome;
 mod page;
 mod pixel;
+mod planes;
 mod read;
 mod sample;
+mod set;
 #[cfg(test)]
 mod tests;
+mod window;
 mod write;
 
 use std::fmt;
@@ -118,6 +126,12 @@ impl Fault {
         Fault { page: Some(page), ..self }
     }
 
+    /// In another file of the stack.
+    fn within(self, name: &str) -> Fault {
+        let page = self.page.map(|page| format!(" page {page}")).unwrap_or_default();
+        Fault { page: None, problem: format!("'{name}'{page}: {}", self.problem), ..self }
+    }
+
     fn in_file(self, path: &Path) -> TiffError {
         TiffError::Read { path: path.to_owned(), page: self.page, problem: self.problem, advice: self.advice }
     }
@@ -136,8 +150,10 @@ impl From<io::Error> for Fault {
 /// several; `None` if all are finite.
 fn find_non_finite(page: &[f32], width: usize, channels: usize) -> Option<String> {
     let at = page.iter().position(|sample| !sample.is_finite())?;
+    let others = page[at + 1..].iter().filter(|sample| !sample.is_finite()).count();
     let (pixel, channel, value) = (at / channels, at % channels, page[at]);
     let (row, column) = (pixel / width, pixel % width);
     let channel = if channels > 1 { format!(", channel {channel}") } else { String::new() };
-    Some(format!("{value} at row {row}, column {column}{channel}, expected a finite number"))
+    let others = if others > 0 { format!(" (and {others} more of {})", page.len()) } else { String::new() };
+    Some(format!("{value} at row {row}, column {column}{channel}{others}, expected a finite number"))
 }

@@ -3,32 +3,37 @@
 //! Source: TIFF 6.0 sections 3 to 5 and 22. The `tiff` crate multiplies and allocates by what a directory says. So it
 //! only sees directories that are made of what was checked here (`decode`): pages are alike, no directory comes twice,
 //! and the strips can hold the samples.
-//! Not here: colour and channels (`pixel`), compression, the strips or tiles of a page (`chunks`), samples (`read`).
+//! Not here: colour and channels (`pixel`), sample types (`format`), compression, the strips or tiles of a page
+//! (`chunks`), what texts say of the planes (`description`, `planes`), samples (`read`).
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
 
+use super::Fault;
 use super::chunks::Chunks;
 use super::compression::Compression;
-use super::directory::{Scanner, imagej};
+use super::directory::Scanner;
+use super::format::Stored;
 use super::pixel::Pixel;
-use super::{Fault, Resolution};
 use crate::data::samples::SampleFormat;
 
 /// Upper bound of a stack in memory.
 pub const MAX_STACK_BYTES: u64 = 64 << 30;
 
+const SUBFILE_TYPE: u16 = 254;
+const OLD_SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
-const BITS_PER_SAMPLE: u16 = 258;
-const FILL_ORDER: u16 = 266;
-const SAMPLE_FORMAT: u16 = 339;
+const IMAGE_DEPTH: u16 = 32997;
+const TILE_DEPTH: u16 = 32998;
 
 /// A checked page; its sizes in samples are above 0.
 #[derive(Debug)]
 pub struct Page {
     pub width: u64,
     pub height: u64,
+    pub stored: Stored,
+    /// The type as which samples are read.
     pub format: SampleFormat,
     pub pixel: Pixel,
     pub compression: Compression,
@@ -41,10 +46,15 @@ impl Page {
         self.width * self.height * self.format.bytes() * self.pixel.samples as u64
     }
 
+    /// Bytes of the page as stored without compression; at most [`MAX_STACK_BYTES`].
+    pub fn stored_bytes(&self) -> u64 {
+        let together = self.pixel.samples_together() as u64;
+        self.stored.row_bytes(self.width * together) * self.height * (self.pixel.samples as u64 / together)
+    }
+
     /// For messages.
-    fn kind(&self) -> String {
-        let format = self.format.name();
-        let size = format!("{} x {} {format} samples", self.width, self.height);
+    pub fn kind(&self) -> String {
+        let size = format!("{} x {} {} samples", self.width, self.height, self.stored.name());
         match self.pixel.channels() {
             1 => size,
             channels => format!("{size} of {channels} channels"),
@@ -52,74 +62,100 @@ impl Page {
     }
 }
 
-/// What ImageJ's text says of a stack; `None` where it says nothing.
-#[derive(Debug, Default)]
-pub struct ImageJ {
-    /// Number of pages, if above 1.
-    pub images: Option<u64>,
-    /// Number of pages that are the channels of one slice, if above 1.
-    pub channels: Option<u64>,
-    pub slices: Option<u64>,
-    pub frames: Option<u64>,
+/// A page with the number of its directory, counted from 0 in the file.
+pub struct Numbered {
+    pub directory: usize,
+    pub page: Page,
 }
 
-impl ImageJ {
-    fn read(description: &str) -> ImageJ {
-        let number = |key| imagej::<u64>(description, key);
-        ImageJ {
-            images: number("images").filter(|&images| images > 1),
-            channels: number("channels").filter(|&channels| channels > 1),
-            slices: number("slices"),
-            frames: number("frames"),
-        }
-    }
+/// What one directory of a file turned out to be.
+enum Found {
+    Page(Box<Page>),
+    /// Marked as a smaller version of another page, of this height and width.
+    Reduced([u64; 2], Result<Box<Page>, Fault>),
+    /// A transparency mask.
+    Mask,
 }
 
-/// The checked pages of a file: at least one, and all of one size, type and number of channels.
-#[derive(Debug)]
-pub struct Layout {
-    /// The first page alone keeps the palette, which is that of all.
-    pub pages: Vec<Page>,
-    pub big_endian: bool,
-    pub imagej: ImageJ,
-    pub resolution: Option<Resolution>,
-}
-
-/// Reads and checks all page directories of a file of `length` bytes.
-pub fn scan<R: Read + Seek>(reader: &mut R, length: u64) -> Result<Layout, Fault> {
-    let (mut scanner, mut next) = Scanner::start(reader, length)?;
-    let mut layout =
-        Layout { pages: Vec::new(), big_endian: scanner.big_endian, imagej: ImageJ::default(), resolution: None };
-    let mut seen = HashSet::new();
+/// Reads and checks all page directories, the first of which is at `next`; shows `visit` each page while its directory
+/// is at hand. Gives the pages, and how many directories were left out: versions of another size, and masks.
+///
+/// A page that is marked as a smaller version, but has the size of the others, is one of them.
+pub fn scan<R: Read + Seek>(
+    scanner: &mut Scanner<'_, R>,
+    mut next: u64,
+    mut visit: impl FnMut(&mut Scanner<'_, R>, usize, &Page) -> Result<(), Fault>,
+) -> Result<(Vec<Numbered>, usize), Fault> {
+    let (mut seen, mut all) = (HashSet::new(), Vec::new());
     while next != 0 {
-        let directory = next;
-        let on_page = |fault: Fault| fault.on_page(layout.pages.len());
+        let (directory, index) = (next, all.len());
         if !seen.insert(directory) {
             let problem = "its directory is that of an earlier page, expected one of its own";
-            return Err(on_page(Fault::damaged(problem)));
+            return Err(Fault::damaged(problem).on_page(index));
         }
-        next = scanner.directory(directory).map_err(on_page)?;
-        let mut page = page(&mut scanner).map_err(on_page)?;
-        match layout.pages.first() {
-            None => {
-                let text = scanner.description();
-                layout.imagej = ImageJ::read(&text);
-                layout.resolution = scanner.resolution(&text);
+        let found = scanner.directory(directory).and_then(|following| {
+            next = following;
+            let found = find(scanner)?;
+            if let Found::Page(page) | Found::Reduced(_, Ok(page)) = &found {
+                visit(scanner, index, page)?;
             }
-            Some(first) => {
-                check_alike(first, &page).map_err(on_page)?;
-                page.pixel.palette = None;
-            }
-        }
-        layout.pages.push(page);
+            Ok(found)
+        });
+        all.push(found.map_err(|fault| fault.on_page(index))?);
     }
-    if layout.pages.is_empty() {
-        return Err(Fault::damaged("0 pages, expected at least 1"));
-    }
-    Ok(layout)
+    choose(all)
 }
 
-fn check_alike(first: &Page, page: &Page) -> Result<(), Fault> {
+/// The pages among what was found.
+fn choose(all: Vec<Found>) -> Result<(Vec<Numbered>, usize), Fault> {
+    let directories = all.len();
+    let full = all.iter().find_map(|found| match found {
+        Found::Page(page) => Some([page.height, page.width]),
+        _ => None,
+    });
+    let mut pages: Vec<Numbered> = Vec::new();
+    for (directory, found) in all.into_iter().enumerate() {
+        let page = match found {
+            Found::Mask => continue,
+            Found::Reduced(size, _) if full.is_some_and(|full| full != size) => continue,
+            Found::Page(page) | Found::Reduced(_, Ok(page)) => page,
+            Found::Reduced(_, Err(fault)) => return Err(fault.on_page(directory)),
+        };
+        let mut page = *page;
+        if let Some(first) = pages.first() {
+            check_alike(&first.page, &page).map_err(|fault| fault.on_page(directory))?;
+            page.pixel.palette = None;
+        }
+        pages.push(Numbered { directory, page });
+    }
+    if pages.is_empty() {
+        return Err(Fault::damaged("0 pages, expected at least 1"));
+    }
+    let left_out = directories - pages.len();
+    Ok((pages, left_out))
+}
+
+/// What the directory is that has been read.
+fn find(scanner: &mut Scanner<impl Read + Seek>) -> Result<Found, Fault> {
+    let kind = lenient(scanner, SUBFILE_TYPE);
+    if kind & 4 != 0 {
+        return Ok(Found::Mask);
+    }
+    let is_reduced = kind & 1 != 0 || lenient(scanner, OLD_SUBFILE_TYPE) == 2;
+    if !is_reduced {
+        return page(scanner).map(|page| Found::Page(Box::new(page)));
+    }
+    let size = [lenient(scanner, IMAGE_LENGTH), lenient(scanner, IMAGE_WIDTH)];
+    Ok(Found::Reduced(size, page(scanner).map(Box::new)))
+}
+
+/// An integer field of a directory that may be left out; 0 where there is none that can be read.
+fn lenient(scanner: &mut Scanner<impl Read + Seek>, tag: u16) -> u64 {
+    scanner.integer(tag).ok().flatten().unwrap_or(0)
+}
+
+/// Errors: a page of another size, type or palette than the first one.
+pub fn check_alike(first: &Page, page: &Page) -> Result<(), Fault> {
     if first.kind() != page.kind() {
         return Err(Fault::unsupported(
             format!("{}, expected {} as on page 0", page.kind(), first.kind()),
@@ -137,81 +173,44 @@ fn check_alike(first: &Page, page: &Page) -> Result<(), Fault> {
 
 /// Checks the directory that has been read.
 fn page(scanner: &mut Scanner<impl Read + Seek>) -> Result<Page, Fault> {
-    if !matches!(scanner.integer(FILL_ORDER)?, None | Some(1)) {
-        return Err(Fault::unsupported(
-            "fill order 2 (reversed bits), expected 1",
-            "save the stack again with another program",
-        ));
-    }
+    check_flat(scanner)?;
     let pixel = Pixel::read(scanner)?;
-    let format = check_format(scanner, &pixel)?;
-    let compression = Compression::read(scanner, format, &pixel)?;
+    let stored = Stored::read(scanner, &pixel)?;
+    let compression = Compression::read(scanner, stored, &pixel)?;
     let width = scanner.integer(IMAGE_WIDTH)?.unwrap_or(0);
     let height = scanner.integer(IMAGE_LENGTH)?.unwrap_or(0);
-    let together = pixel.samples_together() as u64;
+    let (format, together) = (stored.format(), pixel.samples_together() as u64);
     let planes = pixel.samples as u64 / together;
     let samples = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(pixel.samples as u64));
-    let bytes = samples.and_then(|samples| samples.checked_mul(format.bytes()));
+    let sample_bytes = format.bytes().max(stored.bits().div_ceil(8));
+    let bytes = samples.and_then(|samples| samples.checked_mul(sample_bytes));
     if !bytes.is_some_and(|bytes| (1..=MAX_STACK_BYTES).contains(&bytes)) {
         return Err(Fault::damaged(format!(
             "{width} x {height} samples, expected at least 1 x 1 and at most {MAX_STACK_BYTES} bytes"
         )));
     }
-    let pixel_bytes = together * format.bytes();
-    let chunks = Chunks::read(scanner, [width, height], pixel_bytes, planes, compression.ratio)?;
-    Ok(Page { width, height, format, pixel, compression, chunks })
-}
-
-fn check_format(scanner: &mut Scanner<impl Read + Seek>, pixel: &Pixel) -> Result<SampleFormat, Fault> {
-    let samples = pixel.samples as u64;
-    let bits = of_all_samples(scanner, BITS_PER_SAMPLE, samples, "bits")?.unwrap_or(1);
-    let kind = match of_all_samples(scanner, SAMPLE_FORMAT, samples, "type")?.unwrap_or(1) {
-        1 => "unsigned",
-        2 => "signed",
-        3 => "float",
-        _ => "untyped",
-    };
-    let format = match (bits, kind) {
-        (8, "unsigned") => SampleFormat::U8,
-        (16, "unsigned") => SampleFormat::U16,
-        (32, "float") => SampleFormat::F32,
-        _ => {
-            return Err(Fault::unsupported(
-                format!("{bits}-bit {kind} samples, expected 8-bit or 16-bit unsigned or 32-bit float"),
-                "save the samples in one of these types",
-            ));
-        }
-    };
-    match format {
-        SampleFormat::F32 if pixel.white_is_zero => Err(Fault::unsupported(
-            "white-is-zero float samples, expected black-is-zero",
-            "invert the stack and save it as black-is-zero",
-        )),
-        SampleFormat::U16 | SampleFormat::F32 if pixel.palette.is_some() => Err(Fault::unsupported(
-            format!("palette colour of {} samples, expected 8-bit", format.name()),
-            "save the image as RGB",
-        )),
-        format => Ok(format),
+    let row_bytes = |pixels: u64| stored.row_bytes(pixels.saturating_mul(together));
+    let chunks = Chunks::read(scanner, [width, height], row_bytes, planes, compression.ratio)?;
+    if chunks.tiled && !(chunks.width * together * stored.bits()).is_multiple_of(8) {
+        return Err(Fault::damaged(format!(
+            "tiles of {} columns of {} samples, expected a multiple of 16 columns",
+            chunks.width,
+            stored.name()
+        )));
     }
+    Ok(Page { width, height, stored, format, pixel, compression, chunks })
 }
 
-/// The value of a field that has one for each sample, which must be alike, or one for all.
-fn of_all_samples(
-    scanner: &mut Scanner<impl Read + Seek>,
-    tag: u16,
-    samples: u64,
-    what: &str,
-) -> Result<Option<u64>, Fault> {
-    let count = if scanner.count(tag) == 1 { 1 } else { samples };
-    let Some(values) = scanner.integers(tag, count)? else { return Ok(None) };
-    match values.iter().position(|value| *value != values[0]) {
-        None => Ok(values.first().copied()),
-        Some(sample) => Err(Fault::unsupported(
+/// Refuses a volume that is one page: it is sound, but has tiles of three dimensions.
+fn check_flat(scanner: &mut Scanner<impl Read + Seek>) -> Result<(), Fault> {
+    let (image, tile) = (lenient(scanner, IMAGE_DEPTH), lenient(scanner, TILE_DEPTH));
+    if image > 1 || tile > 1 {
+        return Err(Fault::unsupported(
             format!(
-                "sample {sample} of a pixel has {what} {}, but sample 0 has {what} {}, expected the same",
-                values[sample], values[0]
+                "a volume of {image} planes in one page, in tiles of {tile} planes, expected a page for each plane"
             ),
-            "save the samples in one type",
-        )),
+            "save it as a stack of pages (tifffile: without volumetric=True)",
+        ));
     }
+    Ok(())
 }

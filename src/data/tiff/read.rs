@@ -1,38 +1,46 @@
-//! Reads a stack: which stored pages make a page, all of them in order or one by its index.
+//! Reads a stack: which stored planes make a page, all of them in order or one by its index.
 //!
 //! Memory: one page, one strip or tile, and the tables of strips.
-//! Source: ImageJ's `TiffEncoder` for stacks above 4 GiB, which have one directory only, and its hyperstacks.
-//! Not here: what is accepted (`page`), samples (`decode`).
+//! Source: ImageJ's hyperstacks. Not here: what is accepted (`page`), where planes are (`planes`, `set`), samples
+//! (`decode`).
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::chunks::Chunk;
-use super::decode::{self, Source, Target};
-use super::page::{self, ImageJ, Layout, MAX_STACK_BYTES};
+use super::decode::{Decode, Source, Target};
+use super::description::Channels;
+use super::page::MAX_STACK_BYTES;
 use super::pixel::MAX_SAMPLES;
-use super::sample::{Sample, zeros};
+use super::sample::zeros;
+use super::set::{Opener, Set};
 use super::{Fault, Resolution, SampleFormat, Samples, TiffError};
 use crate::data::samples::{Palette, SampleBuffer};
 
-/// An image stack in a file; all of its directories are read and checked.
+/// An image stack in a file, or by its OME-XML in several files of a folder; all directories are read and checked.
 ///
-/// Takes classic TIFF and BigTIFF of either byte order with 8-bit or 16-bit unsigned or 32-bit float
-/// pages of one size, grey or RGB with up to 16 samples per pixel, interleaved or in planes, or 8-bit palette images;
-/// in strips or tiles, uncompressed or with PackBits, LZW, Deflate or Zstandard, with predictor, or as sequential JPEG;
-/// and ImageJ's stacks with one directory and its hyperstacks, where the channels of a slice are pages of the file.
-/// White-is-zero integers are inverted, alpha is left out.
+/// Takes classic TIFF and BigTIFF of either byte order with pages of one size, integers of 1 to 64 bits or floats, grey
+/// or RGB with up to 16 samples per pixel, interleaved or in planes, or 8-bit palette images; in strips or tiles,
+/// uncompressed or with PackBits, LZW, Deflate or Zstandard, with predictor, or as sequential JPEG; ImageJ's,
+/// MetaMorph's and tifffile's stacks with one directory; and hyperstacks of ImageJ, OME or tifffile, where the channels
+/// of a slice are planes of the file.
+/// White-is-zero integers are inverted, alpha and thumbnails are left out. Integers with a sign or of more than 16 bits
+/// become floats, as do floats of other than 32 bits.
 pub struct StackReader<R = BufReader<File>> {
     /// For messages.
     path: PathBuf,
     reader: R,
-    layout: Layout,
+    /// The file of the set that was read last, if it is another one.
+    other: Option<(usize, R)>,
+    open: Opener<R>,
+    set: Set,
     pages: usize,
-    /// Pages of the file that make one page: the channels of a hyperstack, else 1.
-    stored_per_page: usize,
-    /// An ImageJ stack with one directory for all pages.
-    in_a_row: bool,
+    /// Planes that make one page, and their distance in the stack.
+    planes_per_page: u64,
+    stride: u64,
+    notes: Vec<String>,
+    /// Whole numbers that were rounded so far.
+    rounded: u64,
 }
 
 impl StackReader {
@@ -49,71 +57,93 @@ impl StackReader {
             return Err(fault.in_file(path));
         }
         let file = File::open(path).map_err(open)?;
-        Self::new(BufReader::new(file), path)
+        Self::with_others(BufReader::new(file), path, open_other)
     }
 }
 
+fn open_other(path: &Path) -> io::Result<BufReader<File>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("no regular file"));
+    }
+    File::open(path).map(BufReader::new)
+}
+
 impl<R: Read + Seek> StackReader<R> {
-    /// Reads from anything that is laid out as a file; `path` is for messages only.
+    /// Reads from anything that is laid out as a file; `path` is for messages only. There are no other files.
     ///
     /// # Errors
     /// As [`Self::open`].
+    #[cfg_attr(not(test), allow(dead_code, reason = "for fuzzing and tests"))]
     pub fn new(reader: R, path: &Path) -> Result<Self, TiffError> {
-        Self::scan(reader, path).map_err(|fault| fault.in_file(path))
+        Self::with_others(reader, path, |_| Err(io::ErrorKind::NotFound.into()))
     }
 
-    fn scan(mut reader: R, path: &Path) -> Result<Self, Fault> {
-        let length = reader.seek(SeekFrom::End(0))?;
-        let layout = page::scan(&mut reader, length)?;
-        let in_a_row = contiguous_pages(&layout, length)?;
-        let stored = in_a_row.unwrap_or(layout.pages.len() as u64);
-        // `scan` gives at least one page.
-        let first = &layout.pages[0];
-        let bytes = first.bytes();
-        if stored.saturating_mul(bytes) > MAX_STACK_BYTES {
+    fn with_others(reader: R, path: &Path, open: Opener<R>) -> Result<Self, TiffError> {
+        Self::scan(reader, path, open).map_err(|fault| fault.in_file(path))
+    }
+
+    fn scan(mut reader: R, path: &Path, open: Opener<R>) -> Result<Self, Fault> {
+        let set = Set::read(&mut reader, path, open)?;
+        let (planes, bytes) = (set.planes, set.first().bytes());
+        if planes.saturating_mul(bytes) > MAX_STACK_BYTES {
             return Err(Fault::unsupported(
-                format!("{stored} pages of {bytes} bytes, expected at most {MAX_STACK_BYTES} bytes in all"),
+                format!("{planes} pages of {bytes} bytes, expected at most {MAX_STACK_BYTES} bytes in all"),
                 "split the stack into smaller ones",
             ));
         }
-        // With several samples per pixel the text's channels are those.
-        let stored_per_page =
-            if first.pixel.channels() == 1 { hyperstack_channels(&layout.imagej, stored)? } else { 1 };
-        let pages = (stored / stored_per_page) as usize;
-        let stored_per_page = stored_per_page as usize;
-        Ok(Self { path: path.to_owned(), reader, layout, pages, stored_per_page, in_a_row: in_a_row.is_some() })
+        let mut notes = set.files[0].content.notes.clone();
+        let samples = set.first().pixel.channels() as u64;
+        let (planes_per_page, stride) = match &set.channels {
+            Some(channels) if samples == 1 || !channels.of_samples => {
+                planes_per_page(channels, planes, samples, &mut notes)?
+            }
+            _ => (1, 1),
+        };
+        let pages = (planes / planes_per_page) as usize;
+        let path = path.to_owned();
+        Ok(Self { path, reader, other: None, open, set, pages, planes_per_page, stride, notes, rounded: 0 })
     }
 
     /// Pages, height and width; none of them 0.
     pub fn size(&self) -> [usize; 3] {
-        let first = &self.layout.pages[0];
+        let first = self.set.first();
         [self.pages, first.height as usize, first.width as usize]
     }
 
     /// Channels of all pages without alpha, 1 to 16.
     pub fn channels(&self) -> usize {
-        self.layout.pages[0].pixel.channels() * self.stored_per_page
+        self.set.first().pixel.channels() * self.planes_per_page as usize
     }
 
     /// Whether a page has alpha, which is left out.
     pub fn dropped_alpha(&self) -> bool {
-        self.layout.pages.iter().any(|page| page.pixel.has_alpha())
+        self.set.pages().any(|page| page.pixel.has_alpha())
     }
 
     /// The colours of all pages, if their samples are indices into a palette; then there is one channel.
     pub fn palette(&self) -> Option<&Palette> {
-        self.layout.pages[0].pixel.palette.as_ref()
+        self.set.first().pixel.palette.as_ref()
     }
 
     /// The sample format of all pages.
     pub fn format(&self) -> SampleFormat {
-        self.layout.pages[0].format
+        self.set.first().format
     }
 
     /// What page 0 says of the physical size of a pixel, to be handed on to
     /// [`StackWriter::create`](super::StackWriter).
     pub fn resolution(&self) -> Option<&Resolution> {
-        self.layout.resolution.as_ref()
+        self.set.files[0].content.resolution.as_ref()
+    }
+
+    /// What people should know of how the file is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Whole numbers beyond 2^24 among the pages read so far that a 32-bit float does not hold.
+    pub fn rounded(&self) -> u64 {
+        self.rounded
     }
 
     /// Decodes one page after the other into the same memory and shows it to `visit`, with its index: `[H, W, C]`.
@@ -142,7 +172,7 @@ impl<R: Read + Seek> StackReader<R> {
         .map_err(|fault| fault.in_file(&self.path))
     }
 
-    fn decode_pages<T: Sample>(&mut self, mut visit: impl FnMut(usize, Samples<'_>)) -> Result<(), Fault> {
+    fn decode_pages<T: Decode>(&mut self, mut visit: impl FnMut(usize, Samples<'_>)) -> Result<(), Fault> {
         let mut page = zeros::<T>(self.page_samples())?;
         for index in 0..self.pages {
             self.decode(index, &mut page).map_err(|fault| fault.on_page(index))?;
@@ -151,7 +181,7 @@ impl<R: Read + Seek> StackReader<R> {
         Ok(())
     }
 
-    fn decode_one<T: Sample>(&mut self, index: usize) -> Result<SampleBuffer, Fault> {
+    fn decode_one<T: Decode>(&mut self, index: usize) -> Result<SampleBuffer, Fault> {
         if index >= self.pages {
             let problem = format!("no page {index} (first is 0), the stack has {} pages", self.pages);
             return Err(Fault::unsupported(problem, "name a page that it has"));
@@ -168,66 +198,65 @@ impl<R: Read + Seek> StackReader<R> {
     }
 
     /// Decodes and checks one page.
-    fn decode<T: Sample>(&mut self, index: usize, samples: &mut [T]) -> Result<(), Fault> {
-        let (width, channels, layout) = (self.size()[2], self.channels(), &self.layout);
-        for first in 0..self.stored_per_page {
-            let stored = index * self.stored_per_page + first;
-            let (page, shift) = match self.in_a_row {
-                true => (&layout.pages[0], stored as u64 * layout.pages[0].bytes()),
-                false => (&layout.pages[stored], 0),
+    fn decode<T: Decode>(&mut self, index: usize, samples: &mut [T]) -> Result<(), Fault> {
+        let (width, channels) = (self.size()[2], self.channels());
+        let (count, stride, page) = (self.planes_per_page, self.stride, index as u64);
+        let in_plane = self.set.first().pixel.channels();
+        for channel in 0..count {
+            let plane = self.set.plane((page / stride * count + channel) * stride + page % stride);
+            let (file, number) = (&self.set.files[plane.file], plane.file);
+            let reader = match &mut self.other {
+                _ if number == 0 => &mut self.reader,
+                Some((open, reader)) if *open == number => reader,
+                other => &mut other.insert((number, (self.open)(&file.path)?)).1,
             };
-            let mut source = Source { reader: &mut self.reader, big_endian: layout.big_endian, shift };
-            let mut target = Target { samples: &mut *samples, channels, first };
-            decode::decode_page(&mut source, page, &mut target)?;
+            let shift = plane.behind * plane.page.stored_bytes();
+            let mut source = Source { reader, big_endian: file.content.big_endian, shift };
+            let mut target = Target { samples: &mut *samples, channels, first: channel as usize * in_plane };
+            let decoded = T::decode_page(&mut source, plane.page, &mut target);
+            self.rounded += decoded.map_err(|fault| match file.path.file_name() {
+                Some(name) if number > 0 => fault.within(&name.to_string_lossy()),
+                _ => fault,
+            })?;
         }
         T::check(samples, width, channels)
     }
 }
 
-/// The number of pages of an ImageJ stack with one directory, whose pages follow each other.
-///
-/// A text that announces more pages than are there is refused, since a stack that was cut short, or
-/// lost pages in another program, looks like that. With more directories the text does not matter.
-fn contiguous_pages(layout: &Layout, length: u64) -> Result<Option<u64>, Fault> {
-    let (Some(images), [page]) = (layout.imagej.images, layout.pages.as_slice()) else {
-        return Ok(None);
-    };
-    let strips = &page.chunks.stored;
-    let follows = |pair: &[Chunk]| pair[0].offset + pair[0].bytes == pair[1].offset;
-    let plain = page.compression.ratio == 1 && !page.chunks.tiled && strips.windows(2).all(follows);
-    let held = if plain { (length - strips[0].offset) / page.bytes() } else { 1 };
-    if held < images {
-        return Err(Fault::damaged(format!(
-            "{held} of {images} pages, expected all that its ImageJ description announces"
-        )));
-    }
-    Ok(Some(images))
-}
-
-/// How many of the `stored` pages are the channels of one slice of an ImageJ hyperstack; 1 for other stacks.
-fn hyperstack_channels(text: &ImageJ, stored: u64) -> Result<u64, Fault> {
-    let Some(channels) = text.channels else { return Ok(1) };
+/// How many of the `planes` make one page, and their distance; each plane has `samples` channels.
+fn planes_per_page(
+    channels: &Channels,
+    planes: u64,
+    samples: u64,
+    notes: &mut Vec<String>,
+) -> Result<(u64, u64), Fault> {
+    let Channels { count, stride, alone, others, .. } = *channels;
     // tifffile calls the slices of a stack channels unless it is told otherwise.
-    if channels > MAX_SAMPLES && channels == stored {
-        return Ok(1);
+    if count > MAX_SAMPLES && count == planes {
+        notes.push(format!("its {planes} \"channels\" are taken for slices, which are more than {MAX_SAMPLES}"));
+        return Ok((1, 1));
     }
-    if channels > MAX_SAMPLES {
+    if count.saturating_mul(samples) > MAX_SAMPLES {
         return Err(Fault::unsupported(
-            format!("{stored} pages of an ImageJ hyperstack of {channels} channels, expected at most {MAX_SAMPLES}"),
+            format!("{planes} pages of a hyperstack of {count} channels, expected at most {MAX_SAMPLES}"),
             "save the channels that are needed alone",
         ));
     }
-    let (slices, frames) = (text.slices.unwrap_or(1), text.frames.unwrap_or(1));
-    let announced = slices.checked_mul(frames).and_then(|pages| pages.checked_mul(channels));
-    let sizes_known = text.slices.is_some() || text.frames.is_some();
-    if !stored.is_multiple_of(channels) || (sizes_known && announced != Some(stored)) {
+    let [slices, frames] = others.unwrap_or([1, 1]);
+    let announced = slices.checked_mul(frames).and_then(|pages| pages.checked_mul(count));
+    if !planes.is_multiple_of(count.saturating_mul(stride)) || (others.is_some() && announced != Some(planes)) {
         return Err(Fault::unsupported(
             format!(
-                "{stored} pages, expected {channels} channels x {slices} slices x {frames} frames as its ImageJ \
-                 description says"
+                "{planes} pages, expected {count} channels x {slices} slices x {frames} frames as its description says"
             ),
             "save the hyperstack again in ImageJ",
         ));
     }
-    Ok(channels)
+    if alone {
+        notes.push(format!(
+            "its {planes} pages are taken for the channels of one image, as its description says; if they are slices, \
+             save the stack again with them (tifffile: metadata={{'axes': 'ZYX'}})"
+        ));
+    }
+    Ok((count, stride))
 }

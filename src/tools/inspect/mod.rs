@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use crate::cli::{GreyRangeChoice, InspectArgs};
 use crate::data::folds;
 use crate::data::labels::LabelMap;
-use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME};
+use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
 use crate::data::samples::SampleFormat;
 use crate::data::scan::Scan;
 use crate::data::spec::DataSpec;
@@ -74,7 +74,7 @@ impl Inspection<'_> {
         let root = &self.layout.root;
         let is_missing = |name: &&str| self.layout.kind == Kind::Stacks && !root.join(name).is_file();
         let missing = [TRAIN_VOLUME, TRAIN_LABELS, TEST_VOLUME].into_iter().filter(is_missing);
-        missing.map(|name| format!("no '{name}' in '{}'", root.display())).collect()
+        missing.map(|name| missing_stack(root, name)).collect()
     }
 
     /// What is in a set of images, of which a network may be `trained` on others; `None` without files.
@@ -103,6 +103,7 @@ impl Inspection<'_> {
         let size = |([height, width], slices): ([usize; 2], usize)| Size { height, width, slices };
         set.sizes = sizes.into_iter().map(size).collect();
         set.channels = scan.cases.first().map_or(0, |case| case.shape.channels);
+        set.notes = scan.few_notes().collect();
         set.with_alpha = scan.cases.iter().filter(|case| case.shape.has_alpha).count();
         let mut ranges = BTreeMap::new();
         for (&format, values) in &scan.grey {

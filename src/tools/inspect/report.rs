@@ -34,6 +34,8 @@ pub struct Set {
     pub channels: usize,
     /// Images whose alpha channel is left out.
     pub with_alpha: usize,
+    /// How files are read, where that may surprise.
+    pub notes: Vec<String>,
     pub grey: Vec<Grey>,
     pub labels: Option<Labels>,
     pub warnings: Vec<String>,
@@ -119,6 +121,7 @@ impl Set {
         if self.with_alpha > 0 {
             lines.push(format!("  note: the alpha channel of {} images is left out", self.with_alpha));
         }
+        lines.extend(self.notes.iter().map(|note| format!("  note: {note}")));
         self.grey.iter().for_each(|grey| grey.tell(lines));
         if let Some(Labels { values, mapping, shares, .. }) = &self.labels {
             let lines_of_labels = [("labels: values", values), ("mapping:", mapping), ("classes:", shares)];

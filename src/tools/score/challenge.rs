@@ -15,6 +15,8 @@ use crate::metrics::{ChallengeScores, SliceScores, warnings, wrong_share};
 
 /// Share of wrong pixels above which a prediction is more likely to be inverted than to be poor: noise has a half.
 const LIKELY_INVERTED: f64 = 0.6;
+/// What a probability may be outside of 0 to 1: sums of 32-bit floats, as a softmax computes them, are off by as much.
+const ROUNDING: f64 = 1e-5;
 
 /// Prints the scores, as a table or as JSON; warnings go to stderr. Both stacks are of one size.
 ///
@@ -67,7 +69,7 @@ fn white(prediction: StackReader, path: &Path) -> Result<f32> {
         SampleFormat::U8 => Ok(255.0),
         SampleFormat::U16 if grey.high <= 255.0 => Ok(255.0),
         SampleFormat::U16 => Ok(65_535.0),
-        SampleFormat::F32 if grey.low >= 0.0 && grey.high <= 1.0 => Ok(1.0),
+        SampleFormat::F32 if grey.low >= -ROUNDING && grey.high <= 1.0 + ROUNDING => Ok(1.0),
         SampleFormat::F32 => bail!(
             "cannot use '{}' as a prediction: float samples from {} to {}, expected the probability of being inside a \
              cell, 0 to 1; rescale the stack",
@@ -119,7 +121,7 @@ fn probability(page: Samples<'_>, white: f32) -> Vec<f32> {
     match page {
         Samples::U8(values) => values.iter().map(|&value| f32::from(value) / white).collect(),
         Samples::U16(values) => values.iter().map(|&value| f32::from(value) / white).collect(),
-        Samples::F32(values) => values.iter().map(|&value| value / white).collect(),
+        Samples::F32(values) => values.iter().map(|&value| (value / white).clamp(0.0, 1.0)).collect(),
     }
 }
 

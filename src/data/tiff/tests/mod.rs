@@ -2,6 +2,7 @@
 //! `tests/fixtures/tiff/make.py`.
 
 mod hostile;
+mod planes;
 mod read;
 mod write;
 
