@@ -159,7 +159,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--height <PIXELS> [default: 572]",
             "--width <PIXELS> [default: 572]",
             "--dynamic",
-            "--data_dir, --data-dir <DIR> [default: a synthetic slice, the range of the training]",
+            "--data_dir, --data-dir <DIR> [default: a synthetic slice]",
             "--overwrite",
         ],
     ),

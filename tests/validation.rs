@@ -141,7 +141,11 @@ fn scores_that_the_data_does_not_have_and_lone_flags_are_refused() {
     fs::remove_dir_all(dir.path("data")).unwrap();
     dir.unet(&["phantom", "--out", "data", "--classes", "3", "--slices", "6", "--size", "64"]).success();
     let args = "--base_filters 1 --max_steps 2 --crossvalidation_idx 0 --evaluate_every 1 --overwrite --keep_best";
-    fails(dir.run(&format!("{args} v_rand_thin")), 1, &["v_rand_thin", "two classes", "mean_dice"]);
+    // A warning tells of a class that the few training slices lack.
+    let message = stderr(&dir.run(&format!("{args} v_rand_thin")).code(1));
+    for word in ["--keep_best v_rand_thin", "two classes", "mean_dice"] {
+        assert!(message.contains(word), "{message}");
+    }
     dir.run(&format!("{args} mean_dice")).success();
     assert_eq!(column(&dir, "mean_dice").len(), 2);
     dir.run("--exec_mode evaluate --crossvalidation_idx 0 --weights best").success();

@@ -55,7 +55,7 @@ const SCORES: [Score; 4] = [
     Score { name: "soft Dice", colour: VERMILLION, value: |row| row.eval_dice_score },
     Score { name: "V_Rand, thinned", colour: BLUE, value: |row| row.v_rand_thin },
     Score { name: "V_Info, thinned", colour: GREEN, value: |row| row.v_info_thin },
-    Score { name: "mean Dice of the classes", colour: BLUE, value: |row| row.mean_dice },
+    Score { name: "mean Dice", colour: BLUE, value: |row| row.mean_dice },
 ];
 
 /// Step and loss, or step and score.

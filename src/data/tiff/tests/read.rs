@@ -165,7 +165,7 @@ fn refuses_other_stacks_with_page_found_expected_and_advice() {
         ),
         ("bad-webp.tif", &["compression 50001 (WebP), expected none", "; save"]),
         ("bad-jpeg-2000.tif", &["compression 34712 (JPEG 2000), expected none"]),
-        ("bad-white-is-zero-float.tif", &["white-is-zero float samples, expected black-is-zero"]),
+        ("bad-white-is-zero-float.tif", &["white-is-zero 32-bit float samples, expected black-is-zero"]),
         ("bad-page-size.tif", &["page 2", "16 x 19 8-bit samples, expected 17 x 19 8-bit", "page 0"]),
         ("bad-page-type.tif", &["page 1", "17 x 19 16-bit samples, expected 17 x 19 8-bit"]),
         ("bad-nan.tif", &["page 1", "NaN at row 18, column 5, expected a finite number;"]),
