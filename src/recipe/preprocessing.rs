@@ -90,8 +90,8 @@ impl Targets {
     }
 }
 
-/// For each place the plane along `dim` with the largest number, the first of equals, u8. libtorch's argmax across planes
-/// takes ten times as long on the CPU.
+/// For each place the plane along `dim` with the largest number, the first of equals, u8. libtorch's argmax across
+/// planes takes ten times as long on the CPU.
 pub fn largest_plane(planes: &Tensor, dim: i64) -> Tensor {
     let mut largest = planes.select(dim, 0);
     let mut index = largest.zeros_like().to_kind(Kind::Uint8);
