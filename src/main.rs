@@ -1,7 +1,6 @@
 //! `unet` trains, evaluates and runs the U-Net of Ronneberger et al. (2015). This file is the table of contents.
 
 use anyhow::Result;
-use std::ffi::OsString;
 
 use cli::task::{Task, task};
 use distributed::{Role, environment, launcher, stop};
@@ -27,7 +26,7 @@ mod tools;
 native::startup::before_constructors!(answer_without_libtorch);
 
 /// Answers help, version, completions, man pages and errors of usage; leaves everything else to `main`.
-fn answer_without_libtorch(args: Vec<OsString>) {
+fn answer_without_libtorch(args: Vec<std::ffi::OsString>) {
     match task(args) {
         Ok(Task::Tool(command)) if !tools::needs_libtorch(&command) => end(tools::run(&command).map(|()| 0)),
         Ok(_) => {}
