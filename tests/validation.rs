@@ -227,3 +227,37 @@ fn training_begins_with_the_weights_of_another_run() {
         &["1 channel(s)", "has 3"],
     );
 }
+
+/// Both recipes: what `evaluate --tta` scores are the probabilities that `predict --tta` writes.
+#[test]
+fn evaluation_in_eight_orientations_scores_what_prediction_writes() {
+    for recipe in ["", "--recipe native --patch 68"] {
+        let dir = TestDir::new();
+        dir.run(&format!("{TRAIN} {recipe} --max_steps 6")).success();
+        let scores = |more: &str| {
+            dir.run(&format!("--exec_mode evaluate --crossvalidation_idx 0 --overwrite {more}")).success();
+            dir.json("model/eval.json")
+        };
+        let (plain, averaged) = (scores(""), scores("--tta"));
+        for key in ["eval_ce_loss", "eval_dice_loss", "dice"] {
+            assert_ne!(plain[key], averaged[key], "{recipe}: {key}");
+        }
+        let args = ["--exec_mode", "predict", "--model_dir", "model", "--input", "data/train-volume.tif"];
+        dir.unet(&[&args[..], &["--output", "out", "--tta", "--save_probabilities", "--device", "cpu"]].concat())
+            .success();
+        let code = "import sys, json, tifffile\nslices = json.load(open(sys.argv[1]))['validation_slices']\n\
+                    for at in 2, 3:\n    tifffile.imwrite(sys.argv[at + 2], tifffile.imread(sys.argv[at])[slices])";
+        let names =
+            ["model/config.json", "data/train-labels.tif", "out/train-volume-probabilities.tif", "l.tif", "p.tif"];
+        let paths = names.map(|name| dir.path(name));
+        if python(code, &paths.each_ref().map(|path| path.as_path())).is_none() {
+            return;
+        }
+        let found = stdout(&dir.unet(&["score", "--labels", "l.tif", "--prediction", "p.tif", "--json"]).success());
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        for key in ["v_rand_thin", "v_info_thin", "dice", "iou"] {
+            let (ours, theirs) = (averaged[key].as_f64().unwrap(), found[key].as_f64().unwrap());
+            assert!((ours - theirs).abs() < 1e-3, "{recipe}: {key} {ours} {theirs}");
+        }
+    }
+}

@@ -62,10 +62,8 @@ impl Evaluation {
 
     /// The number under `key` in eval.json; `None` where this data has none.
     pub fn score(&self, key: &str) -> Option<f64> {
-        let Summary { mean_dice, mean_iou, accuracy, .. } = self.classes;
-        let of_classes = [("mean_dice", mean_dice), ("mean_iou", mean_iou), ("accuracy", accuracy)];
-        let of_classes = of_classes.into_iter().filter_map(|(name, score)| Some((name, score?)));
-        self.figures().into_iter().chain(of_classes).find(|(name, _)| *name == key).map(|(_, score)| score)
+        let all = self.figures().into_iter().chain(self.scores_of_classes());
+        all.into_iter().find(|(name, _)| *name == key).map(|(_, score)| score)
     }
 
     fn losses(&self) -> [(&'static str, f64); 4] {
@@ -81,12 +79,14 @@ impl Evaluation {
     fn scores(&self) -> Vec<(&'static str, f64)> {
         match &self.challenge {
             Some(challenge) => challenge.named().to_vec(),
-            None => {
-                let Summary { mean_dice, mean_iou, accuracy, .. } = self.classes;
-                let named = [("mean_dice", mean_dice), ("mean_iou", mean_iou), ("accuracy", accuracy)];
-                named.into_iter().filter_map(|(name, score)| Some((name, score?))).collect()
-            }
+            None => self.scores_of_classes(),
         }
+    }
+
+    fn scores_of_classes(&self) -> Vec<(&'static str, f64)> {
+        let Summary { mean_dice, mean_iou, accuracy, .. } = self.classes;
+        let named = [("mean_dice", mean_dice), ("mean_iou", mean_iou), ("accuracy", accuracy)];
+        named.into_iter().filter_map(|(name, score)| Some((name, score?))).collect()
     }
 }
 
@@ -101,7 +101,6 @@ pub fn evaluate(
     let Journal { model_dir, logger, tracker } = journal;
     let predictor = SlicePredictor::new(compute, nets, &data.slices.spec, 1, options)?;
     logger.start_bar("evaluate", data.split.validation.len() as u64, 0);
-    // A signal ends the process by itself now.
     let mut slides = Slides::new(&data.slices.spec, compute.world.is_main());
     let mut show = |seen: Seen<'_>| {
         let dice = seen.dice(&data.slices.spec);
@@ -109,6 +108,7 @@ pub fn evaluate(
             slides.add(seen.turn, sheets::caption(&data.slices, seen.number), dice, seen.slice, seen.planes);
         }
     };
+    // A signal ends the process by itself now.
     let scored = score(compute, nets, &predictor, data, &mut show, &|done| logger.advance(done), &|| None)?;
     logger.end_bar();
     let ControlFlow::Continue(Scored { evaluation: scores, confusion, warnings }) = scored else {
@@ -213,7 +213,7 @@ pub fn score(
         let slice = slices.select(&[number])?;
         let labels = slice[0].classes.as_ref().context("a slice without labels")?;
         let (losses, planes) = match spec.recipe {
-            Recipe::Reference => resized_losses(&mut runner, nets, &slice, spec, &options)?,
+            Recipe::Reference => resized_losses(&mut runner, nets, predictor, &slice, spec, &options)?,
             Recipe::Native { .. } => {
                 let planes = predictor.predict(&slice)?.remove(0);
                 let labels = labels.to_device(planes.device()).to_kind(Kind::Int64).unsqueeze(0);
@@ -272,32 +272,30 @@ pub fn score(
 }
 
 /// The losses of a slice at the network's output size, as the reference has them, and its probabilities at its own
-/// size.
+/// size. The losses of averaged probabilities are those of their logarithms.
 fn resized_losses(
     runner: &mut StepRunner,
     nets: &[Predictor],
+    predictor: &SlicePredictor<'_>,
     slice: &[Slice],
     spec: &DataSpec,
     options: &LossOptions,
 ) -> Result<([Tensor; LOSSES], Tensor)> {
     let batch = Batch::new(preprocessed_images(slice), &preprocessed_labels(slice, targets(spec))?);
     let work = |[images, labels]: [&Tensor; 2]| {
-        let logits = joint_logits(nets, images)?;
+        let logits = nets[0].forward(images)?;
         let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels, options)?;
         Ok([cross_entropy, dice_loss, softmax(&logits)])
     };
-    let [cross_entropy, dice_loss, planes] = tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?;
+    let [cross_entropy, dice_loss, planes] = if predictor.is_single() {
+        tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?
+    } else {
+        let planes = predictor.predict_resized(slice)?.remove(0).unsqueeze(0);
+        let Losses { cross_entropy, dice_loss } = loss::losses(&logits(&planes), &batch.labels, options)?;
+        [cross_entropy, dice_loss, planes]
+    };
     let [height, width] = slice[0].size();
     Ok(([cross_entropy, dice_loss], resize(&planes, height, width).get(0)))
-}
-
-/// Logits of a network, or of several: those of their mean probabilities.
-fn joint_logits(nets: &[Predictor], images: &Tensor) -> Result<Tensor> {
-    if let [net] = nets {
-        return net.forward(images);
-    }
-    let planes = nets.iter().map(|net| Ok(softmax(&net.forward(images)?))).collect::<Result<Vec<_>>>()?;
-    Ok(logits(&(planes.iter().sum::<Tensor>() / nets.len() as f64)))
 }
 
 /// All values, row after row.

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::context::Compute;
@@ -63,14 +63,33 @@ impl<'a> SlicePredictor<'a> {
 
     /// Probabilities of each slice at its own size, `[P, H, W]` f32. Those of the native recipe are on the host.
     pub fn predict(&self, slices: &[Slice]) -> Result<Vec<Tensor>> {
+        self.averaged(slices, &|slices| self.predict_once(slices))
+    }
+
+    /// Probabilities of each slice at the size of the network's output, as the reference recipe resizes it: `[P, 388,
+    /// 388]` f32.
+    pub fn predict_resized(&self, slices: &[Slice]) -> Result<Vec<Tensor>> {
+        self.averaged(slices, &|slices| {
+            let planes = self.predict_inputs(&preprocessed_images(slices))?;
+            Ok((0..planes.size()[0]).map(|index| planes.get(index)).collect())
+        })
+    }
+
+    /// Whether probabilities are those of one network in one orientation, with nothing to average.
+    pub fn is_single(&self) -> bool {
+        self.members.len() == 1 && !self.tta
+    }
+
+    /// What `once` predicts, averaged over the orientations where that is asked for.
+    fn averaged(&self, slices: &[Slice], once: &dyn Fn(&[Slice]) -> Result<Vec<Tensor>>) -> Result<Vec<Tensor>> {
         if !self.tta {
-            return self.predict_once(slices);
+            return once(slices);
         }
         let orientations = (0..4).flat_map(|turns| [(turns, false), (turns, true)]);
         let mut sums: Vec<Tensor> = Vec::new();
         for (turns, mirrored) in orientations {
             let turned: Vec<Slice> = slices.iter().map(|slice| oriented(slice, turns, mirrored)).collect();
-            let planes = self.predict_once(&turned)?.into_iter().map(|planes| restored(&planes, turns, mirrored));
+            let planes = once(&turned)?.into_iter().map(|planes| restored(&planes, turns, mirrored));
             if sums.is_empty() {
                 sums = planes.collect();
             } else {
@@ -125,14 +144,12 @@ impl<'a> SlicePredictor<'a> {
     /// Probabilities of network inputs: `[N, P, output side, output side]` f32.
     pub fn predict_inputs(&self, inputs: &Tensor) -> Result<Tensor> {
         let predict = |Member { net, runner }: &Member<'_>| probabilities(&mut runner.borrow_mut(), net, inputs);
-        let [only] = &self.members[..] else {
-            let mut sum = Tensor::from(0f32);
-            for member in &self.members {
-                sum = sum.to_device(inputs.device()) + predict(member)?;
-            }
-            return Ok(sum / self.members.len() as f64);
-        };
-        predict(only)
+        let (first, others) = self.members.split_first().context("no network")?;
+        let mut sum = predict(first)?;
+        for member in others {
+            sum += predict(member)?;
+        }
+        Ok(if others.is_empty() { sum } else { sum / self.members.len() as f64 })
     }
 }
 
