@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let words = bytes.split(|byte| *byte == b'\n').map(|word| OsStr::from_bytes(word).to_owned());
-    match cli::try_parse(std::iter::once("unet".into()).chain(words)) {
+    match cli::parse::try_parse(std::iter::once("unet".into()).chain(words)) {
         Ok(cli::Parsed { cli, given }) => {
             if let Ok(config) = cli::config::Config::new(cli.run, &given) {
                 assert!(config.batch_size > 0 && config.training.max_steps > 0);

@@ -355,7 +355,7 @@ mod tests {
         let mut accepted = Vec::new();
         for (name, bytes) in fuzz_seeds("command_line") {
             let words = bytes.split(|byte| *byte == b'\n').map(|word| OsStr::from_bytes(word).to_owned());
-            let Ok(parsed) = cli::try_parse(std::iter::once("unet".into()).chain(words)) else { continue };
+            let Ok(parsed) = cli::parse::try_parse(std::iter::once("unet".into()).chain(words)) else { continue };
             if parsed.cli.command.is_none() && Config::new(parsed.cli.run, &parsed.given).is_ok() {
                 accepted.push(name);
             }

@@ -50,8 +50,9 @@ pub enum PhantomLayout {
     Nnunet,
 }
 
+// The flags of a dataset to look at. Not a doc comment: clap would make it the description of each command.
 #[derive(Debug, Args)]
-pub struct InspectArgs {
+pub struct DatasetArgs {
     /// Folder of the dataset
     #[arg(long = "data_dir", value_name = "DIR")]
     pub data_dir: PathBuf,
@@ -64,6 +65,12 @@ pub struct InspectArgs {
         allow_hyphen_values = true
     )]
     pub grey_range: GreyRangeChoice,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -71,9 +78,8 @@ pub struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub struct PreviewArgs {
-    /// Folder of the dataset
-    #[arg(long = "data_dir", value_name = "DIR")]
-    pub data_dir: PathBuf,
+    #[command(flatten)]
+    pub dataset: DatasetArgs,
     /// Picture to write, a PNG
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -83,15 +89,6 @@ pub struct PreviewArgs {
     /// Samples to draw: the first of a training on all slices with these flags
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = whole(1..=64))]
     pub samples: u64,
-    /// Which stored label values are which class, as in training
-    #[arg(long = "label_map", value_name = "MAP")]
-    pub label_map: Option<String>,
-    /// Which stored values become black and white, as in training
-    #[arg(
-        long = "grey_range", value_name = "RANGE", default_value = "auto", value_parser = grey_range,
-        allow_hyphen_values = true
-    )]
-    pub grey_range: GreyRangeChoice,
     /// How images become what the network sees, as in training
     #[arg(
         long, value_name = "RECIPE", value_enum, default_value_t = RecipeChoice::Reference, help_heading = "Recipe"

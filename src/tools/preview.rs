@@ -70,8 +70,8 @@ fn require_png(args: &PreviewArgs) -> Result<(), UsageError> {
 ///
 /// Errors: those of training.
 fn read(args: &PreviewArgs, recipe: Recipe) -> Result<SliceSet> {
-    let map = args.label_map.as_deref().map(LabelMap::parse).transpose()?;
-    let needs = Needs { layout: Layout::find(&args.data_dir)?, training: true, test: false };
+    let map = args.dataset.label_map.as_deref().map(LabelMap::parse).transpose()?;
+    let needs = Needs { layout: Layout::find(&args.dataset.data_dir)?, training: true, test: false };
     needs.require()?;
     let bar = ReadingBar::new(true);
     let options = ReadOptions {
@@ -81,7 +81,7 @@ fn read(args: &PreviewArgs, recipe: Recipe) -> Result<SliceSet> {
         with_weights: false,
         map: map.as_ref(),
         trained: None,
-        grey: samples::grey_choice(args.grey_range),
+        grey: samples::grey_choice(args.dataset.grey_range),
         progress: &|done, count| bar.advance(done, count),
     };
     let mut slices = SliceSet::training(&needs.layout, &options)?;
@@ -289,7 +289,7 @@ impl Shown {
 
 /// The title of the picture.
 fn title(args: &PreviewArgs) -> String {
-    let name = args.data_dir.file_name().unwrap_or(args.data_dir.as_os_str()).to_string_lossy();
+    let name = args.dataset.data_dir.file_name().unwrap_or(args.dataset.data_dir.as_os_str()).to_string_lossy();
     let count = if args.samples == 1 { "first sample".to_owned() } else { format!("first {} samples", args.samples) };
     format!("{name}: the {count} of a training with seed {} (numbered from 0)", args.seed)
 }

@@ -25,9 +25,9 @@ mod report;
 ///
 /// Errors: a summary when anything would stop a run; the details are printed with their set.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
-    let layout = Layout::find(&args.data_dir)?;
-    let map = args.label_map.as_deref().map(LabelMap::parse).transpose()?;
-    let inspection = Inspection { layout: &layout, map, grey: samples::grey_choice(args.grey_range) };
+    let layout = Layout::find(&args.dataset.data_dir)?;
+    let map = args.dataset.label_map.as_deref().map(LabelMap::parse).transpose()?;
+    let inspection = Inspection { layout: &layout, map, grey: samples::grey_choice(args.dataset.grey_range) };
     let mut report = Report::new(layout.kind.name(), layout.notes.clone());
     report.problems = inspection.missing();
     report.problems.extend(layout.problems.iter().cloned());
@@ -51,7 +51,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     }
     match count {
         0 => Ok(()),
-        count => bail!("{count} problem(s) found in '{}', see above", args.data_dir.display()),
+        count => bail!("{count} problem(s) found in '{}', see above", args.dataset.data_dir.display()),
     }
 }
 
@@ -205,11 +205,11 @@ fn title(kind: Kind, what: &str, cases: &[Case]) -> String {
 /// The command that trains on a dataset.
 fn command(args: &InspectArgs, training: &Found, layout: &Layout) -> String {
     let quoted = |text: &str| if text.contains([' ', ';', '*', '\'']) { format!("'{text}'") } else { text.to_owned() };
-    let mut words = vec![format!("unet --data_dir {}", quoted(&args.data_dir.display().to_string()))];
+    let mut words = vec![format!("unet --data_dir {}", quoted(&args.dataset.data_dir.display().to_string()))];
     words.push("--model_dir results --augment".to_owned());
-    words.extend(args.label_map.as_ref().map(|map| format!("--label_map {}", quoted(map))));
-    if args.grey_range != GreyRangeChoice::Auto {
-        words.push(format!("--grey_range {}", args.grey_range.name()));
+    words.extend(args.dataset.label_map.as_ref().map(|map| format!("--label_map {}", quoted(map))));
+    if args.dataset.grey_range != GreyRangeChoice::Auto {
+        words.push(format!("--grey_range {}", args.dataset.grey_range.name()));
     }
     let has_folds = layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
     if has_folds || training.slices > 4 {
