@@ -66,6 +66,14 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, as on a full disk, in place of the end of the
+/// process.
+pub fn fail_beyond_size_limit() -> Result<()> {
+    // A handler that does nothing takes the place of the signal's action.
+    let handled = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());
+    handled.map(drop).context("cannot listen for signals")
+}
+
 /// Makes the folder that a result lies in.
 pub fn create_parent(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));

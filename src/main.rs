@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use cli::task::{Task, task};
-use distributed::{Role, environment, launcher, stop};
+use distributed::{Role, environment, launcher};
 use native::process;
 
 mod checkpoint;
@@ -40,7 +40,7 @@ fn main() {
 
 /// The exit code, which a launcher takes from its workers.
 fn carry_out(task: Task) -> Result<u8> {
-    stop::fail_beyond_size_limit()?;
+    files::fail_beyond_size_limit()?;
     let config = match task {
         Task::Tool(command) => return error::catch(|| tools::run(&command).map(|()| 0)),
         Task::Run(config) => config,

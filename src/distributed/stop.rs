@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
 /// Ctrl-C, `kill`, what Slurm sends before the time of a job is over (`--signal=USR1`), and a terminal that closes.
@@ -46,14 +46,6 @@ impl Drop for StopRequest {
     fn drop(&mut self) {
         self.asked.store(true, Ordering::Relaxed);
     }
-}
-
-/// From now on a file beyond the limit of its size (`ulimit -f`) is an error of the write, as on a full disk, in place
-/// of the end of the process.
-pub fn fail_beyond_size_limit() -> Result<()> {
-    // A handler that does nothing takes the place of the signal's action.
-    let handled = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    handled.map(drop).context("cannot listen for signals")
 }
 
 /// The signals among `signals` to listen for. SIGHUP is left out where the process was started to outlive its terminal,
