@@ -97,7 +97,11 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     inputs.describe(&journal.logger);
     match &config.benchmark {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
-        None => work(config, &settings, &compute, &mut journal, &inputs, &weights.path),
+        None => {
+            let outcome = work(config, &settings, &compute, &mut journal, &inputs, &weights.path);
+            report(config, &mut journal, outcome.is_err());
+            outcome
+        }
     }
 }
 
@@ -130,31 +134,23 @@ fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
     Ok(())
 }
 
-/// Trains, evaluates and predicts, as far as the mode says, and writes the report; the exit code.
+/// Writes the report of a run, for browsers. Slices are worth one even where a file after them could not be predicted.
+fn report(config: &Config, journal: &mut Journal, has_failed: bool) {
+    let Journal { model_dir, logger, tracker } = journal;
+    if has_failed && !tracker.has_slices() {
+        return;
+    }
+    let path = match &config.source {
+        Source::Files { output, .. } => output.join("unet-report.html"),
+        Source::Dataset(_) => model_dir.report(),
+    };
+    tracker.write_report(&path, logger);
+}
+
+/// Trains, evaluates and predicts, as far as the mode says; the exit code.
 ///
 /// `weights` are those that evaluation and prediction use.
 fn work(
-    config: &Config,
-    settings: &Settings,
-    compute: &Compute,
-    journal: &mut Journal,
-    inputs: &Inputs,
-    weights: &Path,
-) -> Result<u8> {
-    let outcome = results(config, settings, compute, journal, inputs, weights);
-    let Journal { model_dir, logger, tracker } = journal;
-    // Slices are worth a report even where a file after them could not be predicted.
-    if outcome.is_ok() || tracker.has_slices() {
-        let report = match &config.source {
-            Source::Files { output, .. } => output.join("unet-report.html"),
-            Source::Dataset(_) => model_dir.report(),
-        };
-        tracker.write_report(&report, logger);
-    }
-    outcome
-}
-
-fn results(
     config: &Config,
     settings: &Settings,
     compute: &Compute,

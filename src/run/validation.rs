@@ -42,11 +42,12 @@ pub enum Verdict {
 impl Validator {
     /// Goes on from `state`, that of the checkpoint where there is one.
     pub fn new(config: &Config, compute: &Compute, trainer: &Trainer, state: Option<ValidationState>) -> Self {
-        let metric = config.validation.map(|options| options.metric.key());
-        // Another score than before has no best one yet.
-        let state = state.filter(|state| state.best.as_ref().is_none_or(|best| metric.as_ref() == Some(&best.metric)));
+        let options = config.validation;
+        let is_same = |best: &BestScore| options.is_none_or(|options| options.metric.key() == best.metric);
+        // Another score than before has no best one yet. A run without validation hands on what it was given.
+        let state = state.filter(|state| state.best.as_ref().is_none_or(is_same));
         let tile = tile(config, trainer.net.architecture, compute);
-        Self { options: config.validation, tile, state, times: 0, duration: Duration::ZERO }
+        Self { options, tile, state, times: 0, duration: Duration::ZERO }
     }
 
     /// What a checkpoint keeps.

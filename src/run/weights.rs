@@ -17,16 +17,21 @@ pub struct WeightFile {
     pub warnings: Vec<String>,
 }
 
+/// Where a run writes the weights of this kind.
+fn written(model_dir: &ModelDir, choice: WeightsChoice) -> PathBuf {
+    match choice {
+        WeightsChoice::Last => model_dir.weights(),
+        WeightsChoice::Best => model_dir.best_weights(),
+    }
+}
+
 impl WeightFile {
     /// The file that `choice` means in a folder of a run; it need not be there. A run that was stopped has its newest
     /// intact checkpoint in place of the weights of its last step.
     ///
     /// Errors: checkpoints of which none can be read.
     pub fn find(model_dir: &ModelDir, choice: WeightsChoice) -> Result<Self> {
-        let path = match choice {
-            WeightsChoice::Last => model_dir.weights(),
-            WeightsChoice::Best => model_dir.best_weights(),
-        };
+        let path = written(model_dir, choice);
         let mut warnings = Vec::new();
         if path.exists() || choice == WeightsChoice::Best {
             return Ok(Self { path, warnings });
@@ -46,11 +51,7 @@ impl WeightFile {
     /// The file of this run. Training makes its own, and a benchmark random ones where there are none.
     pub fn of_run(config: &Config, model_dir: &ModelDir) -> Result<Self> {
         if config.exec_mode.trains() || config.benchmark.is_some() {
-            let path = match config.weights {
-                WeightsChoice::Last => model_dir.weights(),
-                WeightsChoice::Best => model_dir.best_weights(),
-            };
-            return Ok(Self { path, warnings: Vec::new() });
+            return Ok(Self { path: written(model_dir, config.weights), warnings: Vec::new() });
         }
         Self::find(model_dir, config.weights)
     }
