@@ -143,7 +143,7 @@ fn a_run_may_go_on_with_another_number_of_processes() {
     step(&other, "--max_steps 4");
     step(&other, "--nproc_per_node 2 --max_steps 8 --resume_training");
     assert!(other.path("model/checkpoints/step-0000000006.safetensors").is_file());
-    // At the end of the run the weights are written again.
+    // A resumed run at its last step writes the weights again.
     let before = weights(&other);
     step(&other, "--nproc_per_node 2 --max_steps 8 --resume_training");
     assert!(weights(&other) == before);

@@ -30,7 +30,7 @@ fn resumed_training_ends_with_the_weights_of_an_unbroken_run() {
     assert!(unbroken.read("model/model.safetensors") == resumed.read("model/model.safetensors"));
     let checkpoint = "model/checkpoints/step-0000000005.safetensors";
     assert!(unbroken.read(checkpoint) == resumed.read(checkpoint), "moments and counters too");
-    // At the last step what is left is to write the weights.
+    // A resumed run at its last step has only the weights left to write.
     fs::remove_file(resumed.path("model/model.safetensors")).unwrap();
     resumed.run(&format!("{TRAIN} --max_steps 5 --resume_training")).success();
     assert!(unbroken.read("model/model.safetensors") == resumed.read("model/model.safetensors"));

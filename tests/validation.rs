@@ -107,7 +107,7 @@ fn patience_ends_training_with_weights_that_can_be_used() {
     let run = dir.run(&format!("{args} --resume_training")).success();
     assert!(stdout(&run).contains("training ends"), "{}", stdout(&run));
     assert!(dir.read("model/model.safetensors") == before);
-    // With more of it training goes on.
+    // More patience lets training go on.
     dir.run(&format!("{args} --patience 5 --resume_training")).success();
     assert_eq!(column(&dir, "eval_ce_loss").last().unwrap().0, 6);
 }

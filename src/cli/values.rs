@@ -7,7 +7,7 @@ use clap::ValueEnum;
 /// Which stored values become black and white.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum GreyRangeChoice {
-    /// As the training images use them.
+    /// The values that the training images use.
     Auto,
     /// The range of the sample type.
     Type,
@@ -174,9 +174,9 @@ impl InitChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum WeightsChoice {
-    /// Those after the last step
+    /// Weights after the last step
     Last,
-    /// Those that scored best in validation
+    /// Weights that scored best in validation
     Best,
 }
 

@@ -45,8 +45,8 @@ pub fn losses(logits: &Tensor, labels: &Tensor, options: &LossOptions) -> Result
     weighted_losses(logits, labels, None, options)
 }
 
-/// As [`losses`], where in the cross entropy `w` is the class weight of a pixel, or 1, plus its own in `weights`
-/// `[N, H, W]` f32.
+/// [`losses`] with weights of pixels: `w` of the cross entropy is the class weight, or 1, plus the pixel's own in
+/// `weights` `[N, H, W]` f32.
 pub fn weighted_losses(
     logits: &Tensor,
     labels: &Tensor,

@@ -193,15 +193,14 @@ pub fn score(
 ) -> Result<ControlFlow<i32, Scored>> {
     let TrainingData { slices, split, .. } = data;
     let (spec, validation) = (&slices.spec, &split.validation);
-    let (mut runner, world) = (compute.step_runner()?, &compute.world);
-    let has_challenge = spec.classes() == 2 && !spec.has_ignored();
+    let world = &compute.world;
+    let mut scorer = SliceScorer::new(compute, nets, predictor, spec)?;
+    let has_challenge = scorer.has_challenge;
     let per_slice = LOSSES + if has_challenge { SliceScores::NUMBERS } else { 0 };
     // Each rank fills in those of its own slices; then come the confusion matrix, which is added up, and the signal
     // that each rank has got.
     let mut numbers = vec![0.0; per_slice * validation.len()];
     let mut confusion = Confusion::new(spec.classes());
-    // Without class weights, so that losses of different runs can be compared.
-    let options = LossOptions { class_weights: None, has_ignored: spec.has_ignored() };
     let own: Vec<(usize, usize)> =
         validation.iter().copied().enumerate().skip(world.rank).step_by(world.size).collect();
     for (turn, &(index, number)) in own.iter().enumerate() {
@@ -211,33 +210,10 @@ pub fn score(
         slices.expect(own[turn..].iter().take(4).map(|&(_, number)| number));
         // One slice at a time: the means weigh each slice alike, and memory does not depend on --batch_size.
         let slice = slices.select(&[number])?;
-        let labels = slice[0].classes.as_ref().context("a slice without labels")?;
-        let (losses, planes) = match spec.recipe {
-            Recipe::Reference => resized_losses(&mut runner, nets, predictor, &slice, spec, &options)?,
-            Recipe::Native { .. } => {
-                let planes = predictor.predict(&slice)?.remove(0);
-                let labels = labels.to_device(planes.device()).to_kind(Kind::Int64).unsqueeze(0);
-                let Losses { cross_entropy, dice_loss } =
-                    loss::losses(&logits(&planes.unsqueeze(0)), &labels, &options)?;
-                ([cross_entropy, dice_loss], planes)
-            }
-        };
-        let (own_losses, own_scores) = numbers[per_slice * index..][..per_slice].split_at_mut(LOSSES);
-        for (number, value) in own_losses.iter_mut().zip(&losses) {
-            *number = value.double_value(&[]);
-        }
-        let width = slice[0].size()[1];
-        let labels = Vec::<u8>::try_from(on_host(labels))?;
-        let mut of_slice = Confusion::new(spec.classes());
-        of_slice.add(&labels, &Vec::<u8>::try_from(on_host(&inference::classes(&planes)))?);
-        show(Seen { turn: index, number, slice: &slice[0], planes: &planes, confusion: &of_slice });
-        confusion.merge(&of_slice);
-        if has_challenge {
-            let is_inside: Vec<bool> = labels.into_iter().map(|class| class == 1).collect();
-            let probability = Vec::<f32>::try_from(on_host(&planes))?;
-            let threads = tch::get_num_threads().max(1) as usize;
-            own_scores.copy_from_slice(&SliceScores::new(&is_inside, &probability, width as usize, threads).numbers());
-        }
+        let (planes, found) = scorer.score(&slice)?;
+        numbers[per_slice * index..][..per_slice].copy_from_slice(&found.numbers);
+        show(Seen { turn: index, number, slice: &slice[0], planes: &planes, confusion: &found.confusion });
+        confusion.merge(&found.confusion);
         advance(index as u64 + 1);
     }
     let counts = numbers.len();
@@ -271,31 +247,83 @@ pub fn score(
     Ok(ControlFlow::Continue(Scored { evaluation, confusion, warnings: warnings.collect() }))
 }
 
-/// The losses of a slice at the network's output size, as the reference has them, and its probabilities at its own
-/// size. The losses of averaged probabilities are those of their logarithms.
-fn resized_losses(
-    runner: &mut StepRunner,
-    nets: &[Predictor],
-    predictor: &SlicePredictor<'_>,
-    slice: &[Slice],
-    spec: &DataSpec,
-    options: &LossOptions,
-) -> Result<([Tensor; LOSSES], Tensor)> {
-    let batch = Batch::new(preprocessed_images(slice), &preprocessed_labels(slice, targets(spec))?);
-    let work = |[images, labels]: [&Tensor; 2]| {
-        let logits = nets[0].forward(images)?;
-        let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels, options)?;
-        Ok([cross_entropy, dice_loss, softmax(&logits)])
-    };
-    let [cross_entropy, dice_loss, planes] = if predictor.is_single() {
-        tch::no_grad(|| runner.run([&batch.images, &batch.labels], work))?
-    } else {
-        let planes = predictor.predict_resized(slice)?.remove(0).unsqueeze(0);
-        let Losses { cross_entropy, dice_loss } = loss::losses(&logits(&planes), &batch.labels, options)?;
-        [cross_entropy, dice_loss, planes]
-    };
-    let [height, width] = slice[0].size();
-    Ok(([cross_entropy, dice_loss], resize(&planes, height, width).get(0)))
+/// Predicts and scores slices, one at a time.
+struct SliceScorer<'a> {
+    nets: &'a [Predictor],
+    predictor: &'a SlicePredictor<'a>,
+    runner: StepRunner,
+    spec: &'a DataSpec,
+    options: LossOptions,
+    /// Whether the labels have the challenge's scores: those of two classes without ignored pixels.
+    has_challenge: bool,
+}
+
+/// The scores of one slice.
+struct SliceNumbers {
+    /// Losses, then the challenge's scores where there are some.
+    numbers: Vec<f64>,
+    confusion: Confusion,
+}
+
+impl<'a> SliceScorer<'a> {
+    fn new(
+        compute: &Compute,
+        nets: &'a [Predictor],
+        predictor: &'a SlicePredictor<'a>,
+        spec: &'a DataSpec,
+    ) -> Result<Self> {
+        let runner = compute.step_runner()?;
+        // Without class weights, so that losses of different runs can be compared.
+        let options = LossOptions { class_weights: None, has_ignored: spec.has_ignored() };
+        let has_challenge = spec.classes() == 2 && !spec.has_ignored();
+        Ok(Self { nets, predictor, runner, spec, options, has_challenge })
+    }
+
+    /// Probabilities `[P, H, W]` f32 of a slice at its own size, and its scores.
+    fn score(&mut self, slice: &[Slice]) -> Result<(Tensor, SliceNumbers)> {
+        let labels = slice[0].classes.as_ref().context("a slice without labels")?;
+        let (losses, planes) = match self.spec.recipe {
+            Recipe::Reference => self.resized_losses(slice)?,
+            Recipe::Native { .. } => {
+                let planes = self.predictor.predict(slice)?.remove(0);
+                let labels = labels.to_device(planes.device()).to_kind(Kind::Int64).unsqueeze(0);
+                (loss::losses(&logits(&planes.unsqueeze(0)), &labels, &self.options)?, planes)
+            }
+        };
+        let mut numbers = vec![losses.cross_entropy.double_value(&[]), losses.dice_loss.double_value(&[])];
+        let labels = Vec::<u8>::try_from(on_host(labels))?;
+        let mut confusion = Confusion::new(self.spec.classes());
+        confusion.add(&labels, &Vec::<u8>::try_from(on_host(&inference::classes(&planes)))?);
+        if self.has_challenge {
+            let is_inside: Vec<bool> = labels.into_iter().map(|class| class == 1).collect();
+            let probability = Vec::<f32>::try_from(on_host(&planes))?;
+            let (width, threads) = (slice[0].size()[1] as usize, tch::get_num_threads().max(1) as usize);
+            numbers.extend(SliceScores::new(&is_inside, &probability, width, threads).numbers());
+        }
+        Ok((planes, SliceNumbers { numbers, confusion }))
+    }
+
+    /// The losses of a slice at the network's output size, as the reference has them, and its probabilities at its own
+    /// size. The losses of averaged probabilities are those of their logarithms.
+    fn resized_losses(&mut self, slice: &[Slice]) -> Result<(Losses, Tensor)> {
+        let batch = Batch::new(preprocessed_images(slice), &preprocessed_labels(slice, targets(self.spec))?);
+        let (nets, options) = (self.nets, &self.options);
+        let work = |[images, labels]: [&Tensor; 2]| {
+            let logits = nets[0].forward(images)?;
+            let Losses { cross_entropy, dice_loss } = loss::losses(&logits, labels, options)?;
+            Ok([cross_entropy, dice_loss, softmax(&logits)])
+        };
+        let (losses, planes) = if self.predictor.is_single() {
+            let [cross_entropy, dice_loss, planes] =
+                tch::no_grad(|| self.runner.run([&batch.images, &batch.labels], work))?;
+            (Losses { cross_entropy, dice_loss }, planes)
+        } else {
+            let planes = self.predictor.predict_resized(slice)?.remove(0).unsqueeze(0);
+            (loss::losses(&logits(&planes), &batch.labels, options)?, planes)
+        };
+        let [height, width] = slice[0].size();
+        Ok((losses, resize(&planes, height, width).get(0)))
+    }
 }
 
 /// All values, row after row.

@@ -71,9 +71,9 @@ impl TestData {
 /// Which images of a dataset are needed.
 pub struct Needs {
     pub layout: Layout,
-    /// Labelled ones.
+    /// Labelled images.
     pub training: bool,
-    /// Those to predict.
+    /// Images to predict.
     pub test: bool,
 }
 

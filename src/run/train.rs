@@ -258,7 +258,7 @@ fn last_step(config: &Config, world_size: usize, progress: Progress) -> Result<u
         );
     }
     let left = asked - done;
-    // At the end of the run: what is left are its results.
+    // A run at its end has only its results left to write.
     if config.resume_training && left < ranks {
         return Ok(progress.step);
     }

@@ -35,7 +35,7 @@ pub enum Verdict {
     GoOn,
     /// Too many validations without a better score.
     OutOfPatience,
-    /// By this signal, before there were scores.
+    /// This signal ended the scoring before there were scores.
     Stopped(i32),
 }
 

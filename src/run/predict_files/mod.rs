@@ -17,7 +17,7 @@ use crate::data::slices::Slice;
 use crate::data::spec::DataSpec;
 use crate::model::unet::Predictor;
 use crate::output::html::Part;
-use crate::output::pictures::sheet;
+use crate::output::pictures::sheet::{self, Sheet};
 use folder::OutputFolder;
 use job::stem;
 pub use job::{Job, Record};
@@ -61,9 +61,7 @@ pub fn predict_files(
 
     let logger = &mut journal.logger;
     logger.start_bar("predict", missing.len() as u64, 0);
-    let shown = sheet::choose(&missing);
-    let mut sheet = sheets::of_file(&job.output, shown.len(), &format!("{} images", missing.len()), spec);
-    let (mut slides, mut seen) = (Slides::new(spec, world.is_main()), 0);
+    let mut shown = Shown::new(job, spec, &missing, world.is_main());
     let predictor = SlicePredictor::new(compute, nets, spec, job.batch_size, job.options)?;
     let outcome = thread::scope(|scope| {
         let waiting = PAGES_WAITING + job.batch_size;
@@ -73,15 +71,6 @@ pub fn predict_files(
         let reader = scope.spawn(move || reader::read(cases, missing, spec, &to_main));
         let mut files = Writer::new(&folder, job, spec);
         let writer = scope.spawn(move || files.run(&pages));
-        let mut show = |page: &Page, slice: &Slice, planes: &Tensor| {
-            if slides.wants(seen, None) {
-                slides.add(seen, caption(job, page), None, slice, planes);
-            }
-            seen += 1;
-            if world.is_main() && page.number == 0 && shown.contains(&page.case) {
-                sheets::add(&mut sheet, stem(&job.cases[page.case]).display().to_string(), slice, planes);
-            }
-        };
         let advance = |files: u64| logger.advance(files);
         let computed = compute_pages(
             compute,
@@ -92,7 +81,7 @@ pub fn predict_files(
                 Computed::Page { page, slice, prediction } => {
                     let planes = prediction.to_device(Device::Cpu);
                     let classes = inference::classes(&planes);
-                    show(&page, &slice, &planes);
+                    shown.add(&page, &slice, &planes);
                     to_writer.send(writer::Message::Page { page, planes, classes }).is_ok()
                 }
                 Computed::Failed { case, problem } => to_writer.send(writer::Message::Failed { case, problem }).is_ok(),
@@ -102,7 +91,7 @@ pub fn predict_files(
         drop(to_writer);
         // The reader ends when nobody listens.
         drop(items);
-        // Of every process by itself: the log of others than rank 0 is silent.
+        // Each process tells of its own files: the log of others than rank 0 is silent.
         let unlike = reader.join().unwrap_or_default();
         unlike.iter().for_each(|text| if world.is_main() { logger.warn(text) } else { eprintln!("warning: {text}") });
         let written = writer.join().unwrap_or_else(|_| Err(anyhow!("writing ended in a panic, which is told above")));
@@ -121,8 +110,8 @@ pub fn predict_files(
     let counts = Counts { predicted: numbers[0], kept: numbers[1], failed: numbers[2] };
     if world.is_main() {
         report(journal, job, spec, counts, &pixels);
-        journal.tracker.draw_sheet(&sheet, &folder.overview(), &journal.logger);
-        journal.tracker.view(Part::Prediction, slides.finish(&job.output, seen), &journal.logger);
+        journal.tracker.draw_sheet(&shown.sheet, &folder.overview(), &journal.logger);
+        journal.tracker.view(Part::Prediction, shown.slides.finish(&job.output, shown.seen), &journal.logger);
     }
     if counts.failed > 0.0 {
         bail!(
@@ -135,10 +124,36 @@ pub fn predict_files(
     Ok(())
 }
 
-/// What a page is called in the report: the name of its file, and its number where the file has several.
-fn caption(job: &Job<'_>, page: &Page) -> String {
-    let name = stem(&job.cases[page.case]).display().to_string();
-    if page.size[0] == 1 { name } else { format!("{name} page {}", page.number) }
+/// The pages that people are shown: some on a contact sheet, more of them in the report.
+struct Shown<'a> {
+    job: &'a Job<'a>,
+    /// Cases whose first page is on the sheet; none on other ranks than 0.
+    on_sheet: Vec<usize>,
+    sheet: Sheet,
+    slides: Slides,
+    /// Pages predicted so far.
+    seen: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn new(job: &'a Job<'a>, spec: &DataSpec, missing: &[usize], is_main: bool) -> Self {
+        let on_sheet = sheet::choose(missing);
+        let sheet = sheets::of_file(&job.output, on_sheet.len(), &format!("{} images", missing.len()), spec);
+        let on_sheet = if is_main { on_sheet } else { Vec::new() };
+        Self { job, on_sheet, sheet, slides: Slides::new(spec, is_main), seen: 0 }
+    }
+
+    fn add(&mut self, page: &Page, slice: &Slice, planes: &Tensor) {
+        let name = stem(&self.job.cases[page.case]).display().to_string();
+        if page.number == 0 && self.on_sheet.contains(&page.case) {
+            sheets::add(&mut self.sheet, name.clone(), slice, planes);
+        }
+        if self.slides.wants(self.seen, None) {
+            let caption = if page.size[0] == 1 { name } else { format!("{name} page {}", page.number) };
+            self.slides.add(self.seen, caption, None, slice, planes);
+        }
+        self.seen += 1;
+    }
 }
 
 fn report(journal: &Journal, job: &Job<'_>, spec: &DataSpec, counts: Counts, pixels: &[u64]) {

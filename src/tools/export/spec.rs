@@ -106,7 +106,7 @@ impl ExportSpec {
             "black": self.range.black,
             "white": self.range.white,
             "frame": frame,
-            // Of the output: where tiles may begin, and the last rows and columns, which lack a neighbour.
+            // Tiles of the output begin at multiples of `tile_step`; its last rows and columns lack a neighbour.
             "tile_step": step,
             "unusable_border": EDGE,
         });
