@@ -66,8 +66,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     attempt().with_context(|| format!("cannot write '{}'", path.display()))
 }
 
-/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, as on a full disk, in place of the end of the
-/// process.
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error, as on a full disk, in place of the end of
+/// the process.
 pub fn fail_beyond_size_limit() -> Result<()> {
     // A handler that does nothing takes the place of the signal's action.
     let handled = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());

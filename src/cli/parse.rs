@@ -1,4 +1,5 @@
-//! From the words of a command line to flags: every snake_case flag has a kebab-case spelling, and an error is one line.
+//! From the words of a command line to flags: every snake_case flag has a kebab-case spelling, and an error is one
+//! line.
 
 use std::ffi::OsString;
 
