@@ -233,7 +233,8 @@ fn training_begins_with_the_weights_of_another_run() {
 fn evaluation_in_eight_orientations_scores_what_prediction_writes() {
     for recipe in ["", "--recipe native --patch 68"] {
         let dir = TestDir::new();
-        dir.run(&format!("{TRAIN} {recipe} --max_steps 6")).success();
+        // Long enough for both classes to appear.
+        dir.run(&format!("{TRAIN} {recipe} --base_filters 4 --init he --max_steps 40 --learning_rate 0.01")).success();
         let scores = |more: &str| {
             dir.run(&format!("--exec_mode evaluate --crossvalidation_idx 0 --overwrite {more}")).success();
             dir.json("model/eval.json")
