@@ -21,7 +21,6 @@ use run::Run;
 use viewer::Viewer;
 
 pub mod compare;
-mod jpeg;
 mod picture;
 pub mod run;
 pub mod viewer;

@@ -1,22 +1,26 @@
 //! Pictures as data URIs: previews of images as JPEG, classes as PNG whose background is transparent.
 
 use anyhow::{Context, Result};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
 
-use super::jpeg::{self, Picture};
 use crate::data::labels::IGNORED;
 use crate::output::pictures::Canvas;
 
 /// libjpeg's scale: no artefact that an eye finds at twice the size.
-const QUALITY: u16 = 85;
+const QUALITY: u8 = 85;
 /// Red, green, blue and opacity of pixels that are ignored.
 const IGNORED_COLOUR: [u8; 4] = [150, 150, 150, 160];
 
 /// A canvas as a JPEG; of a grey one only its first channel.
-pub fn preview(canvas: &Canvas, is_grey: bool) -> String {
+pub fn preview(canvas: &Canvas, is_grey: bool) -> Result<String> {
     let grey: Vec<u8> = if is_grey { canvas.rgb.iter().step_by(3).copied().collect() } else { Vec::new() };
-    let samples = if is_grey { &grey } else { &canvas.rgb };
-    let picture = Picture { width: canvas.width as usize, height: canvas.height as usize, samples };
-    data_uri("image/jpeg", &jpeg::encode(&picture, QUALITY))
+    let (samples, kind) =
+        if is_grey { (&grey, ExtendedColorType::L8) } else { (&canvas.rgb, ExtendedColorType::Rgb8) };
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
+    encoder.encode(samples, canvas.width, canvas.height, kind).context("cannot make a JPEG")?;
+    Ok(data_uri("image/jpeg", &bytes))
 }
 
 /// Classes `[H, W]` as an indexed PNG; a class without colour is transparent. `colours` are those of the classes, in
@@ -61,6 +65,10 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use zune_core::bytestream::ZCursor;
+    use zune_core::colorspace::ColorSpace;
+    use zune_core::options::DecoderOptions;
+    use zune_jpeg::JpegDecoder;
 
     /// The bytes of a data URI.
     pub fn decoded(uri: &str) -> Vec<u8> {
@@ -105,12 +113,26 @@ pub mod tests {
         assert_eq!(rgba, [none, first, second, IGNORED_COLOUR, first, none].concat());
     }
 
+    /// Read by another decoder: a ramp of other levels in each channel, the first of which is that of a grey picture.
     #[test]
     fn previews_are_jpeg_of_one_channel_or_of_three() {
-        for (is_grey, components) in [(true, 1), (false, 3)] {
-            let bytes = decoded(&preview(&Canvas::new(16, 8), is_grey));
-            let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
-            assert_eq!(bytes[frame + 5..frame + 10], [0, 8, 0, 16, components]);
+        let (width, height) = (45, 30);
+        let mut canvas = Canvas::new(width, height);
+        let ramp = |at: usize| (at % width as usize, at / width as usize);
+        canvas.rgb = (0..(width * height) as usize)
+            .flat_map(|at| [20 + 4 * ramp(at).0, 120 + 4 * ramp(at).1, 220].map(|level| level as u8))
+            .collect();
+        for (is_grey, colour) in [(true, ColorSpace::Luma), (false, ColorSpace::RGB)] {
+            let bytes = decoded(&preview(&canvas, is_grey).unwrap());
+            let options = DecoderOptions::default().jpeg_set_out_colorspace(colour);
+            let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
+            let found = decoder.decode().unwrap();
+            let components = decoder.info().unwrap().components;
+            assert_eq!((components, decoder.dimensions()), (if is_grey { 1 } else { 3 }, Some((45, 30))));
+            let expected: Vec<u8> = canvas.rgb.iter().step_by(if is_grey { 3 } else { 1 }).copied().collect();
+            assert_eq!(found.len(), expected.len());
+            let largest = found.iter().zip(&expected).map(|(left, right)| left.abs_diff(*right)).max();
+            assert!(largest <= Some(12), "{largest:?}");
         }
     }
 }

@@ -181,8 +181,8 @@ impl Recorder {
             dice: shown.dice,
             size: [height, width],
             shown: size,
-            image: picture::preview(&image.canvas(), is_grey),
-            probability: picture::preview(&probability.canvas(), true),
+            image: picture::preview(&image.canvas(), is_grey)?,
+            probability: picture::preview(&probability.canvas(), true)?,
             mask: layer(shown.mask, 0)?,
             label: shown.labels.map(|labels| layer(labels, 1)).transpose()?,
         })
