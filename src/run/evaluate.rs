@@ -102,7 +102,7 @@ pub fn evaluate(
     let predictor = SlicePredictor::new(compute, nets, &data.slices.spec, 1, options)?;
     logger.start_bar("evaluate", data.split.validation.len() as u64, 0);
     // A signal ends the process by itself now.
-    let mut slides = Slides::new(&data.slices.spec, compute.world.is_main());
+    let mut slides = Slides::new(&data.slices.spec, data.split.validation.len(), compute.world.is_main());
     let mut show = |seen: Seen<'_>| {
         let dice = seen.dice(&data.slices.spec);
         if slides.wants(seen.turn, dice) {

@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(kept["viewers"]["evaluation"]["title"], "<old>");
         assert_eq!((&kept["runs"], &kept["title"]), (&earlier["runs"], &earlier["title"]));
         let image = tch::Tensor::zeros([1, 8, 8], (tch::Kind::Uint8, tch::Device::Cpu));
-        let mut recorder = viewer::Recorder::new(vec!["a".to_owned(), "b".to_owned()], true);
+        let mut recorder = viewer::Recorder::new(vec!["a".to_owned(), "b".to_owned()], 1, true);
         let plane = image.get(0);
         let range = crate::data::values::GreyRange { black: 0.0, white: 255.0 };
         let (caption, dice, labels) = ("slice 0".to_owned(), None, None);

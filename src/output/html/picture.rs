@@ -8,18 +8,15 @@ use image::codecs::jpeg::JpegEncoder;
 use crate::data::labels::IGNORED;
 use crate::output::pictures::Canvas;
 
-/// libjpeg's scale: no artefact that an eye finds at twice the size.
-const QUALITY: u8 = 85;
 /// Red, green, blue and opacity of pixels that are ignored.
 const IGNORED_COLOUR: [u8; 4] = [150, 150, 150, 160];
 
-/// A canvas as a JPEG; of a grey one only its first channel.
-pub fn preview(canvas: &Canvas, is_grey: bool) -> Result<String> {
+/// A canvas as a JPEG; of a grey one only its first channel. `quality` is on libjpeg's scale, 1 to 100.
+pub fn preview(canvas: &Canvas, is_grey: bool, quality: u8) -> Result<String> {
     let grey: Vec<u8> = if is_grey { canvas.rgb.iter().step_by(3).copied().collect() } else { Vec::new() };
-    let (samples, kind) =
-        if is_grey { (&grey, ExtendedColorType::L8) } else { (&canvas.rgb, ExtendedColorType::Rgb8) };
+    let (samples, kind) = if is_grey { (&grey, ExtendedColorType::L8) } else { (&canvas.rgb, ExtendedColorType::Rgb8) };
     let mut bytes = Vec::new();
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
     encoder.encode(samples, canvas.width, canvas.height, kind).context("cannot make a JPEG")?;
     Ok(data_uri("image/jpeg", &bytes))
 }
@@ -36,6 +33,9 @@ pub fn classes(classes: &[u8], [height, width]: [usize; 2], colours: &[Option<[u
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
+    // Indices are no levels: differences of neighbours, which the default filters make, compress worse.
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
     encoder.set_palette(entries.iter().flat_map(|entry| entry[..3].to_vec()).collect::<Vec<u8>>());
     encoder.set_trns(entries.iter().map(|entry| entry[3]).collect::<Vec<u8>>());
     let mut writer = encoder.write_header().context("cannot make a PNG")?;
@@ -88,7 +88,7 @@ pub mod tests {
             .flat_map(|at| [20 + 4 * ramp(at).0, 120 + 4 * ramp(at).1, 220].map(|level| level as u8))
             .collect();
         for (is_grey, colour) in [(true, ColorSpace::Luma), (false, ColorSpace::RGB)] {
-            let bytes = decoded(&preview(&canvas, is_grey).unwrap());
+            let bytes = decoded(&preview(&canvas, is_grey, 85).unwrap());
             let options = DecoderOptions::default().jpeg_set_out_colorspace(colour);
             let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
             let found = decoder.decode().unwrap();

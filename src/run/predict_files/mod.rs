@@ -63,7 +63,8 @@ pub fn predict_files(
     logger.start_bar("predict", missing.len() as u64, 0);
     let shown = sheet::choose(&missing);
     let mut sheet = sheets::of_file(&job.output, shown.len(), &format!("{} images", missing.len()), spec);
-    let (mut slides, mut seen) = (Slides::new(spec, world.is_main()), 0);
+    // How many pages the files have is known when they are read.
+    let (mut slides, mut seen) = (Slides::new(spec, usize::MAX, world.is_main()), 0);
     let predictor = SlicePredictor::new(compute, nets, spec, job.batch_size, job.options)?;
     let outcome = thread::scope(|scope| {
         let waiting = PAGES_WAITING + job.batch_size;
