@@ -42,7 +42,7 @@ struct Report<'a> {
     written: String,
     runs: &'a [Run],
     comparison: Option<Comparison>,
-    /// By [`Part::name`].
+    /// Sets of slices by [`Part::name`].
     viewers: Map<String, Value>,
 }
 

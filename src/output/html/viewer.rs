@@ -30,7 +30,7 @@ const WORST: usize = 16;
 /// A slice that was computed, for the viewer.
 pub struct Shown<'a> {
     pub caption: String,
-    /// Of its mask; `None` where it has no labels, or none of a class.
+    /// Dice of its mask; `None` where it has no labels, or none of a class.
     pub dice: Option<f64>,
     /// The stored samples, `[C, H, W]`: three channels are shown in colour, of other numbers the first in grey.
     pub image: &'a Tensor,
@@ -40,7 +40,7 @@ pub struct Shown<'a> {
     pub probability: &'a Tensor,
     /// Class indices, `[H, W]` u8.
     pub mask: &'a Tensor,
-    /// The same; [`IGNORED`](crate::data::labels::IGNORED) among them.
+    /// Class indices of the labels, `[H, W]` u8, [`IGNORED`](crate::data::labels::IGNORED) among them.
     pub labels: Option<&'a Tensor>,
 }
 
@@ -69,7 +69,7 @@ struct Slice {
     dice: Option<f64>,
     /// Height and width.
     size: [i64; 2],
-    /// Those of the previews.
+    /// Height and width of the previews.
     shown: [i64; 2],
     image: String,
     probability: String,
