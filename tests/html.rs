@@ -186,7 +186,7 @@ fn runs_are_shown_side_by_side() {
     let scores = report["comparison"]["scores"].as_array().unwrap();
     let row = scores.iter().find(|row| row["key"] == "eval_dice_score").unwrap();
     assert_eq!(row["values"], json!([first, second]));
-    // Of two values the deviation is their distance by the root of 2.
+    // The deviation of two values is their distance by the root of 2.
     let deviation = row["deviation"].as_f64().unwrap();
     assert!((deviation - (first - second).abs() / 2f64.sqrt()).abs() < 1e-12, "{row}");
     let settings = report["comparison"]["settings"].as_array().unwrap();

@@ -52,9 +52,9 @@ struct Preview {
 
 /// Colour of the line around the output.
 const LINE: [u8; 3] = [0, 190, 255];
-/// Those of the classes 1 and 2.
+/// Colours of the classes 1 and 2.
 const CLASSES: [[u8; 3]; 2] = [[230, 159, 0], [86, 180, 233]];
-/// Those of lines over ignored pixels.
+/// Colour of the lines over ignored pixels.
 const HATCHING: [u8; 3] = [200, 200, 200];
 
 impl Preview {
@@ -151,7 +151,7 @@ fn samples_of_the_reference_recipe_are_the_slices_as_the_formula_resizes_them() 
         let image = resized(&values("images"), 200, 388);
         let is_background: Vec<f64> = values("masks").iter().map(|value| value / 255.0).collect();
         let is_background = resized(&is_background, 200, 388);
-        // Of an input of 572 pixels the output is 92 to 479: on half the size 46 to 239.
+        // The output is 92 to 479 of the input's 572 pixels: 46 to 239 on half the size.
         let of_output = |y: usize, x: usize, values: &[f64]| {
             let inside = |at: usize| (92..480).contains(&at);
             (inside(y) && inside(x)).then(|| values[(y - 92) * 388 + x - 92])
@@ -376,7 +376,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_written() {
     assert!(!dir.path("p.png").exists());
     fs::remove_file(dir.path("data/train-labels.tif")).unwrap();
     fails(preview(&dir, "--out p.png"), 1, &["no 'train-labels.tif' in 'data'"]);
-    // As training says it.
+    // Training says the same.
     fails(dir.run("--base_filters 1"), 1, &["no 'train-labels.tif' in 'data'"]);
 }
 
@@ -393,6 +393,6 @@ fn a_picture_that_is_there_stays_unless_asked_otherwise() {
     assert_eq!(picture.width, 1224);
     assert_eq!(printed.lines().filter(|line| line.starts_with("sample ")).count(), 8);
     assert!(picture.has(CLASSES[0]), "the legend has the colour of class 1");
-    // Of two columns with a caption each, and four rows.
+    // Four rows of a tile and its caption each.
     assert!((4 * 328..4 * 328 + 250).contains(&picture.height), "{}", picture.height);
 }

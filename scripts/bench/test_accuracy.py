@@ -311,7 +311,7 @@ class ListTest(unittest.TestCase):
 
 class PeerTest(unittest.TestCase):
     def test_blocks_are_those_of_unet(self):
-        # As in src/data/folds.rs.
+        # The blocks are those of src/data/folds.rs.
         self.assertEqual(list(nnunet_peer.block(30, 4, 5)), list(range(24, 30)))
         for slices, folds in ((30, 5), (7, 3), (20, 6)):
             found = [number for fold in range(folds) for number in nnunet_peer.block(slices, fold, folds)]

@@ -101,7 +101,7 @@ pub fn evaluate(
     let Journal { model_dir, logger, tracker } = journal;
     let predictor = SlicePredictor::new(compute, nets, &data.slices.spec, 1, options)?;
     logger.start_bar("evaluate", data.split.validation.len() as u64, 0);
-    let mut slides = Slides::new(&data.slices.spec, compute.world.is_main());
+    let mut slides = Slides::new(&data.slices.spec, data.split.validation.len(), compute.world.is_main());
     let mut show = |seen: Seen<'_>| {
         let dice = seen.dice(&data.slices.spec);
         if slides.wants(seen.turn, dice) {

@@ -43,7 +43,7 @@ pub fn predict(
     let slices: Vec<usize> = (0..pages).collect();
     let shown = sheet::choose(&slices);
     let mut sheet = sheets::of_file(&stack.cases[0].images[0], shown.len(), &format!("{pages} slices"), spec);
-    let mut slides = Slides::new(spec, world.is_main());
+    let mut slides = Slides::new(spec, pages, world.is_main());
     let batches: Vec<&[usize]> = slices.chunks(batch_size).collect();
     logger.start_bar("predict", pages as u64, 0);
     for (number, round) in batches.chunks(world.size).enumerate() {

@@ -64,9 +64,9 @@ pub struct Slides {
 }
 
 impl Slides {
-    /// Takes slices on rank 0 alone: `is_main`.
-    pub fn new(spec: &DataSpec, is_main: bool) -> Self {
-        Self { recorder: Recorder::new(spec.class_names(), is_main), failure: None }
+    /// Takes slices on rank 0 alone: `is_main`. `count` slices come at most; fewer are shown larger.
+    pub fn new(spec: &DataSpec, count: usize, is_main: bool) -> Self {
+        Self { recorder: Recorder::new(spec.class_names(), count, is_main), failure: None }
     }
 
     /// Whether the slice with this number and Dice is to be added.

@@ -139,7 +139,7 @@ fn show(
     sheet: &mut SampleSheet,
     logger: &Logger,
 ) -> Result<Shown> {
-    // As in a training by one process, without a fold.
+    // The order is that of a training by one process, without a fold.
     let order = folds::split(slices.len(), args.seed, None).train;
     let schedule = SampleSchedule { first_step: 0, first_sample: 0, batch_size: 1, ranks: 1 };
     let samples = samples::samples(recipe, native, args.augment);

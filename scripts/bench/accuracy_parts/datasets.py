@@ -21,7 +21,7 @@ class Datasets:
         return self.folders.get(name, self.main.parent / name)
 
     def folder(self, name):
-        """The folder that unet reads; made where it is not there yet."""
+        """The folder that unet reads; it is made where it is not there yet."""
         inside = self.described.get(name, {}).get("inside")
         if inside is None:
             return self.source(name)
@@ -33,7 +33,7 @@ class Datasets:
         return folder
 
     def checksum(self, name):
-        """Of the source."""
+        """The checksum of the dataset's source."""
         if name not in self.checksums:
             self.checksums[name] = machine.data_sha256(self.source(name))
         return self.checksums[name]
@@ -41,7 +41,7 @@ class Datasets:
 
 def make_stacks(source, target, inside):
     """Writes images and labels, in the order of their names, as train-volume.tif and train-labels.tif."""
-    # From scripts/setup/requirements.txt; only this dataset needs them.
+    # These are from scripts/setup/requirements.txt; only this dataset needs them.
     import numpy as np
     import tifffile
     from PIL import Image

@@ -46,14 +46,14 @@ class Training:
     """One training run. Two experiments that want the same share it."""
 
     kind: str
-    # Of the experiment that asks for it, for the folder.
+    # The name of the experiment that asks for it; the folder has it.
     name: str
-    # Without those of files and modes.
+    # Flags of the program, without those of files and modes.
     flags: dict
     seed: int
     minutes: float | None
     data: str
-    # Whose weights it starts from.
+    # The training whose weights it starts from.
     start: "Training | None" = None
 
     def wanted(self):
@@ -97,7 +97,7 @@ class Experiment:
         return Training(self.kind, self.name, self.flags, seed, self.minutes, self.data, start)
 
     def jobs(self):
-        """A job for each seed; one for all of an ensemble."""
+        """A job for each seed; an ensemble is one job."""
         return [Job(self, seeds) for seeds in ([self.ensemble] if self.ensemble else [[seed] for seed in self.seeds])]
 
     def scoring(self):
@@ -131,9 +131,9 @@ class Job:
 @dataclass
 class ExperimentList:
     experiments: list
-    # By name; each has at least a title.
+    # What the experiments of each group share, by the group's name.
     groups: dict
-    # Datasets that are made from others, by name.
+    # Descriptions of datasets that are made from others, by name.
     data: dict
     targets: list
 
@@ -152,7 +152,7 @@ class ExperimentList:
 
 
 def read(path):
-    """Errors: ListError with the file and the experiment."""
+    """The list in a file. Errors: ListError with the file and the experiment."""
     path = Path(path)
     try:
         return parse((json if path.suffix == ".json" else tomllib).loads(path.read_text()))

@@ -2,6 +2,7 @@
 
 import math
 from html import escape
+from statistics import fmean
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 INK, GRID = "#222222", "#d8d8d8"
@@ -31,7 +32,7 @@ class Axis:
             step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= rough)
             first = math.ceil(self.low / step)
             found = [number * step for number in range(first, math.floor(self.high / step) + 1)]
-        # A little beyond the ends, for rounding.
+        # Rounding may put a tick a little beyond the ends.
         room = 1e-9 * abs(self.high)
         return [value for value in found if self.low - room <= value <= self.high + room]
 
@@ -56,7 +57,7 @@ class Drawing:
     def svg(self):
         size = f'width="{WIDTH}" height="{self.height}" viewBox="0 0 {WIDTH} {self.height}"'
         head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="DejaVu Sans, Arial, sans-serif">'
-        # Readable on dark pages too.
+        # A white ground makes the ink readable on dark pages too.
         return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *self.parts, "</svg>"]) + "\n"
 
 
@@ -79,13 +80,13 @@ def scores_by_experiment(experiments, rows, base):
         drawing.text(axis(value), bottom + 20, short(value), anchor="middle")
     drawing.text((left + WIDTH - 40) / 2, bottom + 44, "1 - V_Rand (logarithmic)", anchor="middle")
     if rows[base.name]:
-        place = axis(average(errors_of(rows[base.name])))
+        place = axis(fmean(errors_of(rows[base.name])))
         drawing.line([(place, top - 10), (place, bottom)], COLOURS[1], 1.5, 'stroke-dasharray="5 4"')
         drawing.text(place, top - 16, base.title, anchor="middle", colour=COLOURS[1])
     for number, (title, found) in enumerate(shown):
         y = top + row_height * (number + 0.5)
         drawing.text(left - 12, y + 4, title, anchor="end")
-        place = axis(average(found))
+        place = axis(fmean(found))
         drawing.line([(place, y - 8), (place, y + 8)], INK, 2)
         for error in found:
             drawing.dot(axis(error), y, COLOURS[0])
@@ -95,10 +96,6 @@ def scores_by_experiment(experiments, rows, base):
 def errors_of(rows):
     """1 - V_Rand of each row, above 0 for the logarithm."""
     return [max(1 - row["scores"]["v_rand_thin"], 1e-4) for row in rows]
-
-
-def average(values):
-    return sum(values) / len(values)
 
 
 def learning_curves(experiments, rows):

@@ -115,7 +115,7 @@ class Runs:
         how = dict(resume_training=True)
         if not self.steps_done(training):
             how = dict(overwrite=True)
-            # unet only adds to it.
+            # An older log goes: unet only adds to its log.
             (folder / "log.json").unlink(missing_ok=True)
         steps = self.max_steps(training)
         data = self.datasets.folder(training.data)
@@ -133,7 +133,7 @@ class Runs:
         return [self.unet, *flags(**files, **(dict(log_every=LOG_EVERY) | own), seed=training.seed, **started)]
 
     def max_steps(self, training):
-        """As many as its flags say, or as fit into its minutes by a pilot, which is made once for each run."""
+        """The steps of a training: those of its flags, or as many as a pilot, made once, fits into its minutes."""
         if self.known_steps(training) is None:
             folder = self.folder(training)
             pilot = self.pilot(training, folder / "pilot")

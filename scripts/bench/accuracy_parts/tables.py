@@ -5,11 +5,11 @@ A table replaces what is between `<!-- table: NAME -->` and `<!-- end -->`. NAME
 """
 
 import re
+from statistics import fmean
 
 NOT_RUN = "not run yet"
 NOTHING_YET = "Not run yet."
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
 PICTURE = re.compile(r"(<!-- picture: (\w+): (.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -41,22 +41,18 @@ def show_pictures(text, folder, made):
     return PICTURE.sub(picture, text)
 
 
-def mean(values):
-    return sum(values) / len(values)
-
-
 def score(rows, name):
-    """The scores of that name."""
+    """The scores of a name, of each row that has one."""
     return [row["scores"][name] for row in rows if name in row["scores"]]
 
 
 def spread(values, digits=4):
-    """Mean and range, as far as there are several."""
+    """Mean and range; a single value alone."""
     if not values:
         return "-"
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
-    return f"{mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    return f"{fmean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def training(row, key, total=False):
@@ -67,7 +63,7 @@ def training(row, key, total=False):
 
 def against(rows, base):
     """Difference of the mean V_Rand from that of `base`."""
-    return f"{mean(score(rows, 'v_rand_thin')) - mean(score(base, 'v_rand_thin')):+.4f}" if base else "-"
+    return f"{fmean(score(rows, 'v_rand_thin')) - fmean(score(base, 'v_rand_thin')):+.4f}" if base else "-"
 
 
 def group_table(experiments, rows):
@@ -88,9 +84,9 @@ def group_table(experiments, rows):
             spread(score(own, "v_rand_thin")),
             against(own, base),
             *(spread(score(own, name)) for name in ("v_info_thin", "dice", "eval_dice_score")),
-            f"{mean([training(row, 'images_seen', total=True) for row in own]):,.0f}",
-            f"{mean([training(row, 'seconds_per_step') for row in own]):.3f}",
-            f"{mean([training(row, 'seconds', total=True) for row in own]) / 60:.1f}",
+            f"{fmean([training(row, 'images_seen', total=True) for row in own]):,.0f}",
+            f"{fmean([training(row, 'seconds_per_step') for row in own]):.3f}",
+            f"{fmean([training(row, 'seconds', total=True) for row in own]) / 60:.1f}",
             seeds(own, experiment),
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -131,11 +127,11 @@ def measure(target, rows):
     others = score(other, target["score"])
     if not own or not others:
         return None
-    value = mean(own)
+    value = fmean(own)
     if "error_ratio_to" in target:
-        value = (1 - value) / (1 - mean(others))
+        value = (1 - value) / (1 - fmean(others))
     if "ahead_of" in target:
-        return value, value > mean(others), f"{value:.4f} against {mean(others):.4f}"
+        return value, value > fmean(others), f"{value:.4f} against {fmean(others):.4f}"
     is_met = value >= target.get("at_least", value) and value <= target.get("at_most", value)
     return value, is_met, f"{value:.4f}"
 
@@ -159,7 +155,7 @@ def headline(targets, rows):
         f"V_Rand {spread(score(each, 'v_rand_thin'))}, V_Info {spread(score(each, 'v_info_thin'))}"
         for each in (own, other)
     ]
-    minutes = mean([training(row, "seconds") for row in own]) / 60
+    minutes = fmean([training(row, "seconds") for row in own]) / 60
     machine = own[0]["machine"]
     return (
         f"After {minutes:.0f} minutes of training on {machine['threads']} threads of a CPU ({machine['cpu']}):\n\n"

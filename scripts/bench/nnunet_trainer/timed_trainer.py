@@ -24,7 +24,7 @@ class TimedTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = int(os.environ["UNET_PEER_ITERATIONS"])
         self.num_val_iterations_per_epoch = max(1, self.num_iterations_per_epoch // ITERATIONS_PER_VALIDATION)
         self.save_every = 2
-        # Training alone, with waiting for batches and without validation, checkpoints and start.
+        # The time of training alone: it has waiting for batches, and no validation, checkpoints or start.
         self.seconds_before, self.epoch_began, self.iterations = 0.0, None, 0
 
     def seconds_spent(self):
@@ -35,7 +35,7 @@ class TimedTrainer(nnUNetTrainer):
         return optimizer, self
 
     def step(self, _epoch=None):
-        """Takes the place of the scheduler's: sets the learning rate by the time that is spent."""
+        """Sets the learning rate by the time that is spent; nnU-Net calls it as its scheduler's step."""
         left = max(0.0, 1 - self.seconds_spent() / self.seconds_allowed)
         for group in self.optimizer.param_groups:
             group["lr"] = self.initial_lr * left**EXPONENT
@@ -46,7 +46,7 @@ class TimedTrainer(nnUNetTrainer):
         return super().train_step(batch)
 
     def run_training(self):
-        """As nnU-Net's, until the time is spent in place of a number of epochs."""
+        """nnU-Net's loop, which ends when the time is spent, not after a number of epochs."""
         self.on_train_start()
         while self.seconds_spent() < self.seconds_allowed:
             self.on_epoch_start()

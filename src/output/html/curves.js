@@ -212,21 +212,21 @@ class Chart {
   }
 }
 
-/** What is drawn of learning_curves.csv: column, name, colour, and whether it is of training. */
-const LOSSES = [
-  ["train_total_loss", "training: total", "var(--s2)", true],
-  ["train_ce_loss", "training: cross entropy", "var(--s0)", true],
-  ["train_dice_loss", "training: Dice loss", "var(--s1)", true],
-  ["eval_total_loss", "validation: total", "var(--s2)", false],
-  ["eval_ce_loss", "validation: cross entropy", "var(--s0)", false],
-  ["eval_dice_loss", "validation: Dice loss", "var(--s1)", false],
+/** Terms of the loss: in the names of columns, in words, colour. */
+const TERMS = [
+  ["total", "total", "var(--s2)"],
+  ["ce", "cross entropy", "var(--s0)"],
+  ["dice", "Dice loss", "var(--s1)"],
 ];
+/** What is drawn of learning_curves.csv: column, name, colour, and whether the curve is faint, as those of training. */
+const LOSSES = [["train", "training", true], ["eval", "validation", false]].flatMap(([group, part, isFaint]) =>
+  TERMS.map(([term, name, colour]) => [`${group}_${term}_loss`, `${part}: ${name}`, colour, isFaint]));
 const VALIDATION = [
-  ["eval_dice_score", "soft Dice", "var(--s0)", false],
-  ["dice", "Dice", "var(--s1)", false],
-  ["mean_dice", "mean Dice", "var(--s2)", false],
-  ["v_rand_thin", "V_Rand", "var(--s3)", false],
-  ["v_info_thin", "V_Info", "var(--s5)", false],
+  ["eval_dice_score", "soft Dice", "var(--s0)"],
+  ["dice", "Dice", "var(--s1)"],
+  ["mean_dice", "mean Dice", "var(--s2)"],
+  ["v_rand_thin", "V_Rand", "var(--s3)"],
+  ["v_info_thin", "V_Info", "var(--s5)"],
 ];
 
 function seriesOf(run, columns) {

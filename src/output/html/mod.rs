@@ -21,7 +21,6 @@ use run::Run;
 use viewer::Viewer;
 
 pub mod compare;
-mod jpeg;
 mod picture;
 pub mod run;
 pub mod viewer;
@@ -43,7 +42,7 @@ struct Report<'a> {
     written: String,
     runs: &'a [Run],
     comparison: Option<Comparison>,
-    /// By [`Part::name`].
+    /// Sets of slices by [`Part::name`].
     viewers: Map<String, Value>,
 }
 
@@ -212,7 +211,7 @@ mod tests {
         assert_eq!(kept["viewers"]["evaluation"]["title"], "<old>");
         assert_eq!((&kept["runs"], &kept["title"]), (&earlier["runs"], &earlier["title"]));
         let image = tch::Tensor::zeros([1, 8, 8], (tch::Kind::Uint8, tch::Device::Cpu));
-        let mut recorder = viewer::Recorder::new(vec!["a".to_owned(), "b".to_owned()], true);
+        let mut recorder = viewer::Recorder::new(vec!["a".to_owned(), "b".to_owned()], 1, true);
         let plane = image.get(0);
         let range = crate::data::values::GreyRange { black: 0.0, white: 255.0 };
         let (caption, dice, labels) = ("slice 0".to_owned(), None, None);

@@ -1,22 +1,24 @@
 //! Pictures as data URIs: previews of images as JPEG, classes as PNG whose background is transparent.
 
 use anyhow::{Context, Result};
+use base64ct::{Base64, Encoding};
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
 
-use super::jpeg::{self, Picture};
 use crate::data::labels::IGNORED;
 use crate::output::pictures::Canvas;
 
-/// libjpeg's scale: no artefact that an eye finds at twice the size.
-const QUALITY: u16 = 85;
 /// Red, green, blue and opacity of pixels that are ignored.
 const IGNORED_COLOUR: [u8; 4] = [150, 150, 150, 160];
 
-/// A canvas as a JPEG; of a grey one only its first channel.
-pub fn preview(canvas: &Canvas, is_grey: bool) -> String {
+/// A canvas as a JPEG; of a grey one only its first channel. `quality` is on libjpeg's scale, 1 to 100.
+pub fn preview(canvas: &Canvas, is_grey: bool, quality: u8) -> Result<String> {
     let grey: Vec<u8> = if is_grey { canvas.rgb.iter().step_by(3).copied().collect() } else { Vec::new() };
-    let samples = if is_grey { &grey } else { &canvas.rgb };
-    let picture = Picture { width: canvas.width as usize, height: canvas.height as usize, samples };
-    data_uri("image/jpeg", &jpeg::encode(&picture, QUALITY))
+    let (samples, kind) = if is_grey { (&grey, ExtendedColorType::L8) } else { (&canvas.rgb, ExtendedColorType::Rgb8) };
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+    encoder.encode(samples, canvas.width, canvas.height, kind).context("cannot make a JPEG")?;
+    Ok(data_uri("image/jpeg", &bytes))
 }
 
 /// Classes `[H, W]` as an indexed PNG; a class without colour is transparent. `colours` are those of the classes, in
@@ -31,6 +33,9 @@ pub fn classes(classes: &[u8], [height, width]: [usize; 2], colours: &[Option<[u
     let mut encoder = png::Encoder::new(&mut bytes, width as u32, height as u32);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
+    // Indices are no levels: differences of neighbours, which the default filters make, compress worse.
+    encoder.set_compression(png::Compression::High);
+    encoder.set_filter(png::Filter::NoFilter);
     encoder.set_palette(entries.iter().flat_map(|entry| entry[..3].to_vec()).collect::<Vec<u8>>());
     encoder.set_trns(entries.iter().map(|entry| entry[3]).collect::<Vec<u8>>());
     let mut writer = encoder.write_header().context("cannot make a PNG")?;
@@ -40,53 +45,21 @@ pub fn classes(classes: &[u8], [height, width]: [usize; 2], colours: &[Option<[u
 }
 
 fn data_uri(kind: &str, bytes: &[u8]) -> String {
-    format!("data:{kind};base64,{}", base64(bytes))
-}
-
-/// RFC 4648.
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for part in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(part.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for letter in 0..4 {
-            let sextet = (bits >> (18 - 6 * letter)) & 63;
-            text.push(if letter <= part.len() { char::from(LETTERS[sextet as usize]) } else { '=' });
-        }
-    }
-    text
+    format!("data:{kind};base64,{}", Base64::encode_string(bytes))
 }
 
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use zune_core::bytestream::ZCursor;
+    use zune_core::colorspace::ColorSpace;
+    use zune_core::options::DecoderOptions;
+    use zune_jpeg::JpegDecoder;
 
     /// The bytes of a data URI.
     pub fn decoded(uri: &str) -> Vec<u8> {
         let (_, text) = uri.split_once(";base64,").unwrap();
-        let value = |letter: u8| match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            _ => 63,
-        };
-        let sextets = text.trim_end_matches('=').bytes().map(value);
-        let bits: Vec<u8> = sextets.flat_map(|sextet| (0..6).rev().map(move |bit| sextet >> bit & 1)).collect();
-        bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |sum, bit| sum << 1 | bit)).collect()
-    }
-
-    /// The examples of RFC 4648, section 10, and all letters.
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
-        for (length, expected) in expected.into_iter().enumerate() {
-            assert_eq!(base64(&b"foobar"[..length]), expected);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(decoded(&data_uri("image/png", &all)), all);
+        Base64::decode_vec(text).unwrap()
     }
 
     #[test]
@@ -105,12 +78,26 @@ pub mod tests {
         assert_eq!(rgba, [none, first, second, IGNORED_COLOUR, first, none].concat());
     }
 
+    /// Read by another decoder: a ramp of other levels in each channel, the first of which is that of a grey picture.
     #[test]
     fn previews_are_jpeg_of_one_channel_or_of_three() {
-        for (is_grey, components) in [(true, 1), (false, 3)] {
-            let bytes = decoded(&preview(&Canvas::new(16, 8), is_grey));
-            let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
-            assert_eq!(bytes[frame + 5..frame + 10], [0, 8, 0, 16, components]);
+        let (width, height) = (45, 30);
+        let mut canvas = Canvas::new(width, height);
+        let ramp = |at: usize| (at % width as usize, at / width as usize);
+        canvas.rgb = (0..(width * height) as usize)
+            .flat_map(|at| [20 + 4 * ramp(at).0, 120 + 4 * ramp(at).1, 220].map(|level| level as u8))
+            .collect();
+        for (is_grey, colour) in [(true, ColorSpace::Luma), (false, ColorSpace::RGB)] {
+            let bytes = decoded(&preview(&canvas, is_grey, 85).unwrap());
+            let options = DecoderOptions::default().jpeg_set_out_colorspace(colour);
+            let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
+            let found = decoder.decode().unwrap();
+            let components = decoder.info().unwrap().components;
+            assert_eq!((components, decoder.dimensions()), (if is_grey { 1 } else { 3 }, Some((45, 30))));
+            let expected: Vec<u8> = canvas.rgb.iter().step_by(if is_grey { 3 } else { 1 }).copied().collect();
+            assert_eq!(found.len(), expected.len());
+            let largest = found.iter().zip(&expected).map(|(left, right)| left.abs_diff(*right)).max();
+            assert!(largest <= Some(12), "{largest:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Run {
     pub settings: Option<Value>,
     /// `eval.json`.
     pub scores: Option<Value>,
-    /// By column of `learning_curves.csv`: steps and values.
+    /// Steps and values of each column of `learning_curves.csv`.
     pub curves: BTreeMap<String, Vec<(u64, f64)>>,
 }
 
@@ -74,7 +74,7 @@ fn curves(path: &Path) -> Result<BTreeMap<String, Vec<(u64, f64)>>> {
     Ok(curves)
 }
 
-/// Keeps every so-manieth point, the last among them.
+/// Keeps points at equal distances, the last among them.
 fn thin(points: &mut Vec<(u64, f64)>) {
     let (count, stride) = (points.len(), points.len().div_ceil(MOST_POINTS).max(1));
     let mut left = count;

@@ -17,17 +17,20 @@ use crate::output::pictures::sheet::{LABEL, PREDICTION};
 const MOST_SLICES: usize = 64;
 /// Characters of the previews of all kept slices. Two sets with what else a report holds are less than 15 MB.
 const MOST_BYTES: usize = 6_800_000;
-/// Characters of one slice, so that 30 of them fit.
-const MOST_SLICE_BYTES: usize = MOST_BYTES / 30;
-/// Longest side of a preview in pixels; it is halved where the slice is too large still.
+/// Slices that fit whatever they show; fewer may each take a larger part.
+const SURE_SLICES: usize = 30;
+/// Longest side of a preview in pixels; it is halved where the slice is too large at the lowest quality.
 const LONGEST: i64 = 1024;
+/// Qualities of JPEG on libjpeg's scale, of which the first that fits is taken. At 85 an eye finds no artefact at twice
+/// the size; at 60 noise becomes smoother, and edges stay.
+const QUALITIES: [u8; 3] = [85, 75, 60];
 /// Slices of the lowest Dice that are kept wherever they are.
 const WORST: usize = 16;
 
 /// A slice that was computed, for the viewer.
 pub struct Shown<'a> {
     pub caption: String,
-    /// Of its mask; `None` where it has no labels, or none of a class.
+    /// Dice of its mask; `None` where it has no labels, or none of a class.
     pub dice: Option<f64>,
     /// The stored samples, `[C, H, W]`: three channels are shown in colour, of other numbers the first in grey.
     pub image: &'a Tensor,
@@ -37,7 +40,7 @@ pub struct Shown<'a> {
     pub probability: &'a Tensor,
     /// Class indices, `[H, W]` u8.
     pub mask: &'a Tensor,
-    /// The same; [`IGNORED`](crate::data::labels::IGNORED) among them.
+    /// Class indices of the labels, `[H, W]` u8, [`IGNORED`](crate::data::labels::IGNORED) among them.
     pub labels: Option<&'a Tensor>,
 }
 
@@ -66,7 +69,7 @@ struct Slice {
     dice: Option<f64>,
     /// Height and width.
     size: [i64; 2],
-    /// Those of the previews.
+    /// Height and width of the previews.
     shown: [i64; 2],
     image: String,
     probability: String,
@@ -88,12 +91,16 @@ pub struct Recorder {
     /// `None` where nothing is recorded, as on other ranks than 0.
     stride: Option<usize>,
     kept: Vec<(usize, Slice)>,
+    /// Characters that a slice may take.
+    most_slice_bytes: usize,
 }
 
 impl Recorder {
-    /// `names` are those of the classes. One that is not active takes nothing.
-    pub fn new(names: Vec<String>, is_active: bool) -> Self {
-        Self { names, stride: is_active.then_some(1), kept: Vec::new() }
+    /// `names` are those of the classes; `count` is the number of slices that come, or more. A recorder that is not
+    /// active takes nothing.
+    pub fn new(names: Vec<String>, count: usize, is_active: bool) -> Self {
+        let most_slice_bytes = MOST_BYTES / count.clamp(1, SURE_SLICES);
+        Self { names, stride: is_active.then_some(1), kept: Vec::new(), most_slice_bytes }
     }
 
     /// Whether the slice with this number and Dice would be kept. Numbers count the slices of a set.
@@ -108,7 +115,7 @@ impl Recorder {
         let mut longest = LONGEST;
         let slice = loop {
             let slice = self.encode(&shown, longest)?;
-            if slice.bytes() <= MOST_SLICE_BYTES || longest <= 16 {
+            if slice.bytes() <= self.most_slice_bytes || longest <= 16 {
                 break slice;
             }
             longest = slice.shown[0].max(slice.shown[1]) / 2;
@@ -160,7 +167,7 @@ impl Recorder {
         (0..self.names.len()).map(|class| [tile::colour(class as u8).map(rgb); 2]).collect()
     }
 
-    /// At most `longest` pixels a side.
+    /// Encodes a slice with at most `longest` pixels a side, at the highest quality that fits, else at the lowest.
     fn encode(&self, shown: &Shown<'_>, longest: i64) -> Result<Slice> {
         let [channels, height, width] = [0, 1, 2].map(|dimension| shown.image.size()[dimension]);
         let long = height.max(width);
@@ -169,23 +176,31 @@ impl Recorder {
         let is_grey = channels != 3;
         let seen = if is_grey { shown.image.narrow(0, 0, 1) } else { shown.image.shallow_clone() };
         let GreyRange { black, white } = shown.range;
-        let image = Tile::new(&((seen.to_kind(Kind::Float) - black) / (white - black)), size);
-        let probability = Tile::new(&shown.probability.to_kind(Kind::Float).unsqueeze(0), size);
+        let image = Tile::new(&((seen.to_kind(Kind::Float) - black) / (white - black)), size).canvas();
+        let probability = Tile::new(&shown.probability.to_kind(Kind::Float).unsqueeze(0), size).canvas();
         let colours = self.colours();
         let layer = |classes: &Tensor, part: usize| {
             let own: Vec<Option<[u8; 3]>> = colours.iter().map(|colours| colours[part]).collect();
             picture::classes(&tile::nearest(classes, size), size.map(|side| side as usize), &own)
         };
-        Ok(Slice {
+        let mut slice = Slice {
             caption: shown.caption.clone(),
             dice: shown.dice,
             size: [height, width],
             shown: size,
-            image: picture::preview(&image.canvas(), is_grey),
-            probability: picture::preview(&probability.canvas(), true),
+            image: String::new(),
+            probability: String::new(),
             mask: layer(shown.mask, 0)?,
             label: shown.labels.map(|labels| layer(labels, 1)).transpose()?,
-        })
+        };
+        for quality in QUALITIES {
+            slice.image = picture::preview(&image, is_grey, quality)?;
+            slice.probability = picture::preview(&probability, true, quality)?;
+            if slice.bytes() <= self.most_slice_bytes {
+                break;
+            }
+        }
+        Ok(slice)
     }
 }
 
@@ -224,7 +239,7 @@ mod tests {
     #[test]
     fn thirty_slices_are_all_kept_in_their_part_of_15_megabytes_even_of_noise() {
         for channels in [1, 3] {
-            let mut recorder = Recorder::new(names(2), true);
+            let mut recorder = Recorder::new(names(2), 30, true);
             let noise = noise(channels, 512);
             (0..30).for_each(|number| add(&mut recorder, number, Some(0.5), &noise));
             let viewer = recorder.finish("stack.tif", 30).unwrap();
@@ -240,7 +255,7 @@ mod tests {
     fn usual_slices_are_shown_at_their_own_size() {
         let smooth = Tensor::arange(512, (Kind::Float, Device::Cpu)).unsqueeze(0).repeat([512, 1]) / 2.0;
         let image = (&smooth + Tensor::randn([512, 512], (Kind::Float, Device::Cpu)) * 10.0).clamp(0, 255);
-        let mut recorder = Recorder::new(names(2), true);
+        let mut recorder = Recorder::new(names(2), usize::MAX, true);
         add(&mut recorder, 0, Some(1.0), &[image.unsqueeze(0), smooth / 256.0]);
         assert_eq!(recorder.kept[0].1.shown, [512, 512]);
         let black = Tensor::zeros([1, 1500, 1500], (Kind::Uint8, Device::Cpu));
@@ -249,9 +264,39 @@ mod tests {
         assert!(recorder.kept[1].1.label.is_none());
     }
 
+    /// Noise like that of electron microscopy in the image, and some in the probability.
+    #[test]
+    fn thirty_slices_of_512_pixels_that_are_not_mere_noise_keep_their_size() {
+        let smooth = Tensor::arange(512, (Kind::Float, Device::Cpu)).unsqueeze(0).repeat([512, 1]) / 512.0;
+        let noisy = || {
+            let noise = Tensor::randn([512, 512], (Kind::Float, Device::Cpu)) * 0.08;
+            (&smooth + noise).clamp(0.0, 1.0)
+        };
+        let slice = [(noisy() * 255.0).unsqueeze(0), noisy()];
+        let mut recorder = Recorder::new(names(2), 30, true);
+        (0..30).for_each(|number| add(&mut recorder, number, Some(0.5), &slice));
+        let viewer = recorder.finish("stack.tif", 30).unwrap();
+        assert_eq!(viewer.slices.len(), 30);
+        assert!(viewer.slices.iter().all(|slice| slice.shown == [512, 512]), "{:?}", viewer.slices[0].shown);
+    }
+
+    #[test]
+    fn few_slices_share_the_whole_part_and_are_shown_large_even_of_noise() {
+        let bytes = |count: usize| {
+            let mut recorder = Recorder::new(names(2), count, true);
+            let noise = noise(1, 1024);
+            (0..count).for_each(|number| add(&mut recorder, number, Some(0.5), &noise));
+            let viewer = recorder.finish("stack.tif", count).unwrap();
+            assert_eq!((viewer.slices.len(), viewer.slices[0].shown), (count, [1024, 1024]));
+            serde_json::to_string(&viewer).unwrap().len()
+        };
+        let (one, three) = (bytes(1), bytes(3));
+        assert!(one < 7_000_000 && three < 7_000_000 && three > 2 * one, "{one} {three}");
+    }
+
     #[test]
     fn of_many_slices_evenly_spread_ones_and_the_worst_are_kept() {
-        let mut recorder = Recorder::new(names(2), true);
+        let mut recorder = Recorder::new(names(2), 1000, true);
         let noise = noise(1, 16);
         // 10 bad ones, at numbers that are no multiples of 2.
         let dice = |number: usize| if number % 100 == 37 { 0.1 } else { 0.9 + number as f64 * 1e-6 };
@@ -273,7 +318,7 @@ mod tests {
 
     #[test]
     fn one_that_is_not_active_wants_nothing() {
-        let recorder = Recorder::new(names(3), false);
+        let recorder = Recorder::new(names(3), 1, false);
         assert!(!recorder.wants(0, Some(0.0)));
         assert!(recorder.finish("", 0).is_none());
     }
@@ -281,7 +326,7 @@ mod tests {
     #[test]
     fn classes_have_the_colours_of_the_contact_sheets() {
         let viewer = |count: usize| {
-            let mut recorder = Recorder::new(names(count), true);
+            let mut recorder = Recorder::new(names(count), 1, true);
             add(&mut recorder, 0, Some(0.5), &noise(1, 16));
             serde_json::to_value(recorder.finish("a", 1).unwrap()).unwrap()
         };

@@ -1,15 +1,15 @@
 //! Learning curves: losses against training step, on a logarithmic axis, with those of the validation slices where they
 //! were scored; below them the scores, where there are several.
 
-use std::ops::Range;
-
 use anyhow::Result;
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordu64;
 use plotters::element::{Drawable, PointCollection};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
+use super::loss_axis::LossAxis;
 use super::{BLUE, Canvas, GREEN, INK, VERMILLION, drawn, font, text_on};
 use crate::output::loss_table::LossRow;
 
@@ -100,30 +100,9 @@ fn draw_scores(area: &Area, scores: &[(&Score, Vec<Point>)], last: u64) -> Resul
     let lowest = scores.iter().flat_map(|(_, points)| points).map(|(_, score)| *score).fold(1.0, f64::min);
     // The lower end is a round number; the best score is 1.
     let low = (lowest * 10.0).floor().min(9.0) / 10.0;
-    let mut chart = drawn(
-        ChartBuilder::on(area)
-            .margin(SCALE * 20)
-            .margin_right(SCALE * LEGEND_WIDTH)
-            .x_label_area_size(SCALE * 70)
-            .y_label_area_size(SCALE * 100)
-            .build_cartesian_2d(0..end(last), low..1.0),
-    )?;
-    drawn(
-        chart
-            .configure_mesh()
-            .x_desc("training step (updates of the weights)")
-            .y_desc("score of the validation slices")
-            .x_labels(10)
-            .x_max_light_lines(1)
-            .y_max_light_lines(1)
-            .axis_desc_style(font(SCALE * 22).color(&INK))
-            .label_style(font(SCALE * 20).color(&INK))
-            .bold_line_style(RGBColor(205, 205, 205).stroke_width(SCALE))
-            .light_line_style(RGBColor(232, 232, 232).stroke_width(SCALE))
-            .axis_style(INK.stroke_width(SCALE))
-            .set_all_tick_mark_size(SCALE * 6)
-            .draw(),
-    )?;
+    let mut builder = ChartBuilder::on(area);
+    let mut chart = drawn(with_margins(&mut builder).build_cartesian_2d(0..end(last), low..1.0))?;
+    draw_mesh(&mut chart, "score of the validation slices", &|score| format!("{score:.2}"))?;
     let mut legend = Legend { area, entries: 0 };
     for (Score { name, colour, .. }, points) in scores.iter().filter(|(_, points)| !points.is_empty()) {
         let line = colour.stroke_width(SCALE * 3);
@@ -138,31 +117,11 @@ fn draw_scores(area: &Area, scores: &[(&Score, Vec<Point>)], last: u64) -> Resul
 }
 
 fn draw_losses(area: &Area, rows: &[LossRow], last: u64, losses: LossAxis) -> Result<()> {
-    let mut chart = drawn(
-        ChartBuilder::on(area)
-            .caption(title(rows), font(SCALE * 30).color(&INK))
-            .margin(SCALE * 20)
-            .margin_right(SCALE * LEGEND_WIDTH)
-            .x_label_area_size(SCALE * 70)
-            .y_label_area_size(SCALE * 100)
-            .build_cartesian_2d(0..end(last), losses),
-    )?;
-    drawn(
-        chart
-            .configure_mesh()
-            .x_desc("training step (updates of the weights)")
-            .y_desc("loss (cross entropy in nats per pixel, Dice loss from 0 to 1)")
-            .y_label_formatter(&|loss| short(*loss))
-            .x_labels(10)
-            .x_max_light_lines(1)
-            .axis_desc_style(font(SCALE * 22).color(&INK))
-            .label_style(font(SCALE * 20).color(&INK))
-            .bold_line_style(RGBColor(205, 205, 205).stroke_width(SCALE))
-            .light_line_style(RGBColor(232, 232, 232).stroke_width(SCALE))
-            .axis_style(INK.stroke_width(SCALE))
-            .set_all_tick_mark_size(SCALE * 6)
-            .draw(),
-    )?;
+    let mut builder = ChartBuilder::on(area);
+    builder.caption(title(rows), font(SCALE * 30).color(&INK));
+    let mut chart = drawn(with_margins(&mut builder).build_cartesian_2d(0..end(last), losses))?;
+    let words = "loss (cross entropy in nats per pixel, Dice loss from 0 to 1)";
+    draw_mesh(&mut chart, words, &|loss| short(*loss))?;
     let mut legend = Legend { area, entries: 0 };
     for term in &TERMS {
         let (colour, line) = (term.colour, term.colour.stroke_width(SCALE * 3));
@@ -192,6 +151,45 @@ fn draw_losses(area: &Area, rows: &[LossRow], last: u64, losses: LossAxis) -> Re
         }
     }
     Ok(())
+}
+
+/// Room around a chart for its numbers and words, and on the right for its legend.
+fn with_margins<'a, 'b, 'c>(
+    builder: &'c mut ChartBuilder<'a, 'b, BitMapBackend<'b>>,
+) -> &'c mut ChartBuilder<'a, 'b, BitMapBackend<'b>> {
+    builder
+        .margin(SCALE * 20)
+        .margin_right(SCALE * LEGEND_WIDTH)
+        .x_label_area_size(SCALE * 70)
+        .y_label_area_size(SCALE * 100)
+}
+
+/// Lines, numbers and words of the axes; `number` writes one of the vertical axis.
+fn draw_mesh<'b, Y>(
+    chart: &mut ChartContext<'_, BitMapBackend<'b>, Cartesian2d<RangedCoordu64, Y>>,
+    words: &str,
+    number: &dyn Fn(&f64) -> String,
+) -> Result<()>
+where
+    Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    drawn(
+        chart
+            .configure_mesh()
+            .x_desc("training step (updates of the weights)")
+            .y_desc(words)
+            .y_label_formatter(&number)
+            .x_labels(10)
+            .x_max_light_lines(1)
+            .y_max_light_lines(1)
+            .axis_desc_style(font(SCALE * 22).color(&INK))
+            .label_style(font(SCALE * 20).color(&INK))
+            .bold_line_style(RGBColor(205, 205, 205).stroke_width(SCALE))
+            .light_line_style(RGBColor(232, 232, 232).stroke_width(SCALE))
+            .axis_style(INK.stroke_width(SCALE))
+            .set_all_tick_mark_size(SCALE * 6)
+            .draw(),
+    )
 }
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
@@ -238,59 +236,15 @@ fn smoothed(points: &[Point]) -> Vec<Point> {
     means.map(|near| (near[near.len() / 2].0, near.iter().map(|(_, y)| y).sum::<f64>() / near.len() as f64)).collect()
 }
 
-/// A logarithmic axis with numbers at values that people read easily, as many as a picture needs however short the axis
-/// is.
-struct LossAxis {
-    low: f64,
-    high: f64,
-    numbered: Vec<f64>,
-    lines: Vec<f64>,
-}
-
-impl LossAxis {
-    /// An axis with a little room below `low` and above `high`, which are above 0.
-    fn new(low: f64, high: f64) -> Self {
-        const DIGITS: [&[f64]; 4] = [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], &FINE];
-        const FINE: [f64; 20] =
-            [1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 9.0];
-        let room = (high / low).powf(0.05) * 1.05;
-        let (low, high) = (low / room, high * room);
-        let within = |digits: &[f64]| -> Vec<f64> {
-            let powers = low.log10().floor() as i32..=high.log10().floor() as i32;
-            let values = powers.flat_map(|power| digits.iter().map(move |digit| digit * 10f64.powi(power)));
-            values.filter(|value| (low..=high).contains(value)).collect()
-        };
-        let numbered = DIGITS.iter().map(|digits| within(digits)).find(|values| values.len() >= 5);
-        let lines = within(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
-        Self { low, high, numbered: numbered.unwrap_or_else(|| within(&FINE)), lines }
-    }
-}
-
-impl Ranged for LossAxis {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, loss: &f64, (start, end): (i32, i32)) -> i32 {
-        let share = (loss / self.low).ln() / (self.high / self.low).ln();
-        start + (share * f64::from(end - start)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        if hint.weight().allow_light_points() { self.lines.clone() } else { self.numbered.clone() }
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.low..self.high
-    }
-}
-
-/// Without more digits than it needs.
+/// A number without more digits than it needs.
 fn short(value: f64) -> String {
     if value < 0.001 { format!("{value:.0e}") } else { format!("{}", (value * 1e4).round() / 1e4) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use crate::output::pictures::tests::decode;
 
@@ -415,15 +369,5 @@ mod tests {
         let blue = places(&canvas, BLUE);
         // The mean of the losses is 0.5, a line between those of 0.2 and 0.8; the single steps are pale.
         assert!(blue.iter().map(|(_, y)| y).max().unwrap() - blue.iter().map(|(_, y)| y).min().unwrap() < 12);
-    }
-
-    #[test]
-    fn each_axis_has_some_numbers() {
-        for (low, high) in [(0.5, 0.5), (0.2, 1.1), (0.69, 0.71), (0.001, 2.0), (1e-9, 1e9)] {
-            let axis = LossAxis::new(low, high);
-            let count = axis.numbered.len();
-            assert!((1..=20).contains(&count), "{count} from {low} to {high}");
-            assert!(axis.low < low && axis.high > high);
-        }
     }
 }

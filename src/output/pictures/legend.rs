@@ -11,7 +11,7 @@ use crate::data::labels::IGNORED;
 /// The side of a colour, and the height of a line.
 const SWATCH: u32 = 20;
 const LINE: u32 = 32;
-/// Around names.
+/// Room around names.
 const GAP: u32 = 12;
 /// Room for a name.
 const MOST_NAME: u32 = 240;
@@ -60,7 +60,7 @@ impl Legend {
 }
 
 impl Entry {
-    /// In a legend that begins at (left, top).
+    /// Draws the entry of a legend that begins at (left, top).
     fn draw(&self, canvas: &mut Canvas, (left, top): (u32, u32)) -> Result<()> {
         let (x, y) = (left + self.x, top + self.y + (LINE - SWATCH) / 2);
         let mut swatch = Canvas::new(SWATCH, SWATCH);

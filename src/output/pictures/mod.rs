@@ -1,8 +1,9 @@
 //! Pictures that the program makes: a canvas of RGB pixels, text on it, and PNG.
 //!
-//! `curves.rs` draws learning curves, `confusion.rs` confusion matrices, `sheet/` contact sheets of images,
-//! `samples.rs` training samples, `legend.rs` the classes of both. Lines and text are by `plotters`, with a font that
-//! is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it is written.
+//! `curves.rs` draws learning curves (`loss_axis.rs` their axis), `confusion.rs` confusion matrices, `sheet/` contact
+//! sheets of images, `samples.rs` training samples, `legend.rs` the classes of both. Lines and text are by `plotters`,
+//! with a font that is part of the program: nothing is asked of the system. Not here: what is drawn when, and where it
+//! is written.
 
 use std::sync::Once;
 
@@ -15,6 +16,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 pub mod confusion;
 pub mod curves;
 mod legend;
+mod loss_axis;
 pub mod samples;
 pub mod sheet;
 
@@ -120,7 +122,7 @@ fn text_on(
     text_in(area, text, place, (size, INK), horizontal)
 }
 
-/// The same in a colour.
+/// Writes text as `text_on` does, in a colour.
 fn text_in(
     area: &DrawingArea<BitMapBackend<'_>, Shift>,
     text: &str,

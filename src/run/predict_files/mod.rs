@@ -140,7 +140,9 @@ impl<'a> Shown<'a> {
         let on_sheet = sheet::choose(missing);
         let sheet = sheets::of_file(&job.output, on_sheet.len(), &format!("{} images", missing.len()), spec);
         let on_sheet = if is_main { on_sheet } else { Vec::new() };
-        Self { job, on_sheet, sheet, slides: Slides::new(spec, is_main), seen: 0 }
+        // How many pages the files have is known when they are read: at least one each.
+        let slides = Slides::new(spec, missing.len().max(30), is_main);
+        Self { job, on_sheet, sheet, slides, seen: 0 }
     }
 
     fn add(&mut self, page: &Page, slice: &Slice, planes: &Tensor) {

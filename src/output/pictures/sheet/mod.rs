@@ -27,7 +27,7 @@ const MARGIN: u32 = 4;
 /// Room for the caption of a row.
 const MOST_CAPTION: u32 = 260;
 const SIZE: u32 = 22;
-// Of the second of two classes. Told apart with any kind of colour vision, and from grey.
+// Colours of the second of two classes, which any kind of colour vision tells apart, and from grey.
 pub const PREDICTION: RGBColor = RGBColor(255, 150, 0);
 pub const LABEL: RGBColor = RGBColor(0, 190, 255);
 
