@@ -2,8 +2,7 @@
 
 use anyhow::{Context, Result};
 use base64ct::{Base64, Encoding};
-use image::ExtendedColorType;
-use image::codecs::jpeg::JpegEncoder;
+use jpeg_encoder::{ColorType, Encoder};
 
 use crate::data::labels::IGNORED;
 use crate::output::pictures::Canvas;
@@ -14,10 +13,10 @@ const IGNORED_COLOUR: [u8; 4] = [150, 150, 150, 160];
 /// A canvas as a JPEG; of a grey one only its first channel. `quality` is on libjpeg's scale, 1 to 100.
 pub fn preview(canvas: &Canvas, is_grey: bool, quality: u8) -> Result<String> {
     let grey: Vec<u8> = if is_grey { canvas.rgb.iter().step_by(3).copied().collect() } else { Vec::new() };
-    let (samples, kind) = if is_grey { (&grey, ExtendedColorType::L8) } else { (&canvas.rgb, ExtendedColorType::Rgb8) };
+    let (samples, kind) = if is_grey { (&grey, ColorType::Luma) } else { (&canvas.rgb, ColorType::Rgb) };
+    let [width, height] = [canvas.width, canvas.height].map(u16::try_from);
     let mut bytes = Vec::new();
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
-    encoder.encode(samples, canvas.width, canvas.height, kind).context("cannot make a JPEG")?;
+    Encoder::new(&mut bytes, quality).encode(samples, width?, height?, kind).context("cannot make a JPEG")?;
     Ok(data_uri("image/jpeg", &bytes))
 }
 

@@ -84,8 +84,9 @@ impl Slice {
     }
 }
 
-/// Takes slices up as they are computed. Of many it keeps those at whole multiples of a stride, which it doubles
-/// whenever there are too many, and the worst ones.
+/// Takes slices up as they are computed. It keeps those at whole multiples of a stride, which it doubles whenever there
+/// are too many, and the worst ones. Previews cost as much as a small network's prediction, so that the stride begins
+/// with what the expected number of slices asks for.
 pub struct Recorder {
     names: Vec<String>,
     /// `None` where nothing is recorded, as on other ranks than 0.
@@ -96,11 +97,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// `names` are those of the classes; `count` is the number of slices that come, or more. A recorder that is not
-    /// active takes nothing.
+    /// `names` are those of the classes; `count` slices are expected, and more may come. A recorder that is not active
+    /// takes nothing.
     pub fn new(names: Vec<String>, count: usize, is_active: bool) -> Self {
         let most_slice_bytes = MOST_BYTES / count.clamp(1, SURE_SLICES);
-        Self { names, stride: is_active.then_some(1), kept: Vec::new(), most_slice_bytes }
+        let stride = count.div_ceil(MOST_SLICES).max(1);
+        Self { names, stride: is_active.then_some(stride), kept: Vec::new(), most_slice_bytes }
     }
 
     /// Whether the slice with this number and Dice would be kept. Numbers count the slices of a set.
@@ -255,7 +257,7 @@ mod tests {
     fn usual_slices_are_shown_at_their_own_size() {
         let smooth = Tensor::arange(512, (Kind::Float, Device::Cpu)).unsqueeze(0).repeat([512, 1]) / 2.0;
         let image = (&smooth + Tensor::randn([512, 512], (Kind::Float, Device::Cpu)) * 10.0).clamp(0, 255);
-        let mut recorder = Recorder::new(names(2), usize::MAX, true);
+        let mut recorder = Recorder::new(names(2), 30, true);
         add(&mut recorder, 0, Some(1.0), &[image.unsqueeze(0), smooth / 256.0]);
         assert_eq!(recorder.kept[0].1.shown, [512, 512]);
         let black = Tensor::zeros([1, 1500, 1500], (Kind::Uint8, Device::Cpu));
