@@ -112,12 +112,8 @@ impl DataSpec {
         if let Some(&range) = self.grey_ranges.get(&format).or_else(|| self.grey_ranges.values().next()) {
             return range;
         }
-        let white = match format {
-            SampleFormat::U8 => 255.0,
-            SampleFormat::U16 => 65_535.0,
-            SampleFormat::F32 => return self.float_range.unwrap_or(GreyRange { black: 0.0, white: 1.0 }),
-        };
-        GreyRange { black: 0.0, white }
+        let of_floats = self.float_range.filter(|_| format == SampleFormat::F32);
+        of_floats.unwrap_or(GreyRange::full(format))
     }
 
     /// The range of images that the network is used for, whose values are `values`: [`Self::range`], but for files of

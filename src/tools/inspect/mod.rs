@@ -153,10 +153,7 @@ impl Inspection<'_> {
             set.warnings.extend(warnings);
         }
         let has_own_folds = self.layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
-        let distinct = folds::distinct(slices, 0);
-        if !has_own_folds && distinct < folds::COUNT {
-            set.warnings.push(folds::few_folds(slices, distinct));
-        }
+        set.warnings.extend(folds::warn_of_few(slices).filter(|_| !has_own_folds));
     }
 
     /// Training and test images that a network would see differently.
@@ -180,7 +177,7 @@ fn grey(values: &GreyValues, range: Option<GreyRange>) -> Grey {
         range,
         clipped: range.map(|range| values.clipped(range)),
         filled: range.map(|range| values.filled(range)),
-        is_of_type: range.is_some_and(|range| values.describe(range).is_none()),
+        is_of_type: range.is_some_and(|range| values.is_of_type(range)),
     }
 }
 
