@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::cli::{GreyRangeChoice, InspectArgs};
+use crate::data::findings::Mapped;
 use crate::data::folds;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
@@ -132,16 +133,8 @@ impl Inspection<'_> {
     }
 
     fn labels(&self, scan: &Scan, slices: usize, set: &mut Set) {
-        let described = self.layout.description.as_ref().map(|description| &description.map);
-        let names = self.layout.kind.names_of_two();
-        let map = LabelMap::choose(&scan.labels, self.map.as_ref(), None, described, names);
-        let checked = map.and_then(|map| {
-            let found = map.reading(&scan.labels);
-            let warnings = map.require(&found)?;
-            Ok((map.pixels(&found), warnings, map))
-        });
-        let (pixels, warnings, map) = match checked {
-            Ok(checked) => checked,
+        let Mapped { map, pixels, warnings } = match scan.choose_map(self.layout, self.map.as_ref(), None) {
+            Ok(mapped) => mapped,
             Err(error) => return set.problems.push(format!("{error:#}")),
         };
         let classes = map.names().zip(&pixels).map(|(name, &pixels)| Class { name: name.to_owned(), pixels }).collect();
