@@ -203,7 +203,7 @@ impl SliceSet {
         let mut by_slice = vec![EmphasisOptions::default(); self.len()];
         chosen.iter().for_each(|&index| by_slice[index] = options);
         let kept = self.kept.iter_mut().zip(&by_slice).filter(|(_, emphasis)| **emphasis == options);
-        // To the host on this thread, which alone works with a GPU.
+        // Classes go to the host on this thread, which alone works with a GPU.
         let labelled = kept.filter_map(|(slice, _)| {
             let slice = slice.as_mut()?;
             let classes = slice.classes.as_ref()?.to_device(Device::Cpu);

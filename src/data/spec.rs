@@ -62,7 +62,7 @@ pub struct DataSpec {
     /// range of the type.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grey_ranges: BTreeMap<SampleFormat, GreyRange>,
-    /// The same of float samples, for files of 0.1.0.
+    /// The range of float samples, for files of 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float_range: Option<GreyRange>,
     #[serde(default)]

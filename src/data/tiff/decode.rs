@@ -1,7 +1,7 @@
 //! Decodes one page that `page` has checked, strip by strip or tile by tile, into interleaved channels.
 //!
-//! The `tiff` crate sees grey images and bytes alone (`stand_in`). So colour, alpha, palettes, planes, inversion, packing
-//! and the conversion of sample types are handled here, alike for every compression.
+//! The `tiff` crate sees grey images and bytes alone (`stand_in`). So colour, alpha, palettes, planes, inversion,
+//! packing and the conversion of sample types are handled here, alike for every compression.
 //! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG or fax stream as a whole.
 //! Zstandard takes up to 128 MiB more if the stream asks for it. Not here: which pages there are (`read`).
 
@@ -74,7 +74,7 @@ impl Decode for f32 {
             Stored::U64 => decode_form::<Whole<u64>, R>(source, page, target),
             Stored::F16 => decode_form::<Half, R>(source, page, target),
             Stored::F64 => decode_form::<Double, R>(source, page, target),
-            // Of integers of at most 16 bits `u8` or `u16` is asked for.
+            // Unsigned integers of at most 16 bits are asked for as `u8` or `u16`.
             Stored::F32 | Stored::Bits(_) | Stored::U8 | Stored::U16 => {
                 decode_form::<Same<f32>, R>(source, page, target)
             }

@@ -48,7 +48,7 @@ impl Promise {
         Promise::imagej(text).or_else(|| Promise::shape(text, page)).or_else(stk)
     }
 
-    /// From ImageJ's text.
+    /// The promise of ImageJ's text.
     fn imagej(text: &str) -> Option<Promise> {
         let number = |key| imagej::<u64>(text, key).filter(|&number| number > 0);
         let (slices, frames) = (number("slices"), number("frames"));
@@ -65,7 +65,7 @@ impl Promise {
         (images > 1 || channels.is_some()).then_some(Promise { planes: images, source: "ImageJ description", channels })
     }
 
-    /// From tifffile's text, if the shape ends with that of the page.
+    /// The promise of tifffile's text, if its shape ends with that of the page.
     fn shape(text: &str, page: &Page) -> Option<Promise> {
         let Shaped { shape, axes } = Shaped::parse(text)?;
         let samples = page.pixel.samples as u64;
