@@ -143,13 +143,13 @@ def make_planes(add):
 
 def make_faxes(add):
     """Two rows of four pixels in each fax code: white 1, black 2, white 1; the same again, or four of black."""
-    end_of_line, row, black = "000000000001", "000111" "11" "000111", "00110101" "011"
+    end_of_line, row, black = "000000000001", "00011111000111", "00110101011"
     streams = {
         "fax-2": (2, 0, row + "00" + black),
         "fax-3": (3, 0, end_of_line + row + end_of_line + black),
-        "fax-3-plane": (3, 1, end_of_line + "1" + row + end_of_line + "0" "111"),
-        "fax-4": (4, 0, "001" "000111" "11" "1" "111"),
-        "fax-cut": (4, 0, "001" "00011"),
+        "fax-3-plane": (3, 1, end_of_line + "1" + row + end_of_line + "0111"),
+        "fax-4": (4, 0, "001000111111111"),
+        "fax-cut": (4, 0, "00100011"),
     }
     for name, (compression, options, bits) in streams.items():
         bits += "0" * (-len(bits) % 8)
