@@ -82,6 +82,7 @@ def make_tiffs():
     add("imagej.tif", tiff([page(1, 2, END + 12, 2, f270=(2, len(text), END + 18))], bytes(6) + text))
     make_channels(add)
     make_planes(add)
+    make_faxes(add)
     big = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
     add("bigtiff-fields-of-2-64.tif", big + b"\xff" * 8)
     add("bigtiff-at-2-64.tif", big[:8] + b"\xff" * 8)
@@ -138,6 +139,23 @@ def make_planes(add):
         first = 8 + (2 + 10 * 12 + 4) + (2 + 9 * 12 + 4)
         pages = [page(2, 3, first, 6, f270=(2, len(text), first + 12)), page(2, 3, first + 6, 6)]
         add(f"{name}.tif", tiff(pages, bytes(range(12)) + text))
+
+
+def make_faxes(add):
+    """Two rows of four pixels in each fax code: white 1, black 2, white 1; the same again, or four of black."""
+    end_of_line, row, black = "000000000001", "00011111000111", "00110101011"
+    streams = {
+        "fax-2": (2, 0, row + "00" + black),
+        "fax-3": (3, 0, end_of_line + row + end_of_line + black),
+        "fax-3-plane": (3, 1, end_of_line + "1" + row + end_of_line + "0111"),
+        "fax-4": (4, 0, "001000111111111"),
+        "fax-cut": (4, 0, "00100011"),
+    }
+    for name, (compression, options, bits) in streams.items():
+        bits += "0" * (-len(bits) % 8)
+        data = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8))
+        more = dict(f258=(3, 1, 1), f262=(3, 1, 0), f292=(4, 1, options))
+        add(f"{name}.tif", tiff([page(2, 4, END + 12, len(data), compression, **more)], data))
 
 
 def safetensors(facts, tensors, data=b"", lie=None):

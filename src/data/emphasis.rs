@@ -113,7 +113,7 @@ mod tests {
             assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0] != pair[1]));
         }
         assert_eq!(rare.0[0], [[20, 5]]);
-        // Of 4,500 pixels each fourth or fifth, from the first row to the last.
+        // Each fourth or fifth of 4,500 pixels, from the first row to the last.
         let numbers: Vec<u32> = rare.0[1].iter().map(|[row, column]| row * width as u32 + column).collect();
         assert!(numbers.windows(2).all(|pair| [4, 5].contains(&(pair[1] - pair[0]))));
         assert_eq!((numbers[0], numbers[1023]), (4502, 8997));

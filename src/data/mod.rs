@@ -4,6 +4,7 @@
 pub mod border_weights;
 mod decoder;
 pub mod emphasis;
+pub mod findings;
 pub mod folds;
 pub mod image_file;
 pub mod labels;

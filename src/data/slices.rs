@@ -15,13 +15,14 @@ use super::border_weights::BorderTerm;
 pub use super::decoder::Slice;
 use super::decoder::{Decoder, OnDemand, Source};
 use super::emphasis::EmphasisOptions;
-use super::labels::{LabelMap, LabelValues, Lookup};
+use super::findings::Mapped;
+use super::labels::{LabelMap, Lookup};
 use super::layout::{Case, Kind, Layout, fail_with};
 use super::samples::SampleFormat;
 use super::scan::Scan;
 use super::spec::DataSpec;
 use super::tiff::Resolution;
-use super::values::{GreyChoice, GreyRange, GreyValues};
+use super::values::{GreyChoice, GreyRange};
 
 /// A dataset on a GPU stays there up to this size; a larger one is copied slice by slice.
 const MOST_DEVICE_BYTES: i64 = 4 << 30;
@@ -107,9 +108,13 @@ impl SliceSet {
         fail_with(&layout.root, &scan.problems)?;
         let mut warnings = scan.warnings();
         let has_labels = cases.iter().any(|case| case.labels.is_some());
-        let map = if has_labels { Some(scan.map(layout, options, &mut warnings)?) } else { None };
-        let (map, class_pixels) = match map {
-            Some((map, pixels)) => (Some(map), pixels),
+        let trained = options.trained.and_then(|spec| spec.map.as_ref());
+        let mapped = if has_labels { Some(scan.map(layout, options.map, trained)?) } else { None };
+        let (map, class_pixels) = match mapped {
+            Some(Mapped { map, pixels, warnings: of_map }) => {
+                warnings.extend(of_map);
+                (Some(map), pixels)
+            }
             None => (None, Vec::new()),
         };
         let slice_classes = map.as_ref().map(|map| scan.slice_classes(map)).unwrap_or_default();
@@ -124,7 +129,7 @@ impl SliceSet {
                 description.channels.len()
             );
         }
-        let ranges = scan.ranges(layout, options, &mut warnings)?;
+        let ranges = scan.ranges(layout, options.trained, options.grey, &mut warnings)?;
         let notes = scan.grey.iter().filter_map(|(format, values)| values.describe(ranges[format])).collect();
         let names = layout.description.as_ref().map(|description| description.channels.clone()).unwrap_or_default();
         let spec = DataSpec::new(channels, names, map, options.trained, &ranges);
@@ -198,7 +203,7 @@ impl SliceSet {
         let mut by_slice = vec![EmphasisOptions::default(); self.len()];
         chosen.iter().for_each(|&index| by_slice[index] = options);
         let kept = self.kept.iter_mut().zip(&by_slice).filter(|(_, emphasis)| **emphasis == options);
-        // To the host on this thread, which alone works with a GPU.
+        // Classes go to the host on this thread, which alone works with a GPU.
         let labelled = kept.filter_map(|(slice, _)| {
             let slice = slice.as_mut()?;
             let classes = slice.classes.as_ref()?.to_device(Device::Cpu);
@@ -315,80 +320,5 @@ impl SliceSet {
             text += &format!(", {} channels", self.spec.channels);
         }
         text
-    }
-}
-
-impl Scan {
-    /// The range of each sample type that the set has.
-    ///
-    /// Errors: values that the range of the network in use says nothing of.
-    fn ranges(
-        &self,
-        layout: &Layout,
-        options: &ReadOptions,
-        warnings: &mut Vec<String>,
-    ) -> Result<BTreeMap<SampleFormat, GreyRange>> {
-        let mut range = |values: &GreyValues| match options.trained {
-            Some(trained) => {
-                let range = trained.range_of(values)?;
-                let warning = trained.compare(values)?;
-                warnings.extend(warning.map(|text| format!("the images in '{}': {text}", layout.root.display())));
-                Ok(range)
-            }
-            None => values.range(options.grey),
-        };
-        let ranges = self.grey.iter().map(|(&format, values)| Ok((format, range(values)?)));
-        ranges
-            .collect::<Result<_>>()
-            .map_err(|error| error.context(format!("cannot use the images in '{}'", layout.root.display())))
-    }
-
-    fn warnings(&self) -> Vec<String> {
-        let with_alpha = self.cases.iter().filter(|case| case.shape.has_alpha).count();
-        let alpha = format!("the alpha channel of {with_alpha} of {} images is left out", self.cases.len());
-        (with_alpha > 0).then_some(alpha).into_iter().chain(self.few_notes()).collect()
-    }
-
-    /// What is to be known of how files are read; of many files the first few.
-    pub fn few_notes(&self) -> impl Iterator<Item = String> {
-        const MOST: usize = 8;
-        let more = self.notes.len().saturating_sub(MOST);
-        let more = (more > 0).then(|| format!("and {more} more such notes on files"));
-        self.notes.iter().take(MOST).cloned().chain(more)
-    }
-
-    /// The classes of each slice, a bit each; all of them where a slice has too many values to tell.
-    fn slice_classes(&self, map: &LabelMap) -> Vec<u64> {
-        let of_page = |page: &Option<LabelValues>| match page {
-            Some(values) => {
-                let pixels = map.pixels(&map.reading(values));
-                (0..).zip(pixels).filter(|(_, pixels)| *pixels > 0).fold(0, |bits, (class, _)| bits | 1u64 << class)
-            }
-            None => u64::MAX,
-        };
-        self.cases.iter().flat_map(|case| &case.page_labels).map(of_page).collect()
-    }
-
-    /// The label map, and the pixels of each class.
-    fn map(&self, layout: &Layout, options: &ReadOptions, warnings: &mut Vec<String>) -> Result<(LabelMap, Vec<u64>)> {
-        let mut choose = || -> Result<(LabelMap, Vec<u64>)> {
-            let described = layout.description.as_ref().map(|description| &description.map);
-            let trained = options.trained.and_then(|spec| spec.map.as_ref());
-            let map = LabelMap::choose(&self.labels, options.map, trained, described, layout.kind.names_of_two())?;
-            let found = map.reading(&self.labels);
-            warnings.extend(map.require(&found)?);
-            let pixels = map.pixels(&found);
-            Ok((map, pixels))
-        };
-        let first = self.cases.first().and_then(|case| match &layout.training.get(case.index)?.labels {
-            Some(super::layout::LabelFiles::One(path)) if layout.training.len() == 1 => {
-                Some(path.display().to_string())
-            }
-            _ => None,
-        });
-        choose().map_err(|error| match first {
-            Some(path) => error.context(format!("cannot use '{path}' as labels")),
-            None => error.context(format!("cannot use the labels in '{}'", layout.root.display())),
-        })
     }
 }

@@ -62,7 +62,7 @@ pub struct DataSpec {
     /// range of the type.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub grey_ranges: BTreeMap<SampleFormat, GreyRange>,
-    /// The same of float samples, for files of 0.1.0.
+    /// The range of float samples, for files of 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub float_range: Option<GreyRange>,
     #[serde(default)]
@@ -112,12 +112,8 @@ impl DataSpec {
         if let Some(&range) = self.grey_ranges.get(&format).or_else(|| self.grey_ranges.values().next()) {
             return range;
         }
-        let white = match format {
-            SampleFormat::U8 => 255.0,
-            SampleFormat::U16 => 65_535.0,
-            SampleFormat::F32 => return self.float_range.unwrap_or(GreyRange { black: 0.0, white: 1.0 }),
-        };
-        GreyRange { black: 0.0, white }
+        let of_floats = self.float_range.filter(|_| format == SampleFormat::F32);
+        of_floats.unwrap_or(GreyRange::full(format))
     }
 
     /// The range of images that the network is used for, whose values are `values`: [`Self::range`], but for files of

@@ -73,7 +73,7 @@ fn check(slices: &SliceSet, split: &Split) -> Result<Vec<String>> {
 /// Errors: a fold of the reference that is the same split as a lower one. The result is a warning of other folds that
 /// are, and of too few slices for the reference's.
 fn check_fold(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Option<String>> {
-    let Training { seed, crossvalidation_idx, split, .. } = &config.training;
+    let Training { crossvalidation_idx, split, .. } = &config.training;
     let Some(fold) = *crossvalidation_idx else { return Ok(None) };
     let count = slices.len();
     let same = same_as(config, layout, slices, fold);
@@ -89,6 +89,5 @@ fn check_fold(config: &Config, layout: &Layout, slices: &SliceSet) -> Result<Opt
              reference's folds do not move with so few; give --split disjoint or blocks with --folds {count}"
         );
     }
-    let distinct = folds::distinct(count, *seed);
-    Ok((distinct < folds::COUNT).then(|| folds::few_folds(count, distinct)))
+    Ok(folds::warn_of_few(count))
 }

@@ -23,7 +23,7 @@ pub fn explain_file(path: &Path) -> Option<String> {
     }
 }
 
-/// What keeps `path` from being used as a folder, with what to do; `None` as above.
+/// What keeps `path` from being used as a folder, with what to do; `None` as of [`explain_file`].
 pub fn explain_folder(path: &Path) -> Option<String> {
     let shown = path.display();
     match fs::metadata(path) {

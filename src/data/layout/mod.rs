@@ -35,8 +35,7 @@ impl Layout {
             bail!("no folder '{}'; --data_dir names the folder of a dataset", root.display());
         }
         let has = |name: &str| root.join(name).is_dir();
-        let stacks_there = [TRAIN_VOLUME, TRAIN_LABELS, TEST_VOLUME].map(|name| root.join(name).is_file());
-        if let [_, true, _] | [true, _, _] | [_, _, true] = stacks_there {
+        if [TRAIN_VOLUME, TRAIN_LABELS, TEST_VOLUME].iter().any(|name| root.join(name).is_file()) {
             require_pair(root)?;
             Ok(stacks(root))
         } else if has("imagesTr") || root.join(nnunet::DESCRIPTION).is_file() {

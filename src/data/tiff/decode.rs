@@ -1,9 +1,8 @@
 //! Decodes one page that `page` has checked, strip by strip or tile by tile, into interleaved channels.
 //!
-//! The `tiff` crate does not see the directory of the file, but one made from the checked page: a grey image of all
-//! samples that lie together; packed samples are bytes to it. So colour, alpha, palettes, planes, inversion, packing
-//! and the conversion of sample types are handled here, alike for every compression, and nothing unchecked reaches it.
-//! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG stream as a whole.
+//! The `tiff` crate sees grey images and bytes alone (`stand_in`). So colour, alpha, palettes, planes, inversion,
+//! packing and the conversion of sample types are handled here, alike for every compression.
+//! Memory: one strip or tile, unless strips are the rows of the page as they are; a JPEG or fax stream as a whole.
 //! Zstandard takes up to 128 MiB more if the stream asks for it. Not here: which pages there are (`read`).
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -12,13 +11,13 @@ use ::tiff::TiffError as CrateError;
 use ::tiff::decoder::{Decoder, DecodingBuffer, Limits};
 
 use super::chunks::Chunk;
-use super::compression::{JPEG, LZW};
+use super::compression::JPEG;
 use super::fax::Coding;
 use super::format::Stored;
 use super::page::Page;
-use super::sample::{Double, Form, Half, Raw, Same, Sample, Whole, zeros};
+use super::sample::{Double, Form, Half, Raw, Same, Sample, Whole, reserve, zeros};
 use super::window::Window;
-use super::{Fault, jpeg};
+use super::{Fault, jpeg, stand_in};
 
 /// The samples `[H, W, C]` of which a page gives its channels, from channel `first` on.
 pub struct Target<'a, T> {
@@ -44,25 +43,21 @@ pub trait Decode: Sample {
     ) -> Result<u64, Fault>;
 }
 
-impl Decode for u8 {
-    fn decode_page<R: Read + Seek>(
-        source: &mut Source<'_, R>,
-        page: &Page,
-        target: &mut Target<'_, u8>,
-    ) -> Result<u64, Fault> {
-        decode_form::<Same<u8>, R>(source, page, target)
-    }
+macro_rules! decode_as_stored {
+    ($($kind:ident),*) => {$(
+        impl Decode for $kind {
+            fn decode_page<R: Read + Seek>(
+                source: &mut Source<'_, R>,
+                page: &Page,
+                target: &mut Target<'_, $kind>,
+            ) -> Result<u64, Fault> {
+                decode_form::<Same<$kind>, R>(source, page, target)
+            }
+        }
+    )*};
 }
 
-impl Decode for u16 {
-    fn decode_page<R: Read + Seek>(
-        source: &mut Source<'_, R>,
-        page: &Page,
-        target: &mut Target<'_, u16>,
-    ) -> Result<u64, Fault> {
-        decode_form::<Same<u16>, R>(source, page, target)
-    }
-}
+decode_as_stored!(u8, u16);
 
 impl Decode for f32 {
     fn decode_page<R: Read + Seek>(
@@ -79,7 +74,7 @@ impl Decode for f32 {
             Stored::U64 => decode_form::<Whole<u64>, R>(source, page, target),
             Stored::F16 => decode_form::<Half, R>(source, page, target),
             Stored::F64 => decode_form::<Double, R>(source, page, target),
-            // Of integers of at most 16 bits `u8` or `u16` is asked for.
+            // Unsigned integers of at most 16 bits are asked for as `u8` or `u16`.
             Stored::F32 | Stored::Bits(_) | Stored::U8 | Stored::U16 => {
                 decode_form::<Same<f32>, R>(source, page, target)
             }
@@ -92,17 +87,17 @@ fn decode_form<F: Form, R: Read + Seek>(
     page: &Page,
     target: &mut Target<'_, F::Kept>,
 ) -> Result<u64, Fault> {
-    let (stored, first) = (&page.chunks.stored, target.first);
-    let channels = page.pixel.kept().zip(first..);
+    let (stored, shift) = (&page.chunks.stored, source.shift);
+    let channels = page.pixel.kept().zip(target.first..);
     if !page.pixel.planar {
         let channels: Vec<_> = channels.collect();
-        return Plane { page, chunks: stored, number: 0 }.decode::<F, R>(source, &channels, target);
+        return Plane { page, chunks: stored, number: 0, shift }.decode::<F, R>(source, &channels, target);
     }
     let in_plane = stored.len() / page.pixel.samples;
     let mut rounded = 0;
     for (sample, channel) in channels {
         let number = sample * in_plane;
-        let plane = Plane { page, chunks: &stored[number..][..in_plane], number };
+        let plane = Plane { page, chunks: &stored[number..][..in_plane], number, shift };
         rounded += plane.decode::<F, R>(source, &[(0, channel)], target)?;
     }
     Ok(rounded)
@@ -114,6 +109,8 @@ struct Plane<'a> {
     /// Its strips or tiles, and the number of the first one in the page.
     chunks: &'a [Chunk],
     number: usize,
+    /// How far its bytes are behind those of the checked page.
+    shift: u64,
 }
 
 impl Plane<'_> {
@@ -133,14 +130,13 @@ impl Plane<'_> {
         let (chunk_width, chunk_height) =
             (page.chunks.width.min(page.width) as usize, page.chunks.height.min(page.height) as usize);
         let across = width.div_ceil(chunk_width);
-        let shift = source.shift;
         let mut decoder = self.decoder(source)?;
         let (mut buffer, mut rounded) = (Vec::new(), 0);
         for index in 0..self.chunks.len() {
             let (row, column) = (index / across * chunk_height, index % across * chunk_width);
             let rows = chunk_height.min(height - row);
             let columns = chunk_width.min(width - column);
-            self.open(decoder.inner(), index, shift, rows).map_err(|fault| self.in_chunk(index, fault))?;
+            self.open(decoder.inner(), index, rows).map_err(|fault| self.in_chunk(index, fault))?;
             let mut read = |samples: &mut [F::Raw]| self.read_chunk::<F, R>(&mut decoder, index, columns, samples);
             if as_stored && columns == width {
                 let place = &mut target.samples[row * width * together..][..rows * width * together];
@@ -169,7 +165,7 @@ impl Plane<'_> {
     }
 
     fn decoder<'a, R: Read + Seek>(&self, source: &'a mut Source<'_, R>) -> Result<Decoder<Window<'a, R>>, Fault> {
-        let directory = self.directory(source.big_endian, source.shift)?;
+        let directory = stand_in::directory(self.page, self.chunks, self.shift, source.big_endian)?;
         let window = Window { memory: Some(Cursor::new(directory)), reader: &mut *source.reader, position: 0, end: 0 };
         let decoder = Decoder::new(window).map_err(fault)?;
         let mut limits = Limits::default();
@@ -179,81 +175,31 @@ impl Plane<'_> {
         Ok(decoder.with_limits(limits))
     }
 
-    /// A BigTIFF of one directory, whose tables lie behind it.
-    fn directory(&self, big_endian: bool, shift: u64) -> Result<Vec<u8>, Fault> {
-        let page = self.page;
-        let (chunks, together) = (&page.chunks, page.pixel.samples_together() as u64);
-        // Streams of fax codes are decoded here: what the crate takes them for does not matter.
-        let code = if page.compression.fax.is_some() { LZW } else { page.compression.code };
-        // Packed samples are bytes of grey to the decoder, whose rows are shorter than the page's.
-        let (bits, samples) = if let Stored::Bits(_) = page.stored { (8, 1) } else { (page.stored.bits(), together) };
-        let columns = |pixels: u64| match page.stored {
-            Stored::Bits(_) => page.stored.row_bytes(pixels * together),
-            _ => pixels,
-        };
-        let mut offsets = reserve(self.chunks.len())?;
-        let mut counts = reserve(self.chunks.len())?;
-        for chunk in self.chunks {
-            // A JPEG stream is read here and given to the crate from memory.
-            let (offset, bytes) =
-                if code == JPEG { (0, u64::from(u32::MAX)) } else { (chunk.offset + shift, chunk.bytes) };
-            offsets.push(offset);
-            counts.push(bytes);
-        }
-        let mut fields = vec![
-            (256, vec![columns(page.width)]),
-            (257, vec![page.height]),
-            (258, vec![bits]),
-            (259, vec![code]),
-            // Black is zero.
-            (262, vec![1]),
-            (277, vec![samples]),
-            (317, vec![page.compression.predictor]),
-            (339, vec![page.stored.kind()]),
-        ];
-        if chunks.tiled {
-            fields.extend([
-                (322, vec![columns(chunks.width)]),
-                (323, vec![chunks.height]),
-                (324, offsets),
-                (325, counts),
-            ]);
-        } else {
-            fields.extend([(273, offsets), (278, vec![chunks.height]), (279, counts)]);
-        }
-        fields.sort_unstable_by_key(|(tag, _)| *tag);
-        Ok(big_tiff(&fields, big_endian))
-    }
-
     /// Lets the decoder read strip or tile `index` and nothing behind it.
-    fn open<R: Read + Seek>(
-        &self,
-        window: &mut Window<'_, R>,
-        index: usize,
-        shift: u64,
-        rows: usize,
-    ) -> Result<(), Fault> {
+    fn open<R: Read + Seek>(&self, window: &mut Window<'_, R>, index: usize, rows: usize) -> Result<(), Fault> {
         let (page, chunk) = (self.page, self.chunks[index]);
         window.memory = None;
-        if page.compression.code != JPEG && page.compression.fax.is_none() {
-            window.end = chunk.offset + shift + chunk.bytes;
-            return Ok(());
+        window.end = chunk.offset + self.shift + chunk.bytes;
+        if page.compression.code == JPEG {
+            let frame = jpeg::Frame {
+                width: page.chunks.width as usize,
+                rows,
+                full_rows: page.chunks.height as usize,
+                components: page.pixel.samples_together(),
+            };
+            let stream = self.stream(window.reader, index)?;
+            window.memory = Some(Cursor::new(jpeg::join(&page.compression.jpeg_tables, &stream, frame)?));
         }
-        let mut stream = reserve(chunk.bytes as usize)?;
-        window.reader.seek(SeekFrom::Start(chunk.offset + shift))?;
-        window.reader.by_ref().take(chunk.bytes).read_to_end(&mut stream)?;
-        if page.compression.fax.is_some() {
-            window.memory = Some(Cursor::new(stream));
-            return Ok(());
-        }
-        let frame = jpeg::Frame {
-            width: page.chunks.width as usize,
-            rows,
-            full_rows: page.chunks.height as usize,
-            components: page.pixel.samples_together(),
-        };
-        window.memory = Some(Cursor::new(jpeg::join(&page.compression.jpeg_tables, &stream, frame)?));
         Ok(())
+    }
+
+    /// The stored bytes of strip or tile `index`.
+    fn stream<R: Read + Seek>(&self, reader: &mut R, index: usize) -> Result<Vec<u8>, Fault> {
+        let chunk = self.chunks[index];
+        let mut stream = reserve(chunk.bytes as usize)?;
+        reader.seek(SeekFrom::Start(chunk.offset + self.shift))?;
+        reader.take(chunk.bytes).read_to_end(&mut stream)?;
+        Ok(stream)
     }
 
     /// Reads the samples of strip or tile `index`, which is `columns` pixels wide without padding.
@@ -264,43 +210,37 @@ impl Plane<'_> {
         columns: usize,
         samples: &mut [F::Raw],
     ) -> Result<(), Fault> {
-        let stored = self.page.stored;
-        let Stored::Bits(bits) = stored else {
-            self.read_bytes(decoder, index, F::Raw::buffer(samples))?;
-            self.invert::<F>(samples, stored.bits() as u32);
-            return Ok(());
-        };
         let in_row = columns * self.page.pixel.samples_together();
-        if let Some(coding) = self.page.compression.fax {
-            let mut stream = decoder.inner().memory.take().unwrap_or_default().into_inner();
-            if self.page.compression.reversed {
-                stream.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
-            }
-            self.read_fax::<F>(coding, &stream, in_row, samples).map_err(|fault| self.in_chunk(index, fault))?;
-            self.invert::<F>(samples, bits);
-            return Ok(());
+        match (self.page.stored, self.page.compression.fax) {
+            (_, Some(coding)) => self.read_fax::<F, R>(decoder.inner().reader, coding, index, in_row, samples),
+            (Stored::Bits(bits), None) => self.read_packed::<F, R>(decoder, bits, index, in_row, samples),
+            _ => read_bytes(decoder, index, F::Raw::buffer(samples)),
         }
-        let row_bytes = stored.row_bytes(in_row as u64) as usize;
-        let mut bytes = zeros::<u8>(row_bytes * (samples.len() / in_row))?;
-        self.read_bytes(decoder, index, DecodingBuffer::U8(&mut bytes))?;
-        for (row, samples) in bytes.chunks_exact(row_bytes).zip(samples.chunks_exact_mut(in_row)) {
-            unpack(row, bits, |at, value| samples[at] = F::unpacked(value), in_row);
+        .map_err(|fault| self.in_chunk(index, fault))?;
+        if self.page.pixel.white_is_zero {
+            // Black for white.
+            let bits = self.page.stored.bits() as u32;
+            samples.iter_mut().for_each(|sample| *sample = F::inverted(*sample, bits));
         }
-        self.invert::<F>(samples, bits);
         Ok(())
     }
 
     /// Decodes rows of fax codes, of which the first `columns` pixels are wanted.
-    fn read_fax<F: Form>(
+    fn read_fax<F: Form, R: Read + Seek>(
         &self,
+        reader: &mut R,
         coding: Coding,
-        stream: &[u8],
+        index: usize,
         columns: usize,
         samples: &mut [F::Raw],
     ) -> Result<(), Fault> {
+        let mut stream = self.stream(reader, index)?;
+        if self.page.compression.reversed {
+            stream.iter_mut().for_each(|byte| *byte = byte.reverse_bits());
+        }
         let rows = samples.len() / columns;
         samples.fill(F::unpacked(0));
-        coding.decode(stream, self.page.chunks.width as usize, rows, |row, changes| {
+        coding.decode(&stream, self.page.chunks.width as usize, rows, |row, changes| {
             let line = &mut samples[row * columns..][..columns];
             // Black is between a change and the next one.
             for run in changes.chunks(2) {
@@ -310,25 +250,35 @@ impl Plane<'_> {
         })
     }
 
-    fn read_bytes<R: Read + Seek>(
+    /// Reads rows of `in_row` integers of `bits` bits each.
+    fn read_packed<F: Form, R: Read + Seek>(
         &self,
         decoder: &mut Decoder<Window<'_, R>>,
+        bits: u32,
         index: usize,
-        mut bytes: DecodingBuffer<'_>,
+        in_row: usize,
+        samples: &mut [F::Raw],
     ) -> Result<(), Fault> {
-        decoder.read_chunk_bytes(index as u32, bytes.as_bytes_mut()).map_err(|error| self.in_chunk(index, fault(error)))
-    }
-
-    /// Makes black of white where white is zero.
-    fn invert<F: Form>(&self, samples: &mut [F::Raw], bits: u32) {
-        if self.page.pixel.white_is_zero {
-            samples.iter_mut().for_each(|sample| *sample = F::inverted(*sample, bits));
+        let row_bytes = self.page.stored.row_bytes(in_row as u64) as usize;
+        let mut bytes = zeros::<u8>(row_bytes * (samples.len() / in_row))?;
+        read_bytes(decoder, index, DecodingBuffer::U8(&mut bytes))?;
+        for (row, samples) in bytes.chunks_exact(row_bytes).zip(samples.chunks_exact_mut(in_row)) {
+            unpack(row, bits, |at, value| samples[at] = F::unpacked(value), in_row);
         }
+        Ok(())
     }
 
     fn in_chunk(&self, index: usize, fault: Fault) -> Fault {
         Fault { problem: format!("strip or tile {}: {}", self.number + index, fault.problem), ..fault }
     }
+}
+
+fn read_bytes<R: Read + Seek>(
+    decoder: &mut Decoder<Window<'_, R>>,
+    index: usize,
+    mut bytes: DecodingBuffer<'_>,
+) -> Result<(), Fault> {
+    decoder.read_chunk_bytes(index as u32, bytes.as_bytes_mut()).map_err(fault)
 }
 
 /// Shows the first `count` integers of `bits` bits, at most 15, of a row: the highest bits come first, in either byte
@@ -343,44 +293,6 @@ fn unpack(row: &[u8], bits: u32, mut show: impl FnMut(usize, u16), count: usize)
         left -= bits;
         show(at, (held >> left) as u16 & (u16::MAX >> (16 - bits)));
     }
-}
-
-/// A file of one directory without samples; all fields are integers.
-fn big_tiff(fields: &[(u16, Vec<u64>)], big_endian: bool) -> Vec<u8> {
-    const LONG8: u64 = 16;
-    let mut bytes = Vec::new();
-    let mut tables = Vec::new();
-    let put = |to: &mut Vec<u8>, value: u64, size: usize| match big_endian {
-        true => to.extend_from_slice(&value.to_be_bytes()[8 - size..]),
-        false => to.extend_from_slice(&value.to_le_bytes()[..size]),
-    };
-    bytes.extend(if big_endian { b"MM" } else { b"II" });
-    for (value, size) in [(43, 2), (8, 2), (0, 2), (16, 8), (fields.len() as u64, 8)] {
-        put(&mut bytes, value, size);
-    }
-    let end = bytes.len() + 20 * fields.len() + 8;
-    for (tag, values) in fields {
-        put(&mut bytes, u64::from(*tag), 2);
-        put(&mut bytes, LONG8, 2);
-        put(&mut bytes, values.len() as u64, 8);
-        if let [value] = values.as_slice() {
-            put(&mut bytes, *value, 8);
-        } else {
-            put(&mut bytes, (end + tables.len()) as u64, 8);
-            values.iter().for_each(|&value| put(&mut tables, value, 8));
-        }
-    }
-    // No further directory.
-    put(&mut bytes, 0, 8);
-    bytes.append(&mut tables);
-    bytes
-}
-
-/// An empty vector with room for `count` values.
-fn reserve<T>(count: usize) -> Result<Vec<T>, Fault> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(count).map_err(|_| Fault::memory((count * size_of::<T>()) as u64))?;
-    Ok(values)
 }
 
 fn fault(error: CrateError) -> Fault {

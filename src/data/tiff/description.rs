@@ -48,7 +48,7 @@ impl Promise {
         Promise::imagej(text).or_else(|| Promise::shape(text, page)).or_else(stk)
     }
 
-    /// From ImageJ's text.
+    /// The promise of ImageJ's text.
     fn imagej(text: &str) -> Option<Promise> {
         let number = |key| imagej::<u64>(text, key).filter(|&number| number > 0);
         let (slices, frames) = (number("slices"), number("frames"));
@@ -65,9 +65,9 @@ impl Promise {
         (images > 1 || channels.is_some()).then_some(Promise { planes: images, source: "ImageJ description", channels })
     }
 
-    /// From tifffile's text, if the shape ends with that of the page.
+    /// The promise of tifffile's text, if its shape ends with that of the page.
     fn shape(text: &str, page: &Page) -> Option<Promise> {
-        let Shaped { shape, axes } = serde_json::from_str(text.trim_end_matches('\0')).ok()?;
+        let Shaped { shape, axes } = Shaped::parse(text)?;
         let samples = page.pixel.samples as u64;
         let (height, width) = (page.height, page.width);
         let ends = match (samples, page.pixel.planar) {
@@ -97,9 +97,14 @@ struct Shaped {
     axes: Option<String>,
 }
 
+impl Shaped {
+    fn parse(text: &str) -> Option<Shaped> {
+        serde_json::from_str(text.trim_end_matches('\0')).ok()
+    }
+}
+
 /// Whether tifffile wrote the colour planes of a page from an array `[3, H, W]`, which may as well have been slices.
 pub fn could_be_slices(text: &str, page: &Page) -> bool {
-    let shaped = serde_json::from_str::<Shaped>(text.trim_end_matches('\0')).ok();
-    let from = shaped.filter(|shaped| shaped.axes.is_none()).map(|shaped| shaped.shape);
-    page.pixel.planar && from.is_some_and(|shape| shape == [page.pixel.samples as u64, page.height, page.width])
+    let is_shape = |shape: &[u64]| shape == [page.pixel.samples as u64, page.height, page.width];
+    page.pixel.planar && Shaped::parse(text).is_some_and(|text| text.axes.is_none() && is_shape(&text.shape))
 }

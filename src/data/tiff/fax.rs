@@ -2,6 +2,8 @@
 //!
 //! Source: ITU-T T.4 (tables 2 and 3, two-dimensional coding) and T.6; TIFF 6.0 sections 10 and 11. MATLAB's `imwrite`
 //! and scanners write these by default. Each row takes a bit at least, and time by its width.
+//! The `fax` crate, which `tiff` can use, would not do: it knows neither Modified Huffman nor Group 3 against the row
+//! above, and makes the rest of a damaged row or page white without an error.
 
 use std::io::{Read, Seek};
 use std::sync::LazyLock;
@@ -196,8 +198,10 @@ impl Bits<'_> {
         bits
     }
 
-    fn is_at_end(&self) -> bool {
-        self.at >= 8 * self.stream.len()
+    /// Passes over a code of `count` bits. `None`: the stream ends within it.
+    fn pass(&mut self, count: u8) -> Option<()> {
+        self.at += usize::from(count);
+        (self.at <= 8 * self.stream.len()).then_some(())
     }
 
     /// Passes over an end of line, 11 zeros or more and a one, if it is there.
@@ -205,7 +209,7 @@ impl Bits<'_> {
         if self.peek(11) != 0 {
             return;
         }
-        while !self.is_at_end() && self.take(1) == 0 {}
+        while self.at < 8 * self.stream.len() && self.take(1) == 0 {}
     }
 
     /// The length of a run: codes of 64 and more, and one below. `None`: no code.
@@ -214,10 +218,10 @@ impl Bits<'_> {
         let mut sum = 0;
         loop {
             let (run, length) = table[self.peek(MOST_BITS) as usize];
-            if length == 0 || self.is_at_end() {
+            if length == 0 {
                 return None;
             }
-            self.at += usize::from(length);
+            self.pass(length)?;
             sum += usize::from(run);
             if run < 64 {
                 return Some(sum);
@@ -227,9 +231,6 @@ impl Bits<'_> {
 
     /// `None`: no code, the end of the page, or one of the extensions.
     fn mode(&mut self) -> Option<Mode> {
-        if self.is_at_end() {
-            return None;
-        }
         let (mode, length) = match self.peek(7) {
             0b1000000.. => (Mode::Vertical(0), 1),
             0b0110000..=0b0111111 => (Mode::Vertical(1), 3),
@@ -242,7 +243,7 @@ impl Bits<'_> {
             0b0000010 => (Mode::Vertical(-3), 7),
             _ => return None,
         };
-        self.at += length;
+        self.pass(length)?;
         Some(mode)
     }
 }
@@ -302,6 +303,9 @@ mod tests {
         // A run that is longer than the row, and a stream that ends.
         assert_eq!(decoded(Coding::Huffman, "10011 1", 4, 1), None);
         assert_eq!(decoded(Coding::Huffman, "000111 11", 4, 2), None);
+        // Black 15 without its last bit, which is a zero as behind the end.
+        assert_eq!(decoded(Coding::Huffman, "00110101 000011000", 15, 1).unwrap(), [vec![0]]);
+        assert_eq!(decoded(Coding::Huffman, "00110101 00001100", 15, 1), None);
         // Every code of both tables is the beginning of no other: all together fill at most the whole.
         for codes in [WHITE, BLACK] {
             let lengths = codes.split_whitespace().chain(LONG.split_whitespace()).map(str::len);

@@ -24,6 +24,7 @@ mod planes;
 mod read;
 mod sample;
 mod set;
+mod stand_in;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -17,7 +17,7 @@ const MAX_PLACES: usize = 1 << 18;
 /// What OME-XML says.
 #[derive(Debug, Default, PartialEq)]
 pub struct Ome {
-    /// Of the file with the text.
+    /// The identifier of the file with the text.
     pub uuid: Option<String>,
     pub images: Vec<Image>,
     /// Files that places name, each once.

@@ -1,8 +1,8 @@
 //! Checks what a TIFF file says of its pages, before any memory is taken for them.
 //!
 //! Source: TIFF 6.0 sections 3 to 5 and 22. The `tiff` crate multiplies and allocates by what a directory says. So it
-//! only sees directories that are made of what was checked here (`decode`): pages are alike, no directory comes twice,
-//! and the strips can hold the samples.
+//! only sees directories that are made of what was checked here (`stand_in`): pages are alike, no directory comes
+//! twice, and the strips can hold the samples.
 //! Not here: colour and channels (`pixel`), sample types (`format`), compression, the strips or tiles of a page
 //! (`chunks`), what texts say of the planes (`description`, `planes`), samples (`read`).
 

@@ -106,47 +106,32 @@ pub trait Form {
 /// Samples that keep their type.
 pub struct Same<T>(std::marker::PhantomData<T>);
 
-impl Form for Same<u8> {
-    type Raw = u8;
-    type Kept = u8;
+macro_rules! same {
+    ($($kind:ident),*) => {$(
+        impl Form for Same<$kind> {
+            type Raw = $kind;
+            type Kept = $kind;
 
-    fn keep(raw: u8) -> u8 {
-        raw
-    }
+            fn keep(raw: $kind) -> $kind {
+                raw
+            }
 
-    fn inverted(raw: u8, bits: u32) -> u8 {
-        !raw & (u8::MAX >> (8 - bits))
-    }
+            fn inverted(raw: $kind, bits: u32) -> $kind {
+                !raw & ($kind::MAX >> ($kind::BITS - bits))
+            }
 
-    fn unpacked(value: u16) -> u8 {
-        value as u8
-    }
+            fn unpacked(value: u16) -> $kind {
+                value as $kind
+            }
 
-    fn in_place(kept: &mut [u8]) -> Option<&mut [u8]> {
-        Some(kept)
-    }
+            fn in_place(kept: &mut [$kind]) -> Option<&mut [$kind]> {
+                Some(kept)
+            }
+        }
+    )*};
 }
 
-impl Form for Same<u16> {
-    type Raw = u16;
-    type Kept = u16;
-
-    fn keep(raw: u16) -> u16 {
-        raw
-    }
-
-    fn inverted(raw: u16, bits: u32) -> u16 {
-        !raw & (u16::MAX >> (16 - bits))
-    }
-
-    fn unpacked(value: u16) -> u16 {
-        value
-    }
-
-    fn in_place(kept: &mut [u16]) -> Option<&mut [u16]> {
-        Some(kept)
-    }
-}
+same!(u8, u16);
 
 impl Form for Same<f32> {
     type Raw = f32;
@@ -219,13 +204,17 @@ impl Form for Half {
     }
 }
 
+/// An empty vector with room for `count` values.
+pub fn reserve<T>(count: usize) -> Result<Vec<T>, Fault> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Fault::memory(count as u64 * size_of::<T>() as u64))?;
+    Ok(values)
+}
+
 /// `count` samples of 0.
 pub fn zeros<T: Copy + Default>(count: usize) -> Result<Vec<T>, Fault> {
-    let mut samples = Vec::new();
-    match samples.try_reserve_exact(count) {
-        Ok(()) => samples.resize(count, T::default()),
-        Err(_) => return Err(Fault::memory(count as u64 * size_of::<T>() as u64)),
-    }
+    let mut samples = reserve(count)?;
+    samples.resize(count, T::default());
     Ok(samples)
 }
 

@@ -4,8 +4,10 @@ use anyhow::{Result, bail};
 
 use super::samples::{SampleFormat, Samples};
 
+mod bounds;
 mod histogram;
 
+pub use bounds::GreyBounds;
 pub use histogram::Histogram;
 
 /// Samples that may lie beyond the percentiles, one in so many on each side: hot pixels, and dead ones.
@@ -21,6 +23,16 @@ pub struct GreyRange {
 }
 
 impl GreyRange {
+    /// All values of an integer type; of floats 0 to 1.
+    pub fn full(format: SampleFormat) -> Self {
+        let white = match format {
+            SampleFormat::U8 => 255.0,
+            SampleFormat::U16 => 65_535.0,
+            SampleFormat::F32 => 1.0,
+        };
+        Self { black: 0.0, white }
+    }
+
     /// For messages: `0 to 4095`.
     pub fn describe(self) -> String {
         format!("{} to {}", short(self.black), short(self.white))
@@ -36,62 +48,6 @@ pub enum GreyChoice {
     /// The sample type, as in the reference: [`GreyValues::range_of_type`].
     Type,
     Given(GreyRange),
-}
-
-/// Bounds and sum of the values of images.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GreyBounds {
-    /// Smallest and largest value so far.
-    pub low: f64,
-    pub high: f64,
-    sum: f64,
-    count: u64,
-}
-
-impl Default for GreyBounds {
-    fn default() -> Self {
-        Self { low: f64::INFINITY, high: f64::NEG_INFINITY, sum: 0.0, count: 0 }
-    }
-}
-
-impl GreyBounds {
-    pub fn add(&mut self, page: Samples<'_>) {
-        match page {
-            Samples::U8(values) => self.add_integers(values),
-            Samples::U16(values) => self.add_integers(values),
-            Samples::F32(values) => {
-                let (low, high) = values
-                    .iter()
-                    .fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)));
-                let sum = values.iter().map(|&value| f64::from(value)).sum();
-                self.merge(&Self { low: low.into(), high: high.into(), sum, count: values.len() as u64 });
-            }
-        }
-    }
-
-    fn add_integers<T: Copy + Ord + Into<u32>>(&mut self, values: &[T]) {
-        if let (Some(&low), Some(&high)) = (values.iter().min(), values.iter().max()) {
-            let sum: u64 = values.iter().map(|&value| u64::from(value.into())).sum();
-            let (low, high) = (low.into().into(), high.into().into());
-            self.merge(&Self { low, high, sum: sum as f64, count: values.len() as u64 });
-        }
-    }
-
-    /// Adds what was gathered elsewhere.
-    pub fn merge(&mut self, other: &Self) {
-        (self.low, self.high) = (self.low.min(other.low), self.high.max(other.high));
-        self.sum += other.sum;
-        self.count += other.count;
-    }
-
-    pub fn mean(&self) -> f64 {
-        self.sum / self.count.max(1) as f64
-    }
-
-    /// Whether all values are one.
-    pub fn is_constant(&self) -> bool {
-        self.low >= self.high
-    }
 }
 
 /// The values of images of one sample type.
@@ -133,22 +89,17 @@ impl GreyValues {
     ///
     /// Errors: floats outside 0..65,535.
     pub fn range_of_type(&self) -> Result<GreyRange> {
+        if self.format != SampleFormat::F32 {
+            return Ok(GreyRange::full(self.format));
+        }
         let GreyBounds { low, high, .. } = self.bounds;
-        let holds = |white: &f64| low >= 0.0 && high <= *white;
-        let white = match self.format {
-            SampleFormat::U8 => 255.0,
-            SampleFormat::U16 => 65_535.0,
-            SampleFormat::F32 => match [1.0, 255.0, 65_535.0].into_iter().find(holds) {
-                Some(white) => white,
-                None => {
-                    bail!(
-                        "float samples from {low} to {high}, expected 0..1, 0..255 or 0..65535; rescale the images, or \
-                         say which values are black and white with --grey_range BLACK,WHITE"
-                    )
-                }
-            },
-        };
-        Ok(GreyRange { black: 0.0, white })
+        match [1.0, 255.0, 65_535.0].into_iter().find(|white| low >= 0.0 && high <= *white) {
+            Some(white) => Ok(GreyRange { black: 0.0, white }),
+            None => bail!(
+                "float samples from {low} to {high}, expected 0..1, 0..255 or 0..65535; rescale the images, or say \
+                 which values are black and white with --grey_range BLACK,WHITE"
+            ),
+        }
     }
 
     /// The range that the values use: from 0 to the smallest full count of bits (for floats also to 1) that holds the
@@ -163,7 +114,8 @@ impl GreyValues {
             Some(white) if high - low >= LEAST_FILLED * white => GreyRange { black: 0.0, white },
             _ if high > low => GreyRange { black: low, white: high },
             _ if bounds.is_constant() => {
-                GreyRange { black: bounds.low.min(0.0), white: bounds.high.max(full_white(self.format)) }
+                let full = GreyRange::full(self.format);
+                GreyRange { black: bounds.low.min(full.black), white: bounds.high.max(full.white) }
             }
             // Nearly all values are one, or in one bin.
             _ => match self.edges().map(|[_, [low, high]]| [low, high].map(|edge| edge.clamp(bounds.low, bounds.high)))
@@ -202,9 +154,14 @@ impl GreyValues {
         (high - low) / (range.white - range.black)
     }
 
-    /// A line on a range that is not that of the type; `None` for one that is, as in the reference.
+    /// Whether `range` is that of the type, as in the reference.
+    pub fn is_of_type(&self, range: GreyRange) -> bool {
+        self.range_of_type().is_ok_and(|of_type| of_type == range)
+    }
+
+    /// A line on a range that is not that of the type; `None` for one that is.
     pub fn describe(&self, range: GreyRange) -> Option<String> {
-        if self.range_of_type().is_ok_and(|of_type| of_type == range) {
+        if self.is_of_type(range) {
             return None;
         }
         let [low, high] = self.percentiles();
@@ -239,14 +196,6 @@ fn natural_whites(format: SampleFormat) -> impl Iterator<Item = f64> {
         SampleFormat::F32 => (Some(1.0), 8..=16),
     };
     one.into_iter().chain(bits.map(|bits| f64::from((1u32 << bits) - 1)))
-}
-
-fn full_white(format: SampleFormat) -> f64 {
-    match format {
-        SampleFormat::U8 => 255.0,
-        SampleFormat::U16 => 65_535.0,
-        SampleFormat::F32 => 1.0,
-    }
 }
 
 /// A value in six digits, whole numbers in full.
@@ -308,21 +257,6 @@ mod tests {
         assert_eq!(white([&[0.0, 300.0], &[1.0]]).unwrap(), 65_535.0);
         assert!(white([&[0.5], &[-0.1]]).is_err());
         assert!(white([&[0.0], &[1e6]]).is_err());
-    }
-
-    #[test]
-    fn mean_and_bounds_are_those_of_all_pages() {
-        let mut bytes = GreyBounds::default();
-        [[7, 200], [3, 90]].iter().for_each(|page| bytes.add(Samples::U8(page)));
-        assert_eq!((bytes.low, bytes.high, bytes.mean()), (3.0, 200.0, 75.0));
-        let mut floats = GreyBounds::default();
-        [[0.5, 0.25], [1.0, 0.25]].iter().for_each(|page| floats.add(Samples::F32(page)));
-        assert_eq!((floats.low, floats.high, floats.mean()), (0.25, 1.0, 0.5));
-        let mut merged = GreyBounds::default();
-        merged.add(Samples::U8(&[1, 1]));
-        assert!(merged.is_constant());
-        merged.merge(&bytes);
-        assert_eq!((merged.low, merged.high, merged.mean()), (1.0, 200.0, 302.0 / 6.0));
     }
 
     #[test]

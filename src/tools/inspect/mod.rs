@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::cli::{GreyRangeChoice, InspectArgs};
+use crate::data::findings::Mapped;
 use crate::data::folds;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
@@ -37,7 +38,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         training.as_ref().map(|(_, found)| DataSpec { grey_ranges: found.ranges.clone(), ..DataSpec::isbi() });
     let test = inspection.set("test", &layout.test, trained.as_ref());
     if let (Some((_, training)), Some((_, test))) = (&training, &test) {
-        report.comparison = inspection.compare(training, test);
+        report.comparison.extend(compare(training, test));
     }
     if let (Some((_, training)), Kind::Folders | Kind::ObjectMasks | Kind::NnUnet) = (&training, layout.kind) {
         report.command = Some(command(args, training, &layout));
@@ -132,16 +133,8 @@ impl Inspection<'_> {
     }
 
     fn labels(&self, scan: &Scan, slices: usize, set: &mut Set) {
-        let described = self.layout.description.as_ref().map(|description| &description.map);
-        let names = self.layout.kind.names_of_two();
-        let map = LabelMap::choose(&scan.labels, self.map.as_ref(), None, described, names);
-        let checked = map.and_then(|map| {
-            let found = map.reading(&scan.labels);
-            let warnings = map.require(&found)?;
-            Ok((map.pixels(&found), warnings, map))
-        });
-        let (pixels, warnings, map) = match checked {
-            Ok(checked) => checked,
+        let Mapped { map, pixels, warnings } = match scan.choose_map(self.layout, self.map.as_ref(), None) {
+            Ok(mapped) => mapped,
             Err(error) => return set.problems.push(format!("{error:#}")),
         };
         let classes = map.names().zip(&pixels).map(|(name, &pixels)| Class { name: name.to_owned(), pixels }).collect();
@@ -153,21 +146,16 @@ impl Inspection<'_> {
             set.warnings.extend(warnings);
         }
         let has_own_folds = self.layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
-        let distinct = folds::distinct(slices, 0);
-        if !has_own_folds && distinct < folds::COUNT {
-            set.warnings.push(folds::few_folds(slices, distinct));
-        }
+        set.warnings.extend(folds::warn_of_few(slices).filter(|_| !has_own_folds));
     }
+}
 
-    /// Training and test images that a network would see differently.
-    fn compare(&self, training: &Found, test: &Found) -> Vec<String> {
-        let mut problems = Vec::new();
-        if training.channels != test.channels {
-            let (one, other) = (training.channels, test.channels);
-            problems.push(format!("training images have {one} channel(s), test images {other}; save both alike"));
-        }
-        problems
-    }
+/// A problem of training and test images that do not fit together.
+fn compare(training: &Found, test: &Found) -> Option<String> {
+    let (one, other) = (training.channels, test.channels);
+    // A set whose files cannot be read has none.
+    let is_other = one != other && one > 0 && other > 0;
+    is_other.then(|| format!("training images have {one} channel(s), test images {other}; save both alike"))
 }
 
 fn grey(values: &GreyValues, range: Option<GreyRange>) -> Grey {
@@ -180,7 +168,7 @@ fn grey(values: &GreyValues, range: Option<GreyRange>) -> Grey {
         range,
         clipped: range.map(|range| values.clipped(range)),
         filled: range.map(|range| values.filled(range)),
-        is_of_type: range.is_some_and(|range| values.describe(range).is_none()),
+        is_of_type: range.is_some_and(|range| values.is_of_type(range)),
     }
 }
 
@@ -202,9 +190,14 @@ fn title(kind: Kind, what: &str, cases: &[Case]) -> String {
     format!("{what}: {}{labels}", of(&cases[0].images[0]))
 }
 
+/// A word as a shell takes it.
+fn quoted(text: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "_-./,:=+@%".contains(letter);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// The command that trains on a dataset.
 fn command(args: &InspectArgs, training: &Found, layout: &Layout) -> String {
-    let quoted = |text: &str| if text.contains([' ', ';', '*', '\'']) { format!("'{text}'") } else { text.to_owned() };
     let mut words = vec![format!("unet --data_dir {}", quoted(&args.dataset.data_dir.display().to_string()))];
     words.push("--model_dir results --augment".to_owned());
     words.extend(args.dataset.label_map.as_ref().map(|map| format!("--label_map {}", quoted(map))));
@@ -216,4 +209,22 @@ fn command(args: &InspectArgs, training: &Found, layout: &Layout) -> String {
         words.push("--exec_mode train_and_evaluate --crossvalidation_idx 0".to_owned());
     }
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compared with what a shell makes of it.
+    #[test]
+    fn quoted_words_reach_a_program_as_they_are() {
+        for word in
+            ["data", "/a/b-c_1.tif", "0=a;255=b", "it's", "a b", "$HOME", "`id`", "a&b", "(x)", "\"", "a'b'c", "#1"]
+        {
+            let script = format!("printf %s {}", quoted(word));
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+        assert_eq!(quoted("/a/b-c_1.tif"), "/a/b-c_1.tif");
+    }
 }

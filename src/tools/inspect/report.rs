@@ -14,7 +14,7 @@ const MOST_SIZES: usize = 8;
 pub struct Report {
     pub layout: &'static str,
     pub notes: Vec<String>,
-    /// Of the folder as a whole.
+    /// Problems of the folder as a whole.
     pub problems: Vec<String>,
     pub training: Option<Set>,
     pub test: Option<Set>,

@@ -339,6 +339,10 @@ fn of_the_fuzzing_seeds_only_the_sound_ones_are_read() {
         read,
         [
             "1-mib-of-zeros-in-a-kilobyte.tif",
+            "fax-2.tif",
+            "fax-3-plane.tif",
+            "fax-3.tif",
+            "fax-4.tif",
             "hyperstack.tif",
             "imagej.tif",
             "ome-channels.tif",

@@ -24,7 +24,7 @@ fn pages(extra: &[&[Field]], text: &str, held: u32) -> Vec<u8> {
     pages_of(extra, &texts, held)
 }
 
-/// The same with a text for each; the texts are between the directories and the planes.
+/// Pages as of [`pages`] with a text for each; the texts are between the directories and the planes.
 fn pages_of(extra: &[&[Field]], texts: &[&str], held: u32) -> Vec<u8> {
     let mut directories: Vec<Vec<Field>> = Vec::new();
     for (extra, text) in extra.iter().zip(texts) {

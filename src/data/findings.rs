@@ -1,0 +1,98 @@
+//! What was found in the files of a dataset, and what it means: ranges of grey values, the map of the labels, warnings.
+//! Not here: the scan itself (`scan`).
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::labels::{LabelMap, LabelValues};
+use super::layout::{LabelFiles, Layout};
+use super::samples::SampleFormat;
+use super::scan::Scan;
+use super::spec::DataSpec;
+use super::values::{GreyChoice, GreyRange, GreyValues};
+
+/// A label map and what it makes of the labels.
+pub struct Mapped {
+    pub map: LabelMap,
+    /// Pixels of each class.
+    pub pixels: Vec<u64>,
+    pub warnings: Vec<String>,
+}
+
+impl Scan {
+    /// The range of each sample type that the set has.
+    ///
+    /// Errors: values that the range of the network in use says nothing of.
+    pub fn ranges(
+        &self,
+        layout: &Layout,
+        trained: Option<&DataSpec>,
+        grey: GreyChoice,
+        warnings: &mut Vec<String>,
+    ) -> Result<BTreeMap<SampleFormat, GreyRange>> {
+        let mut range = |values: &GreyValues| match trained {
+            Some(trained) => {
+                let range = trained.range_of(values)?;
+                let warning = trained.compare(values)?;
+                warnings.extend(warning.map(|text| format!("the images in '{}': {text}", layout.root.display())));
+                Ok(range)
+            }
+            None => values.range(grey),
+        };
+        let ranges = self.grey.iter().map(|(&format, values)| Ok((format, range(values)?)));
+        ranges
+            .collect::<Result<_>>()
+            .map_err(|error| error.context(format!("cannot use the images in '{}'", layout.root.display())))
+    }
+
+    /// What the user should know of how files are read.
+    pub fn warnings(&self) -> Vec<String> {
+        let with_alpha = self.cases.iter().filter(|case| case.shape.has_alpha).count();
+        let alpha = format!("the alpha channel of {with_alpha} of {} images is left out", self.cases.len());
+        (with_alpha > 0).then_some(alpha).into_iter().chain(self.few_notes()).collect()
+    }
+
+    /// The notes on files; of many the first few.
+    pub fn few_notes(&self) -> impl Iterator<Item = String> {
+        const MOST: usize = 8;
+        let more = self.notes.len().saturating_sub(MOST);
+        let more = (more > 0).then(|| format!("and {more} more such notes on files"));
+        self.notes.iter().take(MOST).cloned().chain(more)
+    }
+
+    /// The classes of each slice, a bit each; all of them where a slice has too many values to tell.
+    pub fn slice_classes(&self, map: &LabelMap) -> Vec<u64> {
+        let of_page = |page: &Option<LabelValues>| match page {
+            Some(values) => {
+                let pixels = map.pixels(&map.reading(values));
+                (0..).zip(pixels).filter(|(_, pixels)| *pixels > 0).fold(0, |bits, (class, _)| bits | 1u64 << class)
+            }
+            None => u64::MAX,
+        };
+        self.cases.iter().flat_map(|case| &case.page_labels).map(of_page).collect()
+    }
+
+    /// The map of the labels: `given` by the user, or of the network that was `trained`, or the dataset's.
+    ///
+    /// Errors: values that no map explains.
+    pub fn choose_map(&self, layout: &Layout, given: Option<&LabelMap>, trained: Option<&LabelMap>) -> Result<Mapped> {
+        let described = layout.description.as_ref().map(|description| &description.map);
+        let map = LabelMap::choose(&self.labels, given, trained, described, layout.kind.names_of_two())?;
+        let found = map.reading(&self.labels);
+        let warnings = map.require(&found)?;
+        Ok(Mapped { pixels: map.pixels(&found), map, warnings })
+    }
+
+    /// As [`Self::choose_map`], with errors that name the file of the labels, or the folder.
+    pub fn map(&self, layout: &Layout, given: Option<&LabelMap>, trained: Option<&LabelMap>) -> Result<Mapped> {
+        let first = self.cases.first().and_then(|case| match &layout.training.get(case.index)?.labels {
+            Some(LabelFiles::One(path)) if layout.training.len() == 1 => Some(path.display().to_string()),
+            _ => None,
+        });
+        self.choose_map(layout, given, trained).map_err(|error| match first {
+            Some(path) => error.context(format!("cannot use '{path}' as labels")),
+            None => error.context(format!("cannot use the labels in '{}'", layout.root.display())),
+        })
+    }
+}
