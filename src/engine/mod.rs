@@ -8,5 +8,6 @@ pub mod grad_scaler;
 pub mod loss;
 pub mod precision;
 pub mod schedule;
+pub mod shared_cores;
 pub mod step_runner;
 pub mod trainer;

@@ -1,6 +1,6 @@
 //! Which kernels compute the network and its losses: chosen here alone, from device, dtype and environment.
 //!
-//! `UNET_CPU_ISA` (amx, avx512, avx2, generic) chooses among the own kernels of the CPU, `UNET_CUDA_KERNELS` (own,
+//! `UNET_CPU_ISA` (amx, avx512, avx512-without-bf16, avx2, generic) chooses among the own kernels of the CPU, `UNET_CUDA_KERNELS` (own,
 //! fused, separate) among those of a GPU; `aten` in either turns them off, to compare.
 
 use std::sync::OnceLock;
@@ -56,25 +56,39 @@ impl Backend {
         Self::new(x.device(), x.kind())
     }
 
-    /// What computes, for people and records: `AVX-512 kernels`.
-    pub fn describe(self) -> Result<String> {
-        Ok(match self {
+    /// What computes activations of `kind`, for people and records: `AVX-512 kernels`.
+    pub fn describe(self, kind: Kind) -> Result<String> {
+        let kernels = match self {
             Self::Cpu => match cpu_layers::isa()?.as_str() {
-                "amx" => "AVX-512 and AMX kernels".to_owned(),
-                "avx512" => "AVX-512 kernels".to_owned(),
-                "avx2" => "AVX2 kernels".to_owned(),
-                _ => "portable kernels".to_owned(),
+                "amx" => "AVX-512 and AMX kernels",
+                "avx512" | "avx512-without-bf16" => "AVX-512 kernels",
+                "avx2" => "AVX2 kernels",
+                _ => "portable kernels",
             },
-            Self::Gpu { own_kernels: true } => "own CUDA kernels".to_owned(),
-            Self::Gpu { own_kernels: false } | Self::Libtorch => "libtorch's kernels".to_owned(),
-        })
+            Self::Gpu { own_kernels: true } => "own CUDA kernels",
+            Self::Gpu { own_kernels: false } | Self::Libtorch => "libtorch's kernels",
+        };
+        let arithmetic = if self.multiplies_in_f32(kind)? { " multiplying in float32" } else { "" };
+        Ok(format!("{kernels}{arithmetic}"))
     }
 
-    /// A warning where activations of `kind` are computed more slowly than in f32.
-    pub fn slow_warning(self, kind: Kind) -> Result<Option<&'static str>> {
-        let text = "this CPU has no bfloat16 instructions: --amp halves the memory of activations, and takes several \
-                    times as long as float32";
-        Ok((self == Self::Cpu && kind == Kind::BFloat16 && !cpu_layers::has_bf16()?).then_some(text))
+    /// What a user of activations of `kind` may not expect of their speed.
+    pub fn speed_note(self, kind: Kind) -> Result<Option<&'static str>> {
+        let text = "this CPU has no bfloat16 instructions: --amp halves the memory of activations here, and is about \
+                    as fast as float32";
+        Ok(self.multiplies_in_f32(kind)?.then_some(text))
+    }
+
+    /// Whether activations of `kind` are kept in 16 bits and multiplied in f32, as the CPU has no instructions for
+    /// products of 16 bits.
+    fn multiplies_in_f32(self, kind: Kind) -> Result<bool> {
+        Ok(self == Self::Cpu && kind == Kind::BFloat16 && !cpu_layers::multiplies_bf16()?)
+    }
+
+    /// The dtype in which libtorch's operations compute activations of `kind`: f32 where [`describe`](Self::describe)
+    /// says so, as libtorch takes ten times as long for bfloat16 without instructions for it.
+    pub fn arithmetic(self, kind: Kind) -> Result<Kind> {
+        Ok(if self.multiplies_in_f32(kind)? { Kind::Float } else { kind })
     }
 
     /// Whether `consumer` multiplies the gradient that it passes down by that of the ReLU which its input comes from.

@@ -106,7 +106,10 @@ pub fn pool_and_crop(backend: Backend, x: &Tensor, height: i64, width: i64) -> R
 pub fn head(backend: Backend, convolution: &Convolution, x: &Tensor) -> Result<Tensor> {
     match backend {
         Backend::Gpu { .. } => gpu_layers::head(x, convolution.weight_for(x.kind())?, &convolution.bias),
-        Backend::Cpu | Backend::Libtorch => convolution.forward(x),
+        Backend::Cpu | Backend::Libtorch => {
+            let logits = convolution.forward(&x.to_kind(backend.arithmetic(x.kind())?))?;
+            Ok(logits.to_kind(x.kind()))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::ffi::{c_string, check, new_tensor, new_tensor_or_none, or_null, two_n
 unsafe extern "C" {
     fn unet_cpu_use_isa(name: *const std::ffi::c_char) -> i32;
     fn unet_cpu_isa(name: *mut *const std::ffi::c_char) -> i32;
-    fn unet_cpu_has_bf16(has: *mut i32) -> i32;
+    fn unet_cpu_multiplies_bf16(has: *mut i32) -> i32;
     fn unet_conv3x3_relu(
         out: *mut *mut C_tensor,
         x: *const C_tensor,
@@ -63,7 +63,7 @@ pub struct ReluMasks {
     pub output_is_masked: bool,
 }
 
-/// Makes the kernels those of an instruction set: `amx`, `avx512`, `avx2` or `generic`. Without a call they are the
+/// Makes the kernels those of an instruction set: `amx`, `avx512`, `avx512-without-bf16`, `avx2` or `generic`. Without a call they are the
 /// best of this CPU.
 ///
 /// Errors: an unknown name, or one that this CPU cannot run.
@@ -82,11 +82,11 @@ pub fn isa() -> Result<String> {
     Ok(unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
-/// Whether these kernels multiply in bfloat16. Without them libtorch's operations do, slowly.
-pub fn has_bf16() -> Result<bool> {
+/// Whether these kernels multiply in bfloat16. Else they compute bfloat16 activations in f32.
+pub fn multiplies_bf16() -> Result<bool> {
     let mut has = 0;
     // SAFETY: the callee stores a number.
-    check(unsafe { unet_cpu_has_bf16(&raw mut has) })?;
+    check(unsafe { unet_cpu_multiplies_bf16(&raw mut has) })?;
     Ok(has != 0)
 }
 

@@ -1,9 +1,14 @@
-//! The process as a whole: its allocator and its end.
+//! The process as a whole: its allocator, how its threads wait, and its end.
 
 use std::io::Write;
 
+use anyhow::Result;
+
+use super::ffi::check;
+
 unsafe extern "C" {
     fn unet_keep_freed_memory();
+    fn unet_shorten_waits(on: i32) -> i32;
     fn unet_exit(code: i32) -> !;
 }
 
@@ -11,6 +16,14 @@ unsafe extern "C" {
 pub fn keep_freed_memory() {
     // SAFETY: sets options of the allocator; called once before other threads start.
     unsafe { unet_keep_freed_memory() }
+}
+
+/// Whether threads that wait for each other sleep almost at once, or spin for some milliseconds first, as by default.
+///
+/// Errors: no memory or no threads for it.
+pub fn shorten_waits(on: bool) -> Result<()> {
+    // SAFETY: takes a number, from any thread.
+    check(unsafe { unet_shorten_waits(i32::from(on)) })
 }
 
 /// Ends the process at once. libtorch's destructors free nothing that the system would not, but page in another 110 MB.

@@ -18,6 +18,7 @@ use crate::distributed::stop;
 use crate::distributed::world::World;
 use crate::engine::device::{self, GpuOptions};
 use crate::engine::precision::Precision;
+use crate::engine::shared_cores::SharedCores;
 use crate::error;
 use crate::model::backend::Backend;
 use crate::model::unet::UNet;
@@ -67,6 +68,7 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let precision = Precision::new(config.amp, config.amp_dtype, device)?;
     let Config { deterministic, tf32, xla, .. } = *config;
     device::prepare(device, GpuOptions { deterministic, tf32, captures: xla })?;
+    let _watch = (!device.is_cuda()).then(SharedCores::watch).flatten();
     let model_dir = ModelDir::new(&config.model_dir);
     // Before a folder is made for results that cannot come about.
     Inputs::require(config)?;
@@ -125,12 +127,12 @@ fn spec_in_use(config: &Config, weights: &Path) -> Result<DataSpec> {
 fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
     let Compute { device, precision, world, .. } = compute;
     let backend = Backend::new(*device, precision.0)?;
-    let kernels = backend.describe()?;
+    let kernels = backend.describe(precision.0)?;
     let tf32 = if precision.multiplies_in_tf32(*device, config.tf32) { ", TF32 products" } else { "" };
     let ranks = if world.size > 1 { format!(", {} processes", world.size) } else { String::new() };
     let device = device::describe(*device);
     logger.note(&format!("device: {device}, {kernels}, {}{tf32}{ranks}", precision.name()));
-    backend.slow_warning(precision.0)?.into_iter().for_each(|text| logger.warn(text));
+    backend.speed_note(precision.0)?.into_iter().for_each(|text| logger.note(text));
     Ok(())
 }
 

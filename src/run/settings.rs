@@ -40,7 +40,7 @@ impl Settings {
         inputs: &Inputs,
         world_size: usize,
     ) -> Result<Self> {
-        let kernels = Backend::new(device, precision.0)?.describe()?;
+        let kernels = Backend::new(device, precision.0)?.describe(precision.0)?;
         let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx, .. } =
             &config.training;
         let Training { schedule: decay, lr_warmup_steps, ema, init, init_from, split: choice, folds, .. } =

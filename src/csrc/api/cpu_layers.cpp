@@ -18,8 +18,8 @@ int32_t unet_cpu_isa(const char** name) {
   return guard([&] { *name = unet::isa_name(); });
 }
 
-int32_t unet_cpu_has_bf16(int32_t* has) {
-  return guard([&] { *has = unet::kernels_bf16() != nullptr; });
+int32_t unet_cpu_multiplies_bf16(int32_t* has) {
+  return guard([&] { *has = unet::multiplies_bf16(); });
 }
 
 int32_t unet_conv3x3_relu(at::Tensor** out, const at::Tensor* x, const at::Tensor* x2, const at::Tensor* weight,

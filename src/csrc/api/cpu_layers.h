@@ -10,8 +10,8 @@ UNET_API int32_t unet_cpu_use_isa(const char* name);
 // The instruction set in use, as a static text.
 UNET_API int32_t unet_cpu_isa(const char** name);
 
-// Whether bf16 kernels exist for the instruction set in use. Without them bf16 layers run on libtorch's operations.
-UNET_API int32_t unet_cpu_has_bf16(int32_t* has);
+// Whether the instruction set in use multiplies in bf16. Else bf16 layers are computed in floats.
+UNET_API int32_t unet_cpu_multiplies_bf16(int32_t* has);
 
 // Layers with gradients: cpu/cpu_autograd.h has their contract. `x2` may be null.
 UNET_API int32_t unet_conv3x3_relu(at::Tensor** out, const at::Tensor* x, const at::Tensor* x2,

@@ -1,11 +1,73 @@
 #include "api/process.h"
 
+#include <omp.h>
+
+#include <algorithm>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include <ATen/Parallel.h>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
+
+using unet::guard;
+
+namespace {
+
+// Threads of libgomp that do nothing. libgomp reads how long to spin from the environment when it is loaded, but spins a
+// thousandth of that while it manages more threads than there are cores.
+class IdleTeam {
+ public:
+  IdleTeam() : owner_([this] { hold(); }) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return is_there_; });
+  }
+  ~IdleTeam() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      is_wanted_ = false;
+    }
+    changed_.notify_all();
+    owner_.join();
+  }
+
+ private:
+  // A team lives as long as the thread that formed it.
+  void hold() {
+    const int threads = std::max(2, omp_get_num_procs() - at::get_num_threads() + 2);
+#pragma omp parallel num_threads(threads)
+    {}
+    std::unique_lock<std::mutex> lock(mutex_);
+    is_there_ = true;
+    changed_.notify_all();
+    changed_.wait(lock, [this] { return !is_wanted_; });
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool is_there_ = false, is_wanted_ = true;
+  std::thread owner_;
+};
+
+}  // namespace
+
+int32_t unet_shorten_waits(int32_t on) {
+  return guard([&] {
+    static std::mutex mutex;
+    static std::unique_ptr<IdleTeam> team;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!on)
+      team.reset();
+    else if (!team)
+      team = std::make_unique<IdleTeam>();
+  });
+}
 
 void unet_keep_freed_memory(void) {
 #if defined(__GLIBC__)

@@ -43,10 +43,11 @@ struct Inputs {
 };
 
 at::Tensor aten_forward(const Inputs& in, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
-  const auto dtype = in.x.scalar_type();
-  at::Tensor y =
-      at::conv2d(in.joined(), weight.to(dtype, false, false, at::MemoryFormat::ChannelsLast), bias.to(dtype));
-  return relu ? y.relu_() : y;
+  const auto dtype = arithmetic(in.x.scalar_type());
+  at::Tensor y = at::conv2d(in.joined().to(dtype), weight.to(dtype, false, false, at::MemoryFormat::ChannelsLast),
+                            bias.to(dtype));
+  if (relu) y.relu_();
+  return y.to(in.x.scalar_type());
 }
 
 at::Tensor masked(const at::Tensor& grad, const at::Tensor& output) {
@@ -88,7 +89,7 @@ std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType 
   const bool taps = keeps_taps(k, vectors, summed_channels);
   at::Tensor data = at::empty(
       {taps ? packed_taps_elements(k, vectors, summed_channels) : packed_elements(k, vectors, summed_channels)},
-      at::TensorOptions().dtype(dtype));
+      element_type(k));
   (taps ? pack_taps : pack_filters)(k, filter_of(w, false, false), vectors, summed_channels, data.data_ptr());
   return data;
 }
@@ -104,7 +105,7 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
                 "cannot convolve ", x.sizes(), " of ", dtype, " with ", packed.sizes(), " of ", packed.scalar_type());
     return onednn_conv3x3(in.joined(), packed, bias, relu);
   }
-  TORCH_CHECK(packed.scalar_type() == dtype &&
+  TORCH_CHECK(kernels_for(dtype) && packed.scalar_type() == element_type(*kernels_for(dtype)) &&
                   algorithm_for(dtype, channels(x), channels(x2), bias.size(0)) == Algorithm::winograd &&
                   x.size(2) > 2 && x.size(3) > 2,
               "cannot convolve ", x.sizes(), " of ", dtype, " with filters packed for ", packed.scalar_type());
@@ -149,8 +150,10 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   const int64_t n = grad.size(0), h = grad.size(2) + 2, w = grad.size(3) + 2, second = weight.size(1) - first;
   const auto dtype = grad.scalar_type();
   if (algorithm_for(dtype, first, second, weight.size(0)) != Algorithm::winograd) {
-    at::Tensor dx =
-        at::convolution(masked(grad, output), weight.to(dtype), {}, {1, 1}, {0, 0}, {1, 1}, true, {0, 0}, 1);
+    const auto computed = arithmetic(dtype);
+    const at::Tensor dx = at::convolution(masked(grad, output).to(computed), weight.to(computed), {}, {1, 1}, {0, 0},
+                                          {1, 1}, true, {0, 0}, 1)
+                              .to(dtype);
     if (!second) return {masked(dx, mask), {}};
     return {masked(dx.narrow(1, 0, first), mask), masked(dx.narrow(1, first, second), mask2)};
   }
@@ -163,7 +166,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   // bf16 gradients are computed in floats too. With tiles rounded to bf16, their error was 1.8 times that of direct
   // convolution in bf16; with floats it is 0.7 times. That takes a quarter more time, no more, because fp32 has larger
   // tiles.
-  const KernelTable& k = dtype == at::kBFloat16 ? *kernels_f32_on_bf16() : *kernels_for(dtype);
+  const KernelTable& k = dtype == at::kBFloat16 ? kernels_f32_on_bf16() : *kernels_for(dtype);
   Convolution convolution{k, {image(g)}};
   Image own_mask, output_masks[2];
   if (own.defined()) own_mask = image(own), convolution.input_mask = &own_mask;
@@ -186,8 +189,9 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
   const auto dtype = x.scalar_type();
   const Algorithm algorithm = algorithm_for(dtype, channels(x), channels(x2), weight.size(0));
   if (algorithm == Algorithm::aten) {
-    const at::Tensor g = masked(grad, output);
-    auto all = at::convolution_backward(g, in.joined(), weight.to(dtype),
+    const auto computed = arithmetic(dtype);
+    const at::Tensor g = masked(grad, output).to(computed);
+    auto all = at::convolution_backward(g, in.joined().to(computed), weight.to(computed),
                                         at::OptionalIntArrayRef(at::IntArrayRef{weight.size(0)}), {1, 1}, {0, 0},
                                         {1, 1}, false, {0, 0}, 1, {false, true, true});
     return {as_float(std::get<1>(all)), as_float(std::get<2>(all))};

@@ -8,8 +8,8 @@
 //
 // Three algorithms, each used where it was measured to be the fastest (`algorithm_for`):
 // * first_layer.h for very few input channels.
-// * Winograd for layers with at least 16 channels (bf16: 64) on both sides. bf16 needs a CPU with bf16 dot products,
-//   and one without AMX, by which ATen's convolution is faster.
+// * Winograd for layers with at least 16 channels (bf16: 64) on both sides. bf16 products need a CPU with
+//   them, else bf16 images are computed in floats. On a CPU with AMX ATen's convolution in bf16 is faster.
 // * ATen's direct convolution for the rest; in prediction by onednn.h.
 #pragma once
 #include <ATen/ATen.h>

@@ -58,7 +58,7 @@ at::Tensor first_layer(const at::Tensor& x, const at::Tensor& weight, const at::
         const int64_t c = q * f.panel, width = std::min(f.panel, outputs - c);
         f.multiply(&run, 1, count, width, products, false);
         k.unpack(products, count, width, b.data_ptr<float>() + c, relu, nullptr, 0,
-                 element(k, out.data, job / h * out.stride_n + job % h * out.stride_h + first * out.stride_w + c),
+                 pixel(k, out.data, job / h * out.stride_n + job % h * out.stride_h + first * out.stride_w + c),
                  out.stride_w);
       }
     }
@@ -76,8 +76,8 @@ std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, cons
   // One row of sums more than there are taps: the last sums the gradient itself, which is the gradient of the bias.
   const int64_t size = (taps + 1) * q_count * f.panel;
   at::Tensor partial = at::zeros({jobs, q_count, taps + 1, f.panel}, at::kFloat);
-  const bool half = grad.scalar_type() == at::kBFloat16;
   const KernelTable& k = *kernels_for(grad.scalar_type());
+  const bool half = k.element_bytes == 2;
   parallel_jobs(jobs, [&](int64_t job) {
     float* rows = static_cast<float*>(buffer(Buffer::own_rows, 3 * pixels_per_product * f.panel * 4));
     float* pixels = rows + pixels_per_product * f.panel;
@@ -92,7 +92,7 @@ std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, cons
         for (int64_t q = 0; q < q_count; ++q) {
           const int64_t c = q * f.panel, width = std::min(f.panel, outputs - c);
           const auto at = [&](const Image& i) {
-            return element(k, i.data, image_index * i.stride_n + y * i.stride_h + first * i.stride_w + c);
+            return pixel(k, i.data, image_index * i.stride_n + y * i.stride_h + first * i.stride_w + c);
           };
           k.pack(at(from), output.defined() ? at(mask) : nullptr, from.stride_w, mask.stride_w, count, width, packed,
                  false);

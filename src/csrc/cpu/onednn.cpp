@@ -34,7 +34,7 @@ std::optional<c10::TypedOperatorHandle<Signature>> operation(const char* name) {
 constexpr std::array<int64_t, 2> none{0, 0}, one{1, 1}, two{2, 2};
 
 // Whether oneDNN computes in this dtype: bf16 needs a CPU with products of it.
-bool computes_in(at::ScalarType dtype) { return dtype == at::kFloat || (dtype == at::kBFloat16 && kernels_bf16()); }
+bool computes_in(at::ScalarType dtype) { return dtype == at::kFloat || (dtype == at::kBFloat16 && multiplies_bf16()); }
 
 std::string_view activation(bool relu) { return relu ? "relu" : "none"; }
 

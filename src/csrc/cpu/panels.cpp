@@ -18,9 +18,13 @@ at::Tensor empty_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarTyp
   return at::empty({n, c, h, w}, at::TensorOptions().dtype(dtype).memory_format(at::MemoryFormat::ChannelsLast));
 }
 
+at::ScalarType arithmetic(at::ScalarType dtype) {
+  return dtype == at::kBFloat16 && !multiplies_bf16() ? at::kFloat : dtype;
+}
+
 const KernelTable* kernels_for(at::ScalarType dtype) {
   if (dtype == at::kFloat) return &kernels_f32();
-  if (dtype == at::kBFloat16) return kernels_bf16();
+  if (dtype == at::kBFloat16) return &kernels_bf16();
   return nullptr;
 }
 

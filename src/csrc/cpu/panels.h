@@ -20,7 +20,10 @@ at::Tensor as_float(const at::Tensor& t);
 // A new channels-last tensor, not initialized.
 at::Tensor empty_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType dtype);
 
-// The kernels for a dtype; null if there are none.
+// The dtype in which ATen should compute images of `dtype`: floats for bf16 without instructions for it.
+at::ScalarType arithmetic(at::ScalarType dtype);
+
+// The kernels for images of a dtype; null if there are none.
 const KernelTable* kernels_for(at::ScalarType dtype);
 
 // One panel of channels. One or two images count as concatenated along their channels.
@@ -36,12 +39,20 @@ std::vector<Panel> panels(const std::vector<Image>& images, int64_t width);
 // The panels of `outputs` channels that are not in an image yet.
 std::vector<Panel> output_panels(const KernelTable& k, int64_t outputs);
 
+// The dtype of the kernels' elements.
+inline at::ScalarType element_type(const KernelTable& k) { return k.element_bytes == 2 ? at::kBFloat16 : at::kFloat; }
+
 // The address of element `index` in an array of the kernels' elements.
 inline void* element(const KernelTable& k, void* base, int64_t index) {
   return static_cast<char*>(base) + index * k.element_bytes;
 }
 inline const void* element(const KernelTable& k, const void* base, int64_t index) {
   return static_cast<const char*>(base) + index * k.element_bytes;
+}
+
+// The address of a channel, `index` channels behind `base`, in the memory of an image.
+inline void* pixel(const KernelTable& k, void* base, int64_t index) {
+  return static_cast<char*>(base) + index * k.pixel_bytes;
 }
 
 // A weight [vector, sum, 3, 3], or [sum, vector, 3, 3] if `transposed`, as a filter bank of floats.

@@ -12,7 +12,7 @@ struct Pixels {
   // The address of pixel (y, x) of image n; null outside the image.
   void* operator()(int64_t n, int64_t y, int64_t x) const {
     if (y < 0 || x < 0 || y >= image.h || x >= image.w) return nullptr;
-    return element(k, image.data, n * image.stride_n + y * image.stride_h + x * image.stride_w);
+    return pixel(k, image.data, n * image.stride_n + y * image.stride_h + x * image.stride_w);
   }
 };
 

@@ -21,7 +21,7 @@ const Tap& tap_of(int64_t parity, int64_t i) { return parity ? odd_taps[i] : eve
 // Image n of a batch as an image of its own. With step 2, its pixels of parity (py, px) alone.
 Image pixels_of(const Image& x, const KernelTable& k, int64_t n, int64_t step = 1, int64_t py = 0, int64_t px = 0) {
   Image result = x;
-  result.data = element(k, x.data, n * x.stride_n + py * x.stride_h + px * x.stride_w);
+  result.data = pixel(k, x.data, n * x.stride_n + py * x.stride_h + px * x.stride_w);
   result.n = 1, result.h /= step, result.w /= step, result.stride_h *= step, result.stride_w *= step;
   return result;
 }
@@ -69,7 +69,7 @@ void forward(const KernelTable& k, const Image& x, const void* taps, const float
         const Image to = pixels_of(y, k, n, 2, py, px);
         for (int64_t line = 0; line < count; ++line)
           k.unpack(products + line * plane.line() * k.panel, x.w, q.channels.count, bias + q.channels.first, relu,
-                   nullptr, 0, element(k, to.data, (first + line) * to.stride_h + q.channels.first), to.stride_w);
+                   nullptr, 0, pixel(k, to.data, (first + line) * to.stride_h + q.channels.first), to.stride_w);
       }
     });
   }
@@ -125,8 +125,8 @@ void grad_input(const Parities& g, const void* taps, int64_t outputs, const Imag
                    element(k, taps, (q * 9 + tap) * outputs * k.panel), out[q].channels.count, products, tap > 0);
     for (int64_t line = 0; line < count; ++line)
       k.unpack(products + line * any.line() * k.panel, any.w, out[q].channels.count, nullptr, false,
-               mask ? element(k, gate.data, (first + line) * gate.stride_h + c) : nullptr, gate.stride_w,
-               element(k, to.data, (first + line) * to.stride_h + c), to.stride_w);
+               mask ? pixel(k, gate.data, (first + line) * gate.stride_h + c) : nullptr, gate.stride_w,
+               pixel(k, to.data, (first + line) * to.stride_h + c), to.stride_w);
   });
 }
 
@@ -162,9 +162,11 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   TORCH_CHECK(x.dim() == 4 && weight.dim() == 4 && weight.size(0) == x.size(1), "cannot convolve ", x.sizes(), " with ",
               weight.sizes(), "; channels must agree");
   if (!own_kernels(x.scalar_type(), weight)) {
-    const auto dtype = x.scalar_type();
-    const at::Tensor y = at::convolution(x, weight.to(dtype), bias.to(dtype), {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1);
-    return relu ? y.relu() : y;
+    const auto dtype = arithmetic(x.scalar_type());
+    at::Tensor y =
+        at::convolution(x.to(dtype), weight.to(dtype), bias.to(dtype), {2, 2}, {1, 1}, {1, 1}, true, {1, 1}, 1);
+    if (relu) y.relu_();
+    return y.to(x.scalar_type());
   }
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(x.scalar_type());
@@ -179,7 +181,7 @@ std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType d
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, weight.size(1));
-  at::Tensor packed = at::empty({packed_taps_elements(k, vectors, weight.size(0))}, at::TensorOptions().dtype(dtype));
+  at::Tensor packed = at::empty({packed_taps_elements(k, vectors, weight.size(0))}, element_type(k));
   pack_taps(k, filter_of(w, true, false), vectors, weight.size(0), packed.data_ptr());
   return packed;
 }
@@ -192,7 +194,7 @@ at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at
     return onednn_upconv(channels_adjacent(x), packed, bias, relu);
   }
   const KernelTable* k = kernels_for(x.scalar_type());
-  TORCH_CHECK(k && packed.scalar_type() == x.scalar_type() &&
+  TORCH_CHECK(k && packed.scalar_type() == element_type(*k) &&
                   packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
               "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
   return forward(channels_adjacent(x), packed.data_ptr(), bias, relu);
@@ -204,11 +206,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
   UNET_PROFILED("upconv gradients");
   const auto dtype = x.scalar_type();
   const int64_t outputs = weight.size(1), inputs = weight.size(0);
-  if (!own_kernels(x.scalar_type(), weight)) {
+  if (!own_kernels(dtype, weight)) {
+    const auto computed = arithmetic(dtype);
     const at::Tensor g = output.defined() ? at::threshold_backward(grad, output, 0) : grad;
-    auto [dx, dw, db] =
-        at::convolution_backward(g, x, weight.to(dtype), at::OptionalIntArrayRef(at::IntArrayRef{outputs}), {2, 2},
-                                 {1, 1}, {1, 1}, true, {1, 1}, 1, {input, parameters, parameters});
+    auto [dx, dw, db] = at::convolution_backward(g.to(computed), x.to(computed), weight.to(computed),
+                                                 at::OptionalIntArrayRef(at::IntArrayRef{outputs}), {2, 2}, {1, 1},
+                                                 {1, 1}, true, {1, 1}, 1, {input, parameters, parameters});
+    if (input) dx = dx.to(dtype);
     if (input && mask.defined()) dx = at::threshold_backward(dx, mask, 0);
     return {dx, parameters ? as_float(dw) : dw, parameters ? as_float(db) : db};
   }

@@ -28,7 +28,7 @@ struct Plane {
     const int64_t row_bytes = k.panel * k.element_bytes;
     for (int64_t p = 0; p < panel_count; ++p) {
       const int64_t c = panels[p].channels.first, first = row(y, 0);
-      const auto pixels = [&](const Image& i) { return element(k, i.data, y * i.stride_h + c); };
+      const auto pixels = [&](const Image& i) { return pixel(k, i.data, y * i.stride_h + c); };
       k.pack(pixels(x), mask ? pixels(*mask) : nullptr, x.stride_w, mask ? mask->stride_w : 0, w,
              panels[p].channels.count, at(p, first), false);
       std::memset(at(p, leading ? first - 1 : first + w), 0, row_bytes);

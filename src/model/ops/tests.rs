@@ -171,6 +171,33 @@ fn pooling_and_its_gradient_equal_libtorch_s() {
     }
 }
 
+/// One tap of 1 and a bias: each output is one sum of two numbers, rounded once.
+#[test]
+fn bfloat16_outputs_are_rounded_as_libtorch_rounds() {
+    if !own_kernels_are_on() {
+        return;
+    }
+    tch::manual_seed(4);
+    let weight = Tensor::zeros([40, 1, 3, 3], (Kind::Float, Device::Cpu));
+    let _ = weight.i((.., 0, 1, 1)).fill_(1.0);
+    // Multiples of 2^-9 beside numbers from 1 to 2, which bfloat16 has in steps of 2^-7: half of the sums are ties.
+    let bias = Tensor::arange(40, (Kind::Float, Device::Cpu)) / 512.0;
+    let x = (random(&[1, 1, 30, 30], 1.0).abs() + 1.0).to_kind(Kind::BFloat16);
+    for (y, value) in [(3, f64::NAN), (9, f64::INFINITY), (15, 3e38), (21, -1e30)] {
+        let _ = x.i((0, 0, y, 7)).fill_(value);
+    }
+    let convolution = Convolution::from_parameters(weight.shallow_clone(), bias.shallow_clone());
+    let gradient = ReluGradient { input_is_relu: false, consumer: Consumer::Other };
+    let found = tch::no_grad(|| conv3x3_relu(Backend::Cpu, &convolution, &x, None, gradient)).unwrap();
+    let sums = x.to_kind(Kind::Float).conv2d(&weight, Some(&bias), 1, 0, 1, 1).relu();
+    let expected = sums.to_kind(Kind::BFloat16);
+    let bits = |x: &Tensor| Vec::<f32>::try_from(x.to_kind(Kind::Float).reshape([-1])).unwrap();
+    for (index, (found, expected)) in bits(&found).into_iter().zip(bits(&expected)).enumerate() {
+        let are_equal = found == expected || (found.is_nan() && expected.is_nan());
+        assert!(are_equal, "pixel {index}: {found}, libtorch {expected}");
+    }
+}
+
 /// The network written down once more, in libtorch's operations, in the dtype of `x`.
 fn plain_logits(net: &UNet, x: &Tensor) -> Tensor {
     let parameters: HashMap<String, Tensor> =
@@ -238,15 +265,21 @@ fn the_kernels_of_other_instruction_sets_pass_too() {
     #[cfg(not(target_arch = "x86_64"))]
     let (has_avx2, has_avx512) = (false, false);
     // `amx` is what a CPU with AMX runs; oneDNN does without it too.
-    let names = [("generic", true), ("avx2", has_avx2), ("avx512", has_avx512), ("amx", has_avx512)];
+    let names = [
+        ("generic", true),
+        ("avx2", has_avx2),
+        ("avx512-without-bf16", has_avx512),
+        ("avx512", has_avx512),
+        ("amx", has_avx512),
+    ];
     for (name, _) in names.into_iter().filter(|(_, runs)| *runs) {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["model::ops::tests::layers_equal", "model::ops::tests::pooling"])
+            .args(["model::ops::tests::layers_equal", "model::ops::tests::pooling", "model::ops::tests::bfloat16"])
             .env("UNET_CPU_ISA", name)
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&status.stdout);
         assert!(status.status.success(), "{name}: {printed}");
-        assert!(printed.contains("2 passed"), "{printed}");
+        assert!(printed.contains("3 passed"), "{printed}");
     }
 }

@@ -10,9 +10,10 @@
 namespace unet {
 namespace {
 
-// amx: the kernels of avx512, and oneDNN's for bf16 convolutions.
-enum Isa { generic, avx2, avx512, amx };
-constexpr const char* names[] = {"generic", "avx2", "avx512", "amx"};
+// avx512: with the dot products of bf16 where the CPU has them; avx512_without_bf16 leaves them out, as on a CPU without
+// them. amx: the kernels of avx512, and oneDNN's for bf16 convolutions.
+enum Isa { generic, avx2, avx512_without_bf16, avx512, amx };
+constexpr const char* names[] = {"generic", "avx2", "avx512-without-bf16", "avx512", "amx"};
 
 // The best instruction set that this CPU can run.
 Isa best() {
@@ -38,14 +39,14 @@ Isa isa() { return chosen().load(std::memory_order_relaxed); }
 }  // namespace
 
 void use_isa(const char* name) {
-  for (const Isa isa : {generic, avx2, avx512, amx}) {
+  for (const Isa isa : {generic, avx2, avx512_without_bf16, avx512, amx}) {
     if (std::strcmp(name, names[isa])) continue;
     TORCH_CHECK(std::min(isa, avx512) <= best(), "UNET_CPU_ISA is '", name, "', which this CPU cannot run; use '",
                 names[best()], "' or unset it");
     chosen().store(isa, std::memory_order_relaxed);
     return;
   }
-  TORCH_CHECK(false, "UNET_CPU_ISA is '", name, "'; use amx, avx512, avx2, generic or aten, or unset it");
+  TORCH_CHECK(false, "UNET_CPU_ISA is '", name, "'; use amx, avx512, avx512-without-bf16, avx2, generic or aten, or unset it");
 }
 
 const char* isa_name() { return names[isa()]; }
@@ -55,24 +56,35 @@ bool leaves_bf16_to_onednn() { return isa() == amx; }
 const KernelTable& kernels_f32() {
 #if defined(__x86_64__)
   const Isa chosen = isa();
-  if (chosen >= avx512) return avx512_f32;
+  if (chosen >= avx512_without_bf16) return avx512_f32;
   if (chosen == avx2) return avx2_f32;
 #endif
   return generic_f32;
 }
 
-const KernelTable* kernels_bf16() {
+bool multiplies_bf16() {
 #if defined(__x86_64__)
-  if (isa() >= avx512 && __builtin_cpu_supports("avx512bf16")) return &avx512_bf16;
+  return isa() >= avx512 && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
 #endif
-  return nullptr;
 }
 
-const KernelTable* kernels_f32_on_bf16() {
+const KernelTable& kernels_bf16() {
 #if defined(__x86_64__)
-  if (kernels_bf16()) return &avx512_f32_on_bf16;
+  if (multiplies_bf16()) return avx512_bf16;
 #endif
-  return nullptr;
+  return kernels_f32_on_bf16();
+}
+
+const KernelTable& kernels_f32_on_bf16() {
+#if defined(__x86_64__)
+  const Isa chosen = isa();
+  if (multiplies_bf16()) return avx512_f32_on_bf16_rounding;
+  if (chosen >= avx512_without_bf16) return avx512_f32_on_bf16;
+  if (chosen == avx2) return avx2_f32_on_bf16;
+#endif
+  return generic_f32_on_bf16;
 }
 
 }  // namespace unet

@@ -4,8 +4,8 @@
 
 namespace unet {
 
-// Uses the tables of the instruction set `name` (amx, avx512, avx2, generic) from now on. Fails if the name is unknown
-// or this CPU cannot run them; `amx` works on a CPU with AVX-512 alone too, slowly.
+// Uses the tables of the instruction set `name` (amx, avx512, avx512-without-bf16, avx2, generic) from now on. Fails if
+// the name is unknown or this CPU cannot run them; `amx` works on a CPU with AVX-512 alone too, slowly.
 void use_isa(const char* name);
 
 // The name of the instruction set in use.
@@ -18,11 +18,14 @@ bool leaves_bf16_to_onednn();
 // The kernels for fp32.
 const KernelTable& kernels_f32();
 
-// The kernels for bf16. Null if the CPU has no bf16 dot product; callers then use ATen.
-const KernelTable* kernels_bf16();
+// Whether the CPU has dot products of bf16. Without them bf16 images are computed in floats, which is faster than what
+// ATen and oneDNN do there.
+bool multiplies_bf16();
 
-// KernelTable that read and write bf16 images but compute in floats. They have only what a convolution needs. Null if
-// kernels_bf16 is null.
-const KernelTable* kernels_f32_on_bf16();
+// The kernels for bf16 images: those of dot products in bf16, or else kernels_f32_on_bf16.
+const KernelTable& kernels_bf16();
+
+// The kernels that read and write bf16 images and compute in floats.
+const KernelTable& kernels_f32_on_bf16();
 
 }  // namespace unet

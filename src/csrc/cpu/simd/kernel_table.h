@@ -3,6 +3,7 @@
 //
 // What one kernel hands to the next lies in panels. A panel has `panel` channels, a few whole vectors, of each row. A
 // row is a Winograd tile or a pixel; consecutive rows are adjacent. An element is a float, or a bf16 in the bf16 table.
+// Pixels of images are floats or bf16; a table reads and writes one of the two.
 // Matrix products read words of 32 bits: one float, or two bf16 that are neighbours along the summed dimension.
 #pragma once
 #include <cstdint>
@@ -45,7 +46,8 @@ struct Filter {
 
 struct KernelTable {
   const char* name;
-  int64_t element_bytes;
+  int64_t pixel_bytes;    // of a channel of an image's pixel
+  int64_t element_bytes;  // of a channel of a panel's row
   int64_t panel;   // channels per panel
   int64_t tile;    // m of F(m x m, 3x3)
   int64_t points;  // (m + 2)^2
@@ -95,9 +97,12 @@ struct KernelTable {
 };
 
 // The tables, one in each kernels_*.cpp.
-extern const KernelTable generic_f32;
+// `f32_on_bf16`: pixels in bf16, all else in floats.
+extern const KernelTable generic_f32, generic_f32_on_bf16;
 #if defined(__x86_64__)
-extern const KernelTable avx2_f32, avx512_f32, avx512_bf16, avx512_f32_on_bf16;
+extern const KernelTable avx2_f32, avx2_f32_on_bf16, avx512_f32, avx512_f32_on_bf16, avx512_bf16;
+// The same as avx512_f32_on_bf16 with the CPU's own instruction that rounds to bf16.
+extern const KernelTable avx512_f32_on_bf16_rounding;
 #endif
 
 }  // namespace unet

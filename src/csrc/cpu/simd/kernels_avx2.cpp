@@ -13,7 +13,8 @@
 
 namespace unet {
 const KernelTable avx2_f32 = table<F32>("avx2");
-}
+const KernelTable avx2_f32_on_bf16 = table<F32OnBF16>("avx2 on bf16 images");
+}  // namespace unet
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

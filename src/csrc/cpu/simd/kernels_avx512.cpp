@@ -13,7 +13,8 @@
 
 namespace unet {
 const KernelTable avx512_f32 = table<F32>("avx512");
-}
+const KernelTable avx512_f32_on_bf16 = table<F32OnBF16>("avx512 on bf16 images");
+}  // namespace unet
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -16,7 +16,7 @@
 #include "cpu/simd/make_table.h"
 
 namespace unet {
-const KernelTable avx512_f32_on_bf16 = convolution_table<F32OnBF16>("avx512 on bf16 images");
+const KernelTable avx512_f32_on_bf16_rounding = table<F32OnBF16>("avx512 on bf16 images, rounding");
 const KernelTable avx512_bf16 = table<BF16>("avx512-bf16");
 }  // namespace unet
 #if defined(__clang__)

@@ -11,4 +11,5 @@
 
 namespace unet {
 const KernelTable generic_f32 = table<F32>("generic");
-}
+const KernelTable generic_f32_on_bf16 = table<F32OnBF16>("generic on bf16 images");
+}  // namespace unet

@@ -7,10 +7,10 @@
 namespace unet {
 namespace {
 
-// A table of the convolution's kernels alone.
 template <class T>
-constexpr KernelTable convolution_table(const char* name) {
-  KernelTable kernels{name, sizeof(typename T::Element), panel, T::tile, (T::tile + 2) * (T::tile + 2)};
+constexpr KernelTable table(const char* name) {
+  constexpr int64_t points = (T::tile + 2) * (T::tile + 2);
+  KernelTable kernels{name, sizeof(typename T::Pixel), sizeof(typename T::Element), panel, T::tile, points};
   kernels.input = tiles_to_panel<T, false>;
   kernels.gradient = tiles_to_panel<T, true>;
   kernels.output = output<T>;
@@ -18,12 +18,6 @@ constexpr KernelTable convolution_table(const char* name) {
   kernels.filter_gradient = filter_gradient<T>;
   kernels.multiply = multiply<T>;
   kernels.multiply_transposed = multiply_transposed<T>;
-  return kernels;
-}
-
-template <class T>
-constexpr KernelTable table(const char* name) {
-  KernelTable kernels = convolution_table<T>(name);
   kernels.pack = pack<T>;
   kernels.unpack = unpack<T>;
   kernels.tap = tap<T>;

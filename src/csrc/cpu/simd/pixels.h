@@ -8,10 +8,10 @@ namespace {
 template <class T>
 void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, int64_t count, int64_t channels,
           void* to, bool paired) {
-  typedef typename T::Element Element;
-  const Element* from = static_cast<const Element*>(x);
-  const Element* gate = static_cast<const Element*>(mask);
-  Element* rows = static_cast<Element*>(to);
+  typedef typename T::Pixel Pixel;
+  const Pixel* from = static_cast<const Pixel*>(x);
+  const Pixel* gate = static_cast<const Pixel*>(mask);
+  typename T::Element* rows = static_cast<typename T::Element*>(to);
   const bool pairs = paired && T::elements_per_word == 2;
   for (int64_t row = 0; row < count; row += pairs ? 2 : 1)
     each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
@@ -30,9 +30,9 @@ void pack(const void* x, const void* mask, int64_t stride, int64_t mask_stride, 
 template <class T>
 void unpack(const float* rows, int64_t count, int64_t channels, const float* bias, bool relu, const void* mask,
             int64_t mask_stride, void* y, int64_t stride) {
-  typedef typename T::Element Element;
-  Element* to = static_cast<Element*>(y);
-  const Element* gate = static_cast<const Element*>(mask);
+  typedef typename T::Pixel Pixel;
+  Pixel* to = static_cast<Pixel*>(y);
+  const Pixel* gate = static_cast<const Pixel*>(mask);
   for (int64_t row = 0; row < count; ++row)
     each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
       Vector value = load(rows + row * panel + c);
@@ -47,16 +47,14 @@ void unpack(const float* rows, int64_t count, int64_t channels, const float* bia
 }
 
 template <class T>
-void column_sums(const void* from, int64_t count, int64_t channels, float* sums, [[maybe_unused]] bool paired) {
+void column_sums(const void* from, int64_t count, int64_t channels, float* sums, bool paired) {
   const typename T::Element* rows = static_cast<const typename T::Element*>(from);
   for (int64_t c = 0; c < channels; c += lanes) {
     Vector sum{};
-#if UNET_BF16
-    if (paired)  // the dot product with a pair of ones adds both elements of a word
+    if (T::elements_per_word == 2 && paired)  // the dot product with a pair of ones adds both elements of a word
       for (int64_t row = 0; row < (count + 1) / 2; ++row)
-        sum = BF16::multiply_add(sum, 0x3f803f80u, load(reinterpret_cast<const float*>(rows) + row * panel + c));
+        sum = T::multiply_add(sum, 0x3f803f80u, load(reinterpret_cast<const float*>(rows) + row * panel + c));
     else
-#endif
       for (int64_t row = 0; row < count; ++row) sum += load(rows + row * panel + c);
     const int64_t n = channels - c < lanes ? channels - c : lanes;
     store(sums + c, fetch(sums + c, n) + sum, n);
@@ -65,28 +63,28 @@ void column_sums(const void* from, int64_t count, int64_t channels, float* sums,
 
 template <class T>
 void pool(const void* const window[4], int64_t channels, void* y) {
-  typedef typename T::Element Element;
+  typedef typename T::Pixel Pixel;
   each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
-    Vector most = fetch(static_cast<const Element*>(window[0]) + c, n);
+    Vector most = fetch(static_cast<const Pixel*>(window[0]) + c, n);
     for (int i = 1; i < 4; ++i) {
-      const Vector value = fetch(static_cast<const Element*>(window[i]) + c, n);
+      const Vector value = fetch(static_cast<const Pixel*>(window[i]) + c, n);
       most = most >= value ? most : value;  // a NaN stays unless a later value replaces it
     }
     if (n == lanes)
-      store(static_cast<Element*>(y) + c, most);
+      store(static_cast<Pixel*>(y) + c, most);
     else
-      store(static_cast<Element*>(y) + c, most, n);
+      store(static_cast<Pixel*>(y) + c, most, n);
   });
 }
 
 template <class T>
 void pool_gradient(const void* const x[4], const void* pooled, const void* const crop[4], int64_t channels,
                    void* const dx[4]) {
-  typedef typename T::Element Element;
+  typedef typename T::Pixel Pixel;
   each_vector(channels, [&](int64_t c, int64_t n) __attribute__((always_inline)) {
     Vector values[4];
-    for (int i = 0; i < 4; ++i) values[i] = x[i] ? fetch(static_cast<const Element*>(x[i]) + c, n) : Vector{};
-    Vector left = pooled && x[3] ? fetch(static_cast<const Element*>(pooled) + c, n) : Vector{};
+    for (int i = 0; i < 4; ++i) values[i] = x[i] ? fetch(static_cast<const Pixel*>(x[i]) + c, n) : Vector{};
+    Vector left = pooled && x[3] ? fetch(static_cast<const Pixel*>(pooled) + c, n) : Vector{};
     const Vector first = values[0] >= values[1] ? values[0] : values[1],
                  second = values[2] >= values[3] ? values[2] : values[3];
     const Vector most = first >= second ? first : second;
@@ -94,12 +92,12 @@ void pool_gradient(const void* const x[4], const void* pooled, const void* const
       if (!dx[i]) continue;
       Vector gradient = values[i] == most ? left : Vector{};
       left = values[i] == most ? Vector{} : left;
-      if (crop[i]) gradient += fetch(static_cast<const Element*>(crop[i]) + c, n);
+      if (crop[i]) gradient += fetch(static_cast<const Pixel*>(crop[i]) + c, n);
       gradient = where_positive(values[i], gradient);
       if (n == lanes)
-        store(static_cast<Element*>(dx[i]) + c, gradient);
+        store(static_cast<Pixel*>(dx[i]) + c, gradient);
       else
-        store(static_cast<Element*>(dx[i]) + c, gradient, n);
+        store(static_cast<Pixel*>(dx[i]) + c, gradient, n);
     }
   });
 }

@@ -39,12 +39,12 @@ struct F32 {
   UNET_INLINE Vector multiply_add(Vector sum, float a, Vector b) { return sum + a * b; }
 };
 
-#if UNET_BF16
 // Images in bf16, all computation in floats.
 struct F32OnBF16 : F32 {
   typedef uint16_t Pixel;
 };
 
+#if UNET_BF16
 // bf16: each word is a pair of elements for the dot product.
 struct BF16 {
   typedef uint16_t Pixel;
@@ -55,15 +55,23 @@ struct BF16 {
     return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(a), (__m512bh)b);
   }
 };
+#endif
 
-// These conversions use the compiler's vector types, because the definitions of the intrinsics raise false warnings in
+// The conversions use the compiler's vector types, because the definitions of the intrinsics raise false warnings in
 // GCC 12.
 typedef uint32_t Words __attribute__((vector_size(lanes * 4)));
 typedef uint16_t Halves __attribute__((vector_size(lanes * 2)));
 typedef uint16_t UnalignedHalves __attribute__((vector_size(lanes * 2), aligned(2), may_alias));
 
+// v in bf16, rounded to the nearest, ties to even. A NaN stays a NaN.
+#if UNET_BF16
 UNET_INLINE Halves halves(Vector v) { return (Halves)_mm512_cvtneps_pbh((__m512)v); }
-UNET_INLINE Words words(Vector v) { return __builtin_convertvector(halves(v), Words); }
+#else
+UNET_INLINE Halves halves(Vector v) {
+  const Words bits = (Words)v, rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+  return __builtin_convertvector((v == v ? rounded : quiet) >> 16, Halves);
+}
+#endif
 UNET_INLINE Vector load(const uint16_t* p) {
   const Halves h = *reinterpret_cast<const UnalignedHalves*>(p);
   return (Vector)(__builtin_convertvector(h, Words) << 16);
@@ -79,6 +87,8 @@ UNET_INLINE void store(uint16_t* p, Vector v, int64_t n) {
   store(whole, v);
   __builtin_memcpy(p, whole, n * 2);
 }
+#if UNET_BF16
+UNET_INLINE Words words(Vector v) { return __builtin_convertvector(halves(v), Words); }
 // Stores two rows as words: each word has an element of both.
 UNET_INLINE void store_pair(uint16_t* p, Vector first, Vector second) {
   store(reinterpret_cast<float*>(p), (Vector)(words(first) | words(second) << 16));
