@@ -15,6 +15,7 @@ use crate::data::slices::SliceSet;
 use crate::engine::device;
 use crate::engine::trainer::Trainer;
 use crate::model::architecture::Architecture;
+use crate::model::backend::Backend;
 use crate::model::unet::UNet;
 use crate::output::logger::{Logger, Step};
 use crate::recipe::batches::TrainingBatches;
@@ -183,7 +184,8 @@ impl Measured<'_> {
         let reached = images_per_second * per_image as f64;
         // Before the matrices of the ceiling take memory too.
         let memory = [("process", limits::peak_process_bytes()), ("device", limits::peak_device_bytes(*device)?)];
-        let ceiling = limits::matmul_flops_per_second(*device, precision.0);
+        let arithmetic = Backend::new(*device, precision.0)?.arithmetic(precision.0)?;
+        let ceiling = limits::matmul_flops_per_second(*device, arithmetic);
         let copying = limits::copied_bytes_per_second(*device);
         let reached_here = reached / world.size as f64;
         let (images, element) = (self.batch_size as u64, precision.0.elt_size_in_bytes() as u64);
