@@ -70,7 +70,9 @@ def main():
     for _ in range(options.rounds):
         for work, (runs, neighbour) in works.items():
             for policy, environment in policies.items():
-                found[policy, work].append(together(options, runs, environment, neighbour))
+                rate = together(options, runs, environment, neighbour)
+                print(f"{work}, {policy}: {rate:.2f} images/s", file=sys.stderr)
+                found[policy, work].append(rate)
     for policy in policies:
         print(f"\n| {policy} | images/s together | ratio to alone | rounds |\n|---|---|---|---|")
         alone = statistics.median(found[policy, "alone"])
