@@ -4,6 +4,7 @@ use std::io::Write;
 
 unsafe extern "C" {
     fn unet_keep_freed_memory();
+    fn unet_exit_if_ranks_are_lost(code: i32);
     fn unet_exit(code: i32) -> !;
 }
 
@@ -11,6 +12,13 @@ unsafe extern "C" {
 pub fn keep_freed_memory() {
     // SAFETY: sets options of the allocator; called once before other threads start.
     unsafe { unet_keep_freed_memory() }
+}
+
+/// From now on a thread of libtorch that ends because ranks are lost, as NCCL's watchdog does, ends the process with
+/// `code` in place of an abort.
+pub fn exit_if_ranks_are_lost(code: u8) {
+    // SAFETY: sets a handler of the C++ runtime, which needs nothing of ours.
+    unsafe { unet_exit_if_ranks_are_lost(i32::from(code)) }
 }
 
 /// Ends the process at once. libtorch's destructors free nothing that the system would not, but page in another 110 MB.
