@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 const SCALARS: [&str; 2] = ["SCALAR_FLOAT", "SCALAR_BFLOAT16"];
 
-/// Compiles `tests/cuda_kernels/{source}` and runs it with `libraries` on the path of the loader.
-fn run(source: &str, options: &[String], libraries: &[PathBuf]) -> Output {
+/// Compiles `tests/cuda_kernels/{source}` and runs it with `arguments`, and with `libraries` on the path of the loader.
+fn run(source: &str, options: &[String], libraries: &[PathBuf], arguments: &[&str]) -> Output {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
@@ -22,11 +22,12 @@ fn run(source: &str, options: &[String], libraries: &[PathBuf]) -> Output {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Command::new(&program).env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap()).output().unwrap()
+    let path = std::env::join_paths(libraries).unwrap();
+    Command::new(&program).args(arguments).env("LD_LIBRARY_PATH", path).output().unwrap()
 }
 
 fn expect_success(source: &str, options: &[String], libraries: &[PathBuf]) {
-    let output = run(source, options, libraries);
+    let output = run(source, options, libraries, &[]);
     let [printed, errors] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(output.status.success(), "{source} {options:?}:\n{printed}{errors}");
 }
@@ -62,6 +63,19 @@ fn layers_losses_and_update_give_kernels_the_right_arguments() {
         let mut options = with_shim(&["torch_cpu", "c10"]);
         options.push(format!("-D{scalar}"));
         expect_success("layers.cpp", &options, &[libtorch()]);
+    }
+}
+
+/// A thread of NCCL's that ends because ranks are lost ends the process with the exit code for that; another error of a
+/// thread is an abort, as ever.
+#[test]
+fn lost_ranks_have_their_exit_code_in_threads_of_libraries_too() {
+    use std::os::unix::process::ExitStatusExt;
+    for (what, expected, text) in [("engine", (Some(3), None), "NCCL timeout"), ("other", (None, Some(6)), "another")] {
+        let output = run("lost_ranks.cpp", &with_shim(&["torch_cpu", "c10"]), &[libtorch()], &[what]);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), output.status.signal()), expected, "{what}: {errors}");
+        assert!(errors.contains(text), "{errors}");
     }
 }
 

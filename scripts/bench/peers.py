@@ -2,21 +2,26 @@
 """Times unet and its peers in turn and prints ratios of medians; started by scripts/bench/peers.sh.
 
 Each round runs every contender once, in a process of its own: warm-up steps, then counted steps. The result is the
-median of the counted steps of all rounds.
+median of the counted steps of all rounds. With --minutes a kind of work ends after that time: programs that still run
+are ended, and the rounds made so far count.
 CPU: "tuned" peers run with an allocator that keeps freed memory, as unet's does; memory is that of the process.
 GPU: unet runs without and with --xla, PyTorch eagerly and compiled in two modes; memory is that of the device.
 """
 
 import argparse
 import json
+import math
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
-from commands import KEEP_MEMORY, CommandError, flags, logged_values, run
+from commands import KEEP_MEMORY, CommandError, TimeLimitError, end, flags, logged_values, run, start, wait, words
 
 # Each kind of work: --exec_mode, and whether with --amp.
 WORKS = {
@@ -25,12 +30,14 @@ WORKS = {
     "train": ("train", False),
     "train_amp": ("train", True),
 }
+# The peers on each device.
+ENGINES = {"cpu": ("eager", "compile", "openvino"), "cuda": ("eager", "compile", "compile_max")}
 # What the benchmark tells about the limits of a device, where it knows them.
 LIMITS = ("tflops", "matmul_tflops", "matmul_share", "traffic", "copy_traffic", "copy_share")
 
 
-def time_unet(options, mode, amp, xla=False, environment=None):
-    """Returns the median step in seconds, peak memory in bytes, and the limits of the device."""
+def time_unet(options, mode, amp, xla=False, environment=None, seconds=None):
+    """Returns the median step in seconds, peak memory in bytes, and the limits of the device. It may take `seconds`."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             options.unet,
@@ -39,7 +46,7 @@ def time_unet(options, mode, amp, xla=False, environment=None):
             *flags(batch_size=options.batch_size, base_filters=options.base_filters),
             *flags(warmup_steps=options.warmup_steps, max_steps=options.warmup_steps + options.steps),
         ]
-        run(command, environment)
+        run(command, environment, seconds)
         logged = logged_values(folder)
     work = "test" if mode == "predict" else "train"
     # The peak when the steps end: later the benchmark measures the machine's limits, which takes memory too.
@@ -59,9 +66,9 @@ def peer_command(options, engine, mode, amp, on_request=False):
     ]
 
 
-def time_peer(options, engine, mode, amp, environment=None):
-    """Returns all counted steps in seconds, peak memory in bytes, and no limits."""
-    output, peak = run(peer_command(options, engine, mode, amp), environment)
+def time_peer(options, engine, mode, amp, environment=None, seconds=None):
+    """Returns all counted steps in seconds, peak memory in bytes, and no limits. It may take `seconds`."""
+    output, peak = run(peer_command(options, engine, mode, amp), environment, seconds)
     result = json.loads(output.splitlines()[-1])
     return result["seconds"], result["device_peak_bytes"] or peak, {}
 
@@ -71,27 +78,53 @@ class WaitingPeer:
 
     def __init__(self, options, engine, mode, amp):
         self.command = peer_command(options, engine, mode, amp, on_request=True)
-        self.process = None
+        self.process, self.lines = None, queue.Queue()
 
-    def __call__(self):
+    def __call__(self, seconds=None):
+        """A turn, which may take `seconds`, with compilation in the first."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         if self.process is None:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            self.read_line("ready")
+            self.process = start(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            threading.Thread(target=self.read, daemon=True).start()
+            self.line("ready", deadline)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        result = json.loads(self.read_line("{"))
+        result = json.loads(self.line("{", deadline))
         return result["seconds"], result["device_peak_bytes"], {}
 
-    def read_line(self, start):
+    def read(self):
+        """Puts each line of the output into the queue, and None at its end."""
         for line in self.process.stdout:
-            if line.startswith(start):
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def line(self, start_of_line, deadline):
+        """The next line that starts so, before the deadline."""
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                line = self.lines.get(timeout=None if left == math.inf else max(0, left))
+            except queue.Empty:
+                self.end()
+                raise TimeLimitError(f"{words(self.command)}: no result in time", 0) from None
+            if line is None:
+                self.end()
+                raise CommandError(f"{words(self.command)} ended with exit code {self.process.returncode}")
+            if line.startswith(start_of_line):
                 return line
-        raise CommandError(f"{' '.join(self.command)} ended with exit code {self.process.wait()}")
 
     def end(self):
-        if self.process is not None:
+        """Lets the process end by itself, as its input ends; otherwise ends it."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        try:
             self.process.stdin.close()
-            self.process.wait()
+            if self.lines.empty():
+                wait(self.process, 5)
+        except (OSError, TimeLimitError):
+            pass
+        finally:
+            end(self.process)
 
 
 class Contender:
@@ -99,10 +132,12 @@ class Contender:
 
     def __init__(self, name, group, measure):
         self.name, self.group, self.measure = name, group, measure
-        self.seconds, self.peaks, self.limits, self.error = [], [], {}, None
+        self.seconds, self.peaks, self.limits = [], [], {}
+        # Why it has no result; and whether its time was up after some rounds.
+        self.error, self.is_stopped = None, False
 
-    def take_turn(self):
-        seconds, peak, limits = self.measure()
+    def take_turn(self, seconds_left=None):
+        seconds, peak, limits = self.measure(seconds=seconds_left)
         self.seconds += seconds
         self.peaks.append(peak)
         self.limits.update(limits)
@@ -122,47 +157,65 @@ class Contender:
 
 
 def contenders(options, mode, amp):
+    engines = getattr(options, "engines", None) or ENGINES[options.device]
     yield Contender("unet", "unet", partial(time_unet, options, mode, amp))
     if options.device == "cuda":
         yield Contender("unet --xla", "unet", partial(time_unet, options, mode, amp, xla=True))
-        for engine in ("eager", "compile", "compile_max"):
+        for engine in engines:
             yield Contender(f"PyTorch {engine}", "stock", WaitingPeer(options, engine, mode, amp))
         return
-    for engine in ("eager", "compile"):
+    for engine in engines:
         peer = partial(time_peer, options, engine, mode, amp)
-        yield Contender(f"PyTorch {engine}", "stock", peer)
-        yield Contender(f"PyTorch {engine}, keeping allocator", "tuned", partial(peer, KEEP_MEMORY))
-    if mode == "predict":
-        yield Contender("OpenVINO", "tuned", partial(time_peer, options, "openvino", mode, amp, KEEP_MEMORY))
+        if engine != "openvino":
+            yield Contender(f"PyTorch {engine}", "stock", peer)
+            yield Contender(f"PyTorch {engine}, keeping allocator", "tuned", partial(peer, KEEP_MEMORY))
+        elif mode == "predict":
+            yield Contender("OpenVINO", "tuned", partial(peer, KEEP_MEMORY))
 
 
 def compare(options, work):
-    """Times all contenders in one kind of work. A peer that fails is left out; unet must not fail."""
+    """Times all contenders in one kind of work. A peer that fails is left out; unet must not fail.
+
+    `options.minutes`, where given, bounds it: what was measured by then counts. Errors: unet without a round.
+    """
     mode, amp = WORKS[work]
     field = list(contenders(options, mode, amp))
-    for number in range(1, options.rounds + 1):
+    minutes = getattr(options, "minutes", None)
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    try:
+        run_rounds(options, work, field, deadline)
+    finally:
         for contender in field:
-            if contender.error:
-                continue
-            try:
-                median = contender.take_turn()
-            except CommandError as error:
-                if contender.group == "unet":
-                    raise
-                contender.error = str(error)
-                print(f"  {work}: {contender.name}: {error}", file=sys.stderr, flush=True)
-                continue
-            print(f"  {work} round {number}: {contender.name} {median:.3f} s", file=sys.stderr, flush=True)
-    for contender in field:
-        if isinstance(contender.measure, WaitingPeer):
-            contender.measure.end()
-    rows = [contender.result(options.batch_size) for contender in field if not contender.error]
+            if isinstance(contender.measure, WaitingPeer):
+                contender.measure.end()
+    rows = [contender.result(options.batch_size) for contender in field if contender.seconds and not contender.error]
     best = {}
     for row in rows:
         best[row["group"]] = min(row["seconds"], best.get(row["group"], row["seconds"]))
     ratios = {group: seconds / best["unet"] for group, seconds in best.items() if group != "unet"}
     failed = {contender.name: contender.error for contender in field if contender.error}
     return dict(work=work, batch_size=options.batch_size, contenders=rows, ratios=ratios, failed=failed)
+
+
+def run_rounds(options, work, field, deadline):
+    for number in range(1, options.rounds + 1):
+        for contender in field:
+            if contender.error or contender.is_stopped:
+                continue
+            left = deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    raise TimeLimitError("no time left", 0)
+                median = contender.take_turn(None if left == math.inf else left)
+            except CommandError as error:
+                # What was measured before counts where the time is up.
+                contender.is_stopped = isinstance(error, TimeLimitError) and len(contender.seconds) > 0
+                if contender.group == "unet" and not contender.is_stopped:
+                    raise
+                contender.error = None if contender.is_stopped else str(error)
+                print(f"  {work}: {contender.name}: {error}", file=sys.stderr, flush=True)
+                continue
+            print(f"  {work} round {number}: {contender.name} {median:.3f} s", file=sys.stderr, flush=True)
 
 
 def print_result(options, result):
@@ -190,8 +243,14 @@ def main():
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     for name, value in (("batch_size", 1), ("base_filters", 64), ("rounds", 3), ("warmup_steps", 1), ("steps", 3)):
         parser.add_argument("--" + name, type=int, default=value)
+    engines = sorted({engine for names in ENGINES.values() for engine in names})
+    parser.add_argument("--engines", nargs="+", choices=engines, help="peers to time; all of the device by default")
+    parser.add_argument("--minutes", type=float, help="time for each kind of work; no limit by default")
     parser.add_argument("--json", help="also write the results to this file")
     options = parser.parse_args()
+    unknown = set(options.engines or []) - set(ENGINES[options.device])
+    if unknown:
+        parser.error(f"--engines: {', '.join(sorted(unknown))} does not run on {options.device}")
     results = []
     for work in options.works:
         try:

@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use super::environment::RankInfo;
-use crate::error::LostRanks;
+use crate::error::{EXIT_LOST_RANKS, LostRanks};
 use crate::native::distributed::{ProcessGroup, Reducer, Store};
+use crate::native::process;
 
 /// All processes of a run, seen from this one.
 pub struct World {
@@ -65,6 +66,10 @@ impl World {
         })?;
         // Before the group: ranks of different kinds would wait for each other in vain.
         agree(&store, *rank, *size, settings).with_context(cannot_meet)??;
+        if device.is_cuda() {
+            // NCCL's work is done behind our back: a thread of its own finds out that a rank is gone.
+            process::exit_if_ranks_are_lost(EXIT_LOST_RANKS);
+        }
         let group = ProcessGroup::new(&store, *rank, *size, device.is_cuda()).with_context(cannot_meet)?;
         let world = Self { rank: *rank, size: *size, device, link: Some(Link { store, group }) };
         world.barrier().with_context(cannot_meet)?;
@@ -116,6 +121,11 @@ impl World {
     /// Waits until all ranks have come here.
     pub fn barrier(&self) -> Result<()> {
         self.sum(&[0.0]).map(drop)
+    }
+
+    /// Ends the connections to the other ranks. All of them have made their last exchange.
+    pub fn leave(&self) -> Result<()> {
+        self.link.as_ref().map_or(Ok(()), |link| link.group.shut_down())
     }
 
     /// What averages the gradients of `params` over the ranks; a process alone needs none.
@@ -195,5 +205,6 @@ mod tests {
         assert_eq!(world.gather(&Tensor::from(3.0)).unwrap().len(), 1);
         assert!(world.reducer(&[]).unwrap().is_none());
         world.barrier().unwrap();
+        world.leave().unwrap();
     }
 }

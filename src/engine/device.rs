@@ -68,8 +68,7 @@ pub struct GpuOptions {
 /// Sets up what all work on the device needs. Must come before any such work.
 pub fn prepare(device: Device, options: GpuOptions) -> Result<()> {
     if let Device::Cuda(index) = device {
-        Cuda::cudnn_set_benchmark(!options.deterministic);
-        cuda::require_deterministic(options.deterministic)?;
+        choose_kernels(options.deterministic)?;
         cuda::allow_tf32(options.tf32)?;
         cuda::use_device(index, options.captures)?;
     }
@@ -84,6 +83,12 @@ pub fn prepare(device: Device, options: GpuOptions) -> Result<()> {
 fn fewer_threads(threads: i32, is_chosen: bool) -> Option<i32> {
     let allowed = std::thread::available_parallelism().map_or(i32::MAX, |count| count.get() as i32);
     (!is_chosen && allowed < threads).then_some(allowed)
+}
+
+/// How cuDNN chooses its kernels from now on: `deterministic` as in [`GpuOptions`].
+pub fn choose_kernels(deterministic: bool) -> Result<()> {
+    Cuda::cudnn_set_benchmark(!deterministic);
+    cuda::require_deterministic(deterministic)
 }
 
 /// Waits until the device has done all work given to it.

@@ -26,6 +26,7 @@ unsafe extern "C" {
     fn unet_store_get(store: *mut c_void, key: *const c_char, out: *mut *mut C_tensor) -> i32;
     fn unet_group_new(group: *mut *mut c_void, store: *const c_void, rank: i32, size: i32, on_cuda: i32) -> i32;
     fn unet_group_free(group: *mut c_void);
+    fn unet_group_shut_down(group: *mut c_void) -> i32;
     fn unet_group_broadcast(group: *mut c_void, count: usize, tensors: *const *mut C_tensor) -> i32;
     fn unet_group_all_reduce_sum(group: *mut c_void, tensor: *mut C_tensor) -> i32;
     fn unet_group_gather(group: *mut c_void, tensor: *const C_tensor, count: usize, out: *const *mut C_tensor) -> i32;
@@ -103,6 +104,12 @@ impl ProcessGroup {
             unet_group_new(group, store.0.as_ptr(), rank as i32, size as i32, i32::from(on_cuda))
         })
         .map(Self)
+    }
+
+    /// Ends the connections, after the last exchange of all ranks; nothing is exchanged afterwards.
+    pub fn shut_down(&self) -> Result<()> {
+        // SAFETY: the group is ours.
+        check(unsafe { unet_group_shut_down(self.0.as_ptr()) })
     }
 
     /// Rank 0's values to all ranks, in place.

@@ -9,6 +9,7 @@ use super::ffi::check;
 unsafe extern "C" {
     fn unet_keep_freed_memory();
     fn unet_shorten_waits(on: i32) -> i32;
+    fn unet_exit_if_ranks_are_lost(code: i32);
     fn unet_exit(code: i32) -> !;
 }
 
@@ -24,6 +25,13 @@ pub fn keep_freed_memory() {
 pub fn shorten_waits(on: bool) -> Result<()> {
     // SAFETY: takes a number, from any thread.
     check(unsafe { unet_shorten_waits(i32::from(on)) })
+}
+
+/// From now on a thread of libtorch that ends because ranks are lost, as NCCL's watchdog does, ends the process with
+/// `code` in place of an abort.
+pub fn exit_if_ranks_are_lost(code: u8) {
+    // SAFETY: sets a handler of the C++ runtime, which needs nothing of ours.
+    unsafe { unet_exit_if_ranks_are_lost(i32::from(code)) }
 }
 
 /// Ends the process at once. libtorch's destructors free nothing that the system would not, but page in another 110 MB.

@@ -140,6 +140,12 @@ impl WindowSample {
 }
 
 impl WindowOptions {
+    /// The sample number `sample` of a training with `seed`, of this slice, as a batch of its own.
+    pub fn batch(&self, seed: u64, sample: u64, slice: &Slice, targets: Targets) -> Result<Batch> {
+        let made = self.sample(seed, sample, slice, targets)?;
+        Ok(Batch { first_sample: sample, ..WindowSample::stack(&[made]) })
+    }
+
     /// The sample number `sample`, of this slice.
     fn sample(&self, seed: u64, sample: u64, slice: &Slice, targets: Targets) -> Result<WindowSample> {
         let Some(classes) = &slice.classes else { anyhow::bail!("these slices have no labels") };

@@ -97,14 +97,19 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     }
     describe(config, &compute, &journal.logger)?;
     inputs.describe(&journal.logger);
-    match &config.benchmark {
+    let outcome = match &config.benchmark {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
         None => {
             let outcome = work(config, &settings, &compute, &mut journal, &inputs, &weights.path);
             report(config, &mut journal, outcome.is_err());
             outcome
         }
+    };
+    // After an error the others may be gone, and NCCL would wait for them.
+    if let (Ok(_), Err(error)) = (&outcome, compute.world.leave()) {
+        journal.logger.warn(&format!("cannot end the connections to the other processes: {error:#}"));
     }
+    outcome
 }
 
 /// What the network in use was trained on; `None` where the mode trains one, and where the weights are on another

@@ -51,7 +51,7 @@ namespace unet::gpu {
 
 bool kernels_are_ready(const Tensor& x) { return use_emulation && x.scalar_type() == TYPE; }
 
-unsigned blocks(const Tensor&, int64_t wanted) { return static_cast<unsigned>(std::min<int64_t>(wanted, 2)); }
+unsigned blocks(const Tensor&, int64_t wanted, int64_t) { return static_cast<unsigned>(std::min<int64_t>(wanted, 2)); }
 
 void launch(const char* kernel, const Tensor& x, unsigned grid_x, unsigned grid_y, void** arguments) {
   TORCH_CHECK(x.scalar_type() == TYPE, kernel, " for ", x.scalar_type());
@@ -71,6 +71,7 @@ void launch(const char* kernel, const Tensor& x, unsigned grid_x, unsigned grid_
   CASE(loss_finish);
   CASE(loss_gradient);
   CASE(adam);
+  CASE(note_not_finite);
 #undef CASE
   TORCH_CHECK(false, "no kernel ", kernel);
 }
@@ -85,14 +86,31 @@ using Tensors = std::vector<Tensor>;
 
 static Tensor channels_last(const Tensor& x) { return x.contiguous(at::MemoryFormat::ChannelsLast); }
 
-// Two levels of a U-Net and the losses, joined as in src/model/unet.rs.
+// Cross entropy and 1 - soft Dice by libtorch's operations.
+static std::pair<Tensor, Tensor> plain_losses(const Tensor& logits, const Tensor& labels) {
+  const int64_t classes = logits.size(1);
+  const Tensor wide = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
+  const Tensor probability = wide.softmax(1),
+               target = at::one_hot(labels, classes).permute({0, 3, 1, 2}).to(wide.scalar_type());
+  const Tensor overlap = 2 * (probability * target).sum({2, 3}) + 1e-6,
+               size = (probability.pow(2) + target).sum({2, 3}) + 1e-6;
+  return {at::nll_loss2d(wide.log_softmax(1), labels), 1 - (overlap / size).mean()};
+}
+
+// Two levels of a U-Net and the losses, joined as in src/model/unet.rs. Images of several channels, and several
+// classes, have no kernels of their own in the first layer, the head and the losses.
 static Tensors with_gpu_layers(const Tensor& x, const Tensors& p, const Tensor& labels) {
   namespace gpu = unet::gpu;
-  const auto [pooled, skip] =
-      gpu::pool_and_crop(gpu::conv3x3_relu(gpu::first_layer_relu(x, p[0], p[1]), p[2], p[3], {}, true), 16, 20);
+  const Tensor first =
+      x.size(1) == 1 ? gpu::first_layer_relu(x, p[0], p[1]) : gpu::conv3x3_relu(x, p[0], p[1], {}, false);
+  const auto [pooled, skip] = gpu::pool_and_crop(gpu::conv3x3_relu(first, p[2], p[3], {}, true), 16, 20);
   const Tensor low = gpu::conv3x3_relu(pooled, p[4], p[5], {}, false),
                joined = gpu::upconv_relu_join(low, skip, p[6], p[7]);
   const Tensor logits = gpu::head_of_relu(gpu::conv3x3_relu(joined, p[8], p[9], {}, true), p[10], p[11]);
+  if (logits.size(1) != 2) {
+    const auto [cross_entropy, dice_loss] = plain_losses(logits, labels);
+    return {logits, cross_entropy, dice_loss};
+  }
   const auto [cross_entropy, dice_loss] = gpu::losses(logits, labels, 1e-6);
   return {logits, cross_entropy, dice_loss};
 }
@@ -106,12 +124,8 @@ static Tensors with_plain_operations(const Tensor& x, const Tensors& parameters,
   const int64_t top = (first.size(2) - up.size(2)) / 2, left = (first.size(3) - up.size(3)) / 2;
   const Tensor joined = at::cat({up, first.narrow(2, top, up.size(2)).narrow(3, left, up.size(3))}, 1);
   const Tensor logits = at::conv2d(at::conv2d(joined, p[8], p[9]).relu(), p[10], p[11]);
-  const Tensor wide = logits.scalar_type() == at::kDouble ? logits : logits.to(at::kFloat);
-  const Tensor probability = wide.softmax(1),
-               target = at::one_hot(labels, 2).permute({0, 3, 1, 2}).to(wide.scalar_type());
-  const Tensor overlap = 2 * (probability * target).sum({2, 3}) + 1e-6,
-               size = (probability.pow(2) + target).sum({2, 3}) + 1e-6;
-  return {logits, at::nll_loss2d(wide.log_softmax(1), labels), 1 - (overlap / size).mean()};
+  const auto [cross_entropy, dice_loss] = plain_losses(logits, labels);
+  return {logits, cross_entropy, dice_loss};
 }
 
 // The logits, both losses and the gradients of all parameters.
@@ -148,13 +162,10 @@ static void expect(const char* what, double value, double limit) {
   if (!(value <= limit)) failures++;
 }
 
-static void check_network(int64_t channels) {
-  const int64_t shapes[][4] = {{channels, 1, 3, 3},
-                               {channels, channels, 3, 3},
-                               {2 * channels, channels, 3, 3},
-                               {2 * channels, channels, 3, 3},
-                               {channels, 2 * channels, 3, 3},
-                               {2, channels, 1, 1}};
+static void check_network(int64_t channels, int64_t inputs, int64_t classes) {
+  const int64_t shapes[][4] = {{channels, inputs, 3, 3},       {channels, channels, 3, 3},
+                               {2 * channels, channels, 3, 3}, {2 * channels, channels, 3, 3},
+                               {channels, 2 * channels, 3, 3}, {classes, channels, 1, 1}};
   Tensors given;
   for (const auto& shape : shapes) {
     const bool transposed = given.size() == 6;
@@ -162,7 +173,8 @@ static void check_network(int64_t channels) {
                     std::sqrt(2.0 / (shape[1] * shape[2] * shape[3])));
     given.push_back(at::randn({shape[transposed ? 1 : 0]}, at::kDouble) * 0.1);
   }
-  const Tensor x = at::randn({2, 1, 24, 28}, at::kDouble), labels = at::randint(0, 2, {2, 14, 18}, at::kLong);
+  const Tensor x = at::randn({2, inputs, 24, 28}, at::kDouble),
+               labels = at::randint(0, classes, {2, 14, 18}, at::kLong);
   const Tensors exact = results(with_plain_operations, given, x, labels, at::kDouble, at::kDouble);
   const double plain = worst(results(with_plain_operations, given, x, labels, TYPE, at::kFloat), exact);
   use_emulation = true;
@@ -210,11 +222,51 @@ static void check_adam() {
   }
 }
 
+static void check_note_not_finite() {
+  for (const double bad : {0.5, HUGE_VAL, -HUGE_VAL, std::nan("")}) {
+    std::vector<Tensor> gradients{channels_last(at::randn({24, 8, 3, 3})).to(TYPE), at::randn({2, 16, 1, 1}).to(TYPE)};
+    gradients[1].flatten()[31] = bad;
+    const Tensor found = at::zeros({1}), before = gradients[0].clone();
+    use_emulation = true;
+    const bool is_done = unet::gpu::note_not_finite(gradients, found);
+    use_emulation = false;
+    expect("the check of gradients runs", is_done ? 0 : 1, 0);
+    expect("gradients that are not finite", std::fabs(found.item<double>() - (std::isfinite(bad) ? 0 : 1)), 0);
+    expect("gradients are left as they are", gradients[0].equal(before) ? 0 : 1, 0);
+    expect("without kernels nothing is done", unet::gpu::note_not_finite(gradients, found) ? 1 : 0, 0);
+  }
+}
+
+// The choice among kernels of cuDNN's: one that fails costs itself alone.
+static void check_choice() {
+  const float times[] = {5, 3, -1, 4};  // -1 fails
+  int failed = 0;
+  const auto choose = [&](size_t count, float limit) {
+    const auto time_of = [&](size_t i) {
+      TORCH_CHECK(times[i] >= 0, "fails");
+      return times[i];
+    };
+    const auto found = unet::gpu::fastest_of(count, limit, time_of, [&](const std::exception&) { failed++; });
+    return found ? static_cast<int>(*found) : -1;
+  };
+  expect("the fastest", std::abs(choose(4, 10) - 1), 0);
+  expect("a failure costs itself alone", std::abs(failed - 1), 0);
+  expect("none is faster than the limit", std::abs(choose(4, 3) + 1), 0);
+  expect("no candidates", std::abs(choose(0, 10) + 1), 0);
+  // 64 channels of 570x570 pixels pass 2^31 elements with image 104.
+  expect("103 images fit", unet::gpu::fits_cudnn({103, 1, 572, 572}, 64) ? 0 : 1, 0);
+  expect("104 images do not", unet::gpu::fits_cudnn({104, 1, 572, 572}, 64) ? 1 : 0, 0);
+  expect("104 images as input do not", unet::gpu::fits_cudnn({104, 64, 570, 570}, 8) ? 1 : 0, 0);
+}
+
 int main() {
   at::manual_seed(1);
-  check_network(16);
-  check_network(24);
+  check_choice();
+  check_network(16, 1, 2);
+  check_network(24, 1, 2);
+  check_network(16, 3, 4);
   check_adam();
-  expect("kernels that were not run", 13 - static_cast<double>(launches.size()), 0);
+  check_note_not_finite();
+  expect("kernels that were not run", 14 - static_cast<double>(launches.size()), 0);
   return failures ? 1 : 0;
 }

@@ -65,9 +65,11 @@ void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
   Image gradient = Image(n, h, w, 2 * c).random(), y = Image(n, h, w, 2 * c).random(), out(n, h, w, c);
   const unsigned lanes = c / WIDTH, columns = std::min(lanes, 32u), stripes = (lanes + columns - 1) / columns,
                  slabs = 3;
-  std::vector<float> sums(slabs * c, std::numeric_limits<float>::quiet_NaN());
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> sums(slabs * c, nan), totals(c, nan);
   run(slabs, stripes, mask_and_sum, gradient.lanes.data(), 2 * lanes, masked ? y.lanes.data() : nullptr,
-      masked ? 2 * lanes : 0, masked ? out.lanes.data() : nullptr, sums.data(), unsigned(n * h * w), lanes, columns);
+      masked ? 2 * lanes : 0, masked ? out.lanes.data() : nullptr, sums.data(), totals.data(), unsigned(n * h * w),
+      lanes, columns);
   for (int k = 0; k < c; k++) {
     double expected = 0;
     for (int i = 0; i < n; i++)
@@ -77,9 +79,7 @@ void check_mask_and_sum(int n, int h, int w, int c, bool masked) {
           expected += g;
           if (masked) expect("mask_and_sum", out.get(i, row, column, k), g);
         }
-    float found = 0;
-    for (unsigned slab = 0; slab < slabs; slab++) found += sums[slab * c + k];
-    expect("the sum of mask_and_sum", found, expected, 1e-4f * (1 + std::fabs(expected)));
+    expect("the sum of mask_and_sum", totals[k], expected, 1e-4f * (1 + std::fabs(expected)));
   }
 }
 
@@ -99,9 +99,13 @@ void check_first_layer(int n, int h, int w, int c) {
                  slabs = 3;
   run(slabs, stripes, first_layer, x.data(), weights.data(), biases.data(), y.lanes.data(), unsigned(n * h * w), lanes,
       columns, unsigned(h), unsigned(w));
-  std::vector<float> sums(slabs * 10 * c, std::numeric_limits<float>::quiet_NaN());
-  run(slabs, stripes, first_layer_gradient, gradient.lanes.data(), y.lanes.data(), x.data(), sums.data(),
-      unsigned(n * h * w), lanes, columns, unsigned(h), unsigned(w));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> sums(slabs * 10 * c, nan), wide(9 * c, nan), bias(c, nan);
+  std::vector<Scalar> narrow(9 * c);
+  for (const bool is_narrow : {false, true})
+    run(slabs, stripes, first_layer_gradient, gradient.lanes.data(), y.lanes.data(), x.data(), sums.data(),
+        is_narrow ? nullptr : wide.data(), is_narrow ? narrow.data() : nullptr, bias.data(), unsigned(n * h * w), lanes,
+        columns, unsigned(h), unsigned(w));
   for (int k = 0; k < c; k++) {
     double expected[10] = {};
     for (int i = 0; i < n; i++)
@@ -117,9 +121,9 @@ void check_first_layer(int n, int h, int w, int c) {
           expected[9] += g;
         }
     for (int tap = 0; tap < 10; tap++) {
-      float found = 0;
-      for (unsigned slab = 0; slab < slabs; slab++) found += sums[(slab * 10 + tap) * c + k];
+      const float found = tap < 9 ? wide[k * 9 + tap] : bias[k];
       expect("first_layer_gradient", found, expected[tap], 1e-4f * (1 + std::fabs(expected[tap])));
+      if (tap < 9) expect("first_layer_gradient in the dtype of x", to_float(narrow[k * 9 + tap]), rounded(found));
     }
   }
 }
@@ -136,17 +140,22 @@ void check_head(int n, int h, int w, int c) {
   const float bias[2] = {0.25f, -0.5f};
   std::vector<Pair> logits(pixels), gradient(pixels);
   for (Pair& pair : gradient) pair = {{from_float(real(generator)), from_float(real(generator))}};
-  std::vector<float> sums(slabs * 2 * c, std::numeric_limits<float>::quiet_NaN());
-  run(2, 1, head, x.lanes.data(), weights.data(), bias, logits.data(), pixels, lanes);
-  run(slabs, stripes, head_gradient, gradient.data(), x.lanes.data(), weights.data(), out.lanes.data(), sums.data(),
-      pixels, lanes, columns);
-  std::vector<double> expected_sums(2 * c);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> sums(slabs * 3 * c, nan), wide(2 * c, nan), bias_gradient(2, nan);
+  std::vector<Scalar> narrow(2 * c);
+  run(2, 1, head, x.lanes.data(), weights.data(), bias, logits.data(), pixels, lanes, columns);
+  for (const bool is_narrow : {false, true})
+    run(slabs, stripes, head_gradient, gradient.data(), x.lanes.data(), weights.data(), out.lanes.data(), sums.data(),
+        is_narrow ? nullptr : wide.data(), is_narrow ? narrow.data() : nullptr, bias_gradient.data(), pixels, lanes,
+        columns);
+  std::vector<double> expected_sums(2 * c), expected_bias(2);
   for (unsigned pixel = 0; pixel < pixels; pixel++) {
     const auto value = [&](int channel) { return x.get(pixel / (h * w), pixel / w % h, pixel % w, channel); };
     for (int k = 0; k < 2; k++) {
       double expected = bias[k];
       for (int channel = 0; channel < c; channel++) expected += double(weight(k, channel)) * value(channel);
       expect("head", to_float(logits[pixel].value[k]), expected, 1e-4 + std::fabs(expected) / 256);
+      expected_bias[k] += to_float(gradient[pixel].value[k]);
       for (int channel = 0; channel < c; channel++)
         expected_sums[k * c + channel] += double(to_float(gradient[pixel].value[k])) * value(channel);
     }
@@ -159,10 +168,10 @@ void check_head(int n, int h, int w, int c) {
     }
   }
   for (int i = 0; i < 2 * c; i++) {
-    float found = 0;
-    for (unsigned slab = 0; slab < slabs; slab++) found += sums[slab * 2 * c + i];
-    expect("head_gradient's weights", found, expected_sums[i], 1e-4f * (1 + std::fabs(expected_sums[i])));
+    expect("head_gradient's weights", wide[i], expected_sums[i], 1e-4f * (1 + std::fabs(expected_sums[i])));
+    expect("head_gradient's weights in the dtype of x", to_float(narrow[i]), rounded(wide[i]));
   }
+  for (int k = 0; k < 2; k++) expect("head_gradient's bias", bias_gradient[k], expected_bias[k], 1e-4f * pixels);
 }
 
 // Computes both losses from their definitions, in fp64.
@@ -279,6 +288,26 @@ void check_adam(double step, float found_inf) {
     }
 }
 
+// One value of some gradient is `bad`; on the boundaries of lanes and of gradients too.
+void check_note_not_finite(float bad) {
+  const unsigned sizes[] = {3, 1, 300};  // lanes of each gradient
+  for (const int place : {0, WIDTH - 1, 3 * WIDTH, 4 * WIDTH, 303 * WIDTH, 304 * WIDTH - 1}) {
+    std::vector<std::vector<Lane>> gradients;
+    Gradients table{};
+    unsigned count = 0;
+    for (size_t i = 0; i < 3; i++) {
+      gradients.emplace_back(sizes[i]);
+      for (unsigned k = 0; k < sizes[i] * WIDTH; k++)
+        gradients[i][k / WIDTH].value[k % WIDTH] = from_float(int(count) * WIDTH + int(k) == place ? bad : 3e38f);
+      table.gradient[i] = gradients[i].data();
+      table.end[i] = count += sizes[i];
+    }
+    float found = 0.25f;
+    run(1, 1, note_not_finite, table, count, &found);
+    expect("note_not_finite", found, std::isfinite(bad) ? 0.25f : 1);
+  }
+}
+
 void check_pool(int n, int h, int w, int c, bool with_pooled, bool with_crop) {
   const int ch = h - 3, cw = w - 1, top = 1, left = 0;
   Image x = Image(n, h, w, c).random(true), pooled(n, h / 2, w / 2, c), out(n, h, w, c);
@@ -317,6 +346,7 @@ int main() {
   check_adam(1, 0);
   check_adam(1000, 0);
   check_adam(3, 1);
+  for (const float value : {1.0f, INFINITY, -INFINITY, NAN}) check_note_not_finite(value);
   for (const int c : {8, 24, 64, 520}) {
     const int n = c > 100 ? 1 : 2;
     check_bias_relu(n, 5, 7, c);

@@ -58,6 +58,10 @@ int32_t unet_group_new(unet_group** out, const unet_store* store, int32_t rank, 
 
 void unet_group_free(unet_group* group) { delete group; }
 
+int32_t unet_group_shut_down(unet_group* group) {
+  return guard([&] { group->group->shutdown(); });
+}
+
 int32_t unet_group_broadcast(unet_group* group, size_t count, at::Tensor* const* tensors) {
   return guard([&] { unet::broadcast(*group->group, tensors_of(count, tensors)); });
 }

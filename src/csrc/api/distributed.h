@@ -18,6 +18,8 @@ UNET_API int32_t unet_store_get(unet_store* store, const char* key, at::Tensor**
 typedef struct unet_group unet_group;
 UNET_API int32_t unet_group_new(unet_group** out, const unet_store* store, int32_t rank, int32_t size, int32_t on_cuda);
 UNET_API void unet_group_free(unet_group* group);
+// Ends the connections after the last exchange, which all ranks have made. Without this call NCCL warns at the end.
+UNET_API int32_t unet_group_shut_down(unet_group* group);
 // Copies rank 0's values to all ranks, in place.
 UNET_API int32_t unet_group_broadcast(unet_group* group, size_t count, at::Tensor* const* tensors);
 // Replaces a contiguous tensor by its sum over the ranks.

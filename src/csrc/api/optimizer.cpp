@@ -48,8 +48,9 @@ int32_t unet_unscale(size_t count, at::Tensor* const* grads, at::Tensor* found_i
     for (size_t i = 0; i < count; i++)
       (at::isReducedFloatingType(grads[i]->scalar_type()) ? reduced : full).push_back(*grads[i]);
     if (!full.empty()) at::_amp_foreach_non_finite_check_and_unscale_(full, *found_inf, *inverse_scale);
-    // 16-bit gradients are multiplied by 1: without the scale their small values would underflow.
-    if (!reduced.empty())
+    // 16-bit gradients keep their scale, without which their small values would underflow. libtorch's operation
+    // multiplies them by 1.
+    if (!reduced.empty() && !unet::gpu::note_not_finite(reduced, *found_inf))
       at::_amp_foreach_non_finite_check_and_unscale_(reduced, *found_inf, at::ones_like(*inverse_scale));
   });
 }

@@ -3,14 +3,17 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <thread>
 
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #if defined(__GLIBC__)
 #include <malloc.h>
@@ -77,6 +80,33 @@ void unet_keep_freed_memory(void) {
   mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
+}
+
+namespace {
+
+std::atomic<int32_t> code_of_lost_ranks{0};
+std::terminate_handler usual_end = nullptr;
+
+// Called where an exception leaves a thread.
+void end_of_uncaught() {
+  try {
+    if (const std::exception_ptr error = std::current_exception()) std::rethrow_exception(error);
+  } catch (const c10::DistError& error) {
+    std::fprintf(stderr, "error: the other ranks are lost: %s\n", error.what_without_backtrace());
+    unet_exit(code_of_lost_ranks);
+  } catch (...) {
+    // Not ours to explain.
+  }
+  if (usual_end) usual_end();
+  std::abort();
+}
+
+}  // namespace
+
+void unet_exit_if_ranks_are_lost(int32_t code) {
+  code_of_lost_ranks = code;
+  const std::terminate_handler before = std::set_terminate(end_of_uncaught);
+  if (before != end_of_uncaught) usual_end = before;
 }
 
 void unet_exit(int32_t code) {

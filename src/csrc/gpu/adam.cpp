@@ -22,6 +22,12 @@ struct WeightTable {
   uint32_t end[MAX_COUNT];
 };
 
+// The kernel's argument `Gradients`.
+struct GradientTable {
+  void* gradient[WeightTable::MAX_COUNT];
+  uint32_t end[WeightTable::MAX_COUNT];
+};
+
 // Whether the elements of a and b lie in the same order. The stride of a side of 1 does not matter.
 bool same_order(const Tensor& a, const Tensor& b) {
   if (a.sizes() != b.sizes() || !a.is_non_overlapping_and_dense() || !b.is_non_overlapping_and_dense()) return false;
@@ -61,6 +67,18 @@ void by_kernel(const Weight* weights, size_t count, const Tensor& step, const Te
   launch("adam", like, blocks(like, (lanes + THREADS - 1) / THREADS), 1, arguments);
 }
 
+void note_by_kernel(const Tensor* gradients, size_t count, const Tensor& found_inf) {
+  GradientTable table{};
+  uint32_t lanes = 0;
+  for (size_t i = 0; i < count; i++) {
+    table.gradient[i] = gradients[i].data_ptr();
+    table.end[i] = lanes += static_cast<uint32_t>(gradients[i].numel() / lane_width(gradients[i]));
+  }
+  void* found = found_inf.data_ptr();
+  void* arguments[] = {&table, &lanes, &found};
+  launch("note_not_finite", gradients[0], blocks(gradients[0], (lanes + THREADS - 1) / THREADS), 1, arguments);
+}
+
 void by_operations(const Weight& weight, const Tensor& step, const Tensor& found_inf, const Tensor& inverse_scale,
                    const AdamOptions& options) {
   const Tensor gradient = weight.gradient.to(at::kFloat) * inverse_scale + weight.master * options.weight_decay;
@@ -79,6 +97,18 @@ void by_operations(const Weight& weight, const Tensor& step, const Tensor& found
 }
 
 }  // namespace
+
+bool note_not_finite(const std::vector<Tensor>& gradients, const Tensor& found_inf) {
+  const auto suits = [&](const Tensor& x) {
+    return x.scalar_type() == gradients[0].scalar_type() && own_kernels_run_on(x) && x.is_non_overlapping_and_dense() &&
+           x.numel() % lane_width(x) == 0 && reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+  };
+  if (!std::all_of(gradients.begin(), gradients.end(), suits)) return false;
+  constexpr size_t most = WeightTable::MAX_COUNT;
+  for (size_t first = 0; first < gradients.size(); first += most)
+    note_by_kernel(&gradients[first], std::min(most, gradients.size() - first), found_inf);
+  return true;
+}
 
 void adam(const std::vector<Weight>& weights, const Tensor& step, const Tensor& found_inf, const Tensor& inverse_scale,
           const AdamOptions& options) {

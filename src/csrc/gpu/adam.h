@@ -17,6 +17,10 @@ struct Weight {
   at::Tensor master, gradient, exp_avg, exp_avg_sq, working;
 };
 
+// Sets *found_inf to 1 if one of these gradients, which have one 16-bit dtype, is not finite, and returns true. Returns
+// false, with nothing done, where the own kernel does not run. libtorch's operation would also write each of them back.
+bool note_not_finite(const std::vector<at::Tensor>& gradients, const at::Tensor& found_inf);
+
 // One step in place, by an own kernel where it can run, else by libtorch's operations. Gradients are 1 / *inverse_scale
 // times too large. `step` is the 1-based step number, [] fp32. Nothing changes if *found_inf != 0.
 void adam(const std::vector<Weight>& weights, const at::Tensor& step, const at::Tensor& found_inf,

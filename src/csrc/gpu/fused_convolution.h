@@ -3,13 +3,39 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <string>
 
 namespace unet::gpu {
 
+// Whether cuDNN's kernels can address x, [N, C, H, W], and its convolution to `outputs` channels: they count elements
+// in 31 bits. libtorch splits larger batches, the fused convolution does not.
+inline bool fits_cudnn(at::IntArrayRef x, int64_t outputs) {
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  return x[0] * x[1] * x[2] * x[3] <= most && x[0] * outputs * (x[2] - 2) * (x[3] - 2) <= most;
+}
+
+// The fastest of `count` candidates that takes less than `limit`, in the unit of `time_of`; none if there is no such
+// one. A candidate for which `time_of` throws is left out, and costs no other; `on_failure` gets its error.
+inline std::optional<size_t> fastest_of(size_t count, float limit, const std::function<float(size_t)>& time_of,
+                                        const std::function<void(const std::exception&)>& on_failure) {
+  std::optional<size_t> best;
+  for (size_t candidate = 0; candidate < count; candidate++) {
+    try {
+      const float time = time_of(candidate);
+      if (time < limit) limit = time, best = candidate;
+    } catch (const std::exception& error) {
+      on_failure(error);
+    }
+  }
+  return best;
+}
+
 // relu(unpadded 3x3 convolution of x + bias), for tensors on a GPU as in passes.h and a weight [O, C, 3, 3]. The result
 // is undefined if cuDNN has no such kernel, or if `in_two_steps`, where given, is faster than the fastest one. The
-// first call with a shape times them, unless cuDNN's autotuning is off.
+// first call with a shape runs them, to leave out those that fail or lose a NaN, and times them unless cuDNN's
+// autotuning is off.
 at::Tensor fused_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              const std::function<at::Tensor()>& in_two_steps);
 

@@ -80,11 +80,15 @@ struct Stripes {
       : columns(std::min<int64_t>(lanes, 32)), rows(THREADS / columns), count((lanes + columns - 1) / columns) {}
   int64_t columns, rows, count;
 
-  // The number of blocks that sum over `pixels` pixels. Each thread gets at least four, because the sums of each block
+  // The number of blocks of each stripe that sum over `pixels` pixels, where a multiprocessor holds
+  // `per_multiprocessor` blocks of the kernel. Each thread gets at least four pixels, because the sums of each block
   // are written and read again.
-  int64_t slabs(const at::Tensor& x, int64_t pixels) const {
-    return blocks(x, std::max<int64_t>(1, pixels / (4 * rows)));
+  int64_t slabs(const at::Tensor& x, int64_t pixels, int64_t per_multiprocessor) const {
+    return blocks(x, std::max<int64_t>(1, pixels / (4 * rows)), std::max<int64_t>(1, per_multiprocessor / count));
   }
+
+  // Whether kernels that add up over blocks can count the blocks of each stripe (kernels/lane.cuh).
+  bool can_add_up() const { return count <= 64; }
 };
 
 inline int64_t pixels_of(const at::Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }

@@ -12,8 +12,9 @@ constexpr unsigned THREADS = 256;
 // warning to stderr.
 bool kernels_are_ready(const at::Tensor& x);
 
-// The number of blocks that fill the device of x with work, at most `wanted`.
-unsigned blocks(const at::Tensor& x, int64_t wanted);
+// The number of blocks that fill the device of x with work, at most `wanted`: for each multiprocessor as many as it
+// holds, `per_multiprocessor`. By default these have all the threads that a multiprocessor holds.
+unsigned blocks(const at::Tensor& x, int64_t wanted, int64_t per_multiprocessor = 8);
 
 // Starts `kernel` for the dtype of x on the current stream of its device.
 void launch(const char* kernel, const at::Tensor& x, unsigned grid_x, unsigned grid_y, void** arguments);

@@ -43,21 +43,23 @@ Tensor bias_relu_join(const Tensor& x, const Tensor& bias, const Tensor& skip) {
 
 std::tuple<Tensor, Tensor> mask_and_sum(const Tensor& gradient, const Tensor& y) {
   const auto suits = [](const Tensor& x) { return in_lanes(x) && evenly_spaced(x); };
-  if (!own_kernels_run_on(gradient) || !suits(gradient) || (y.defined() && !suits(y))) {
+  if (!own_kernels_run_on(gradient) || !suits(gradient) || (y.defined() && !suits(y)) ||
+      !Stripes(gradient.size(1) / lane_width(gradient)).can_add_up()) {
     const Tensor masked = (y.defined() ? at::threshold_backward(gradient, y, 0) : gradient).contiguous(CHANNELS_LAST);
     return {masked, masked.sum(at::IntArrayRef{0, 2, 3}, false, sum_type(masked))};
   }
   const int64_t width = lane_width(gradient), lanes = gradient.size(1) / width;
   const int64_t pixels = pixels_of(gradient);
   const Stripes stripes(lanes);
-  const int64_t slabs = stripes.slabs(gradient, pixels);
-  Tensor sums = at::empty({slabs, gradient.size(1)}, gradient.options().dtype(at::kFloat));
+  const int64_t slabs = stripes.slabs(gradient, pixels, 8);
+  const auto fp32 = gradient.options().dtype(at::kFloat);
+  const Tensor sums = at::empty({slabs, gradient.size(1)}, fp32), totals = at::empty({gradient.size(1)}, fp32);
   const Tensor out = y.defined() ? at::empty(gradient.sizes(), gradient.options(), CHANNELS_LAST) : Tensor();
   Arguments arguments;
   arguments.tensor(gradient).number(gradient.stride(3) / width).tensor(y).number(y.defined() ? y.stride(3) / width : 0);
-  arguments.tensor(out).tensor(sums).number(pixels).number(lanes).number(stripes.columns);
+  arguments.tensor(out).tensor(sums).tensor(totals).number(pixels).number(lanes).number(stripes.columns);
   launch("mask_and_sum", gradient, slabs, stripes.count, arguments.pointers());
-  return {y.defined() ? out : gradient.contiguous(CHANNELS_LAST), sums.sum(0)};
+  return {y.defined() ? out : gradient.contiguous(CHANNELS_LAST), totals};
 }
 
 Tensor max_pool(const Tensor& x) {

@@ -19,6 +19,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <string>
 #include <tuple>
 #include <vector>
 
@@ -220,21 +222,40 @@ Tensor run(const ExecutionPlan& plan, const Tensor& x, const Tensor& weight, con
   return y;
 }
 
-// The time of the fastest of three runs, in milliseconds.
+// The time of one run in milliseconds, from the fastest of three rounds.
 float time(const std::function<Tensor()>& work) {
+  // Launching one kernel may take longer than the kernel. In a round the launches of all runs but the first are made
+  // while the device is busy.
+  constexpr int RUNS = 10;
   // The first run sets up the work and lets libtorch choose its own kernels.
   work();
   float fastest = std::numeric_limits<float>::infinity();
-  for (int i = 0; i < 3; i++) {
+  for (int round = 0; round < 3; round++) {
     // Not at::cuda::CUDAEvent, whose inline functions refer to data of libc10_cuda (see `link` in build.rs).
     c10::Event start(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT), end(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
     start.record(c10::cuda::getCurrentCUDAStream());
-    work();
+    for (int i = 0; i < RUNS; i++) work();
     end.record(c10::cuda::getCurrentCUDAStream());
     end.synchronize();
-    fastest = std::min(fastest, static_cast<float>(start.elapsedTime(end)));
+    fastest = std::min(fastest, static_cast<float>(start.elapsedTime(end)) / RUNS);
   }
   return fastest;
+}
+
+void warn_once(const char* text) {
+  static std::mutex mutex;
+  static std::set<std::string> told;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (told.insert(text).second) std::fprintf(stderr, "warning: %s\n", text);
+}
+
+// Fails if the plan makes a number of NaN. Its engine need not promise that it does not, and a NaN that is lost would
+// hide that training has failed.
+void require_nan(const ExecutionPlan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  const Tensor nan = at::full_like(bias, std::numeric_limits<double>::quiet_NaN());
+  // All outputs go through one ReLU, so that one image tells.
+  const bool kept = run(plan, x, weight, nan).select(0, 0).isnan().all().item<bool>();
+  TORCH_CHECK(kept, "a fused kernel of cuDNN's turns NaN into a number");
 }
 
 // The fastest plan for tensors of this shape; null if two steps are faster.
@@ -244,14 +265,18 @@ std::shared_ptr<ExecutionPlan> choose(const Shape& shape, const Tensor& x, const
   target.handle = at::native::getCudnnHandle();
   std::vector<ExecutionPlan> plans = plans_for(shape, target);
   if (plans.empty()) return nullptr;
-  if (!at::globalContext().benchmarkCuDNN()) return std::make_shared<ExecutionPlan>(std::move(plans.front()));
-  float fastest = in_two_steps ? time(in_two_steps) : std::numeric_limits<float>::infinity();
-  ExecutionPlan* best = nullptr;
-  for (ExecutionPlan& plan : plans) {
-    const float milliseconds = time([&] { return run(plan, x, weight, bias); });
-    if (milliseconds < fastest) fastest = milliseconds, best = &plan;
-  }
-  return best ? std::make_shared<ExecutionPlan>(std::move(*best)) : nullptr;
+  const bool timed = at::globalContext().benchmarkCuDNN();
+  const auto time_of = [&](size_t candidate) {
+    require_nan(plans[candidate], x, weight, bias);
+    // Without timing the first one that runs is taken, whatever the clock says.
+    return timed ? time([&] { return run(plans[candidate], x, weight, bias); }) : static_cast<float>(candidate);
+  };
+  const float limit = timed && in_two_steps ? time(in_two_steps) : std::numeric_limits<float>::infinity();
+  const auto best = fastest_of(plans.size(), limit, time_of, [](const std::exception& error) {
+    const auto* known = dynamic_cast<const c10::Error*>(&error);
+    warn_once((std::string("left out: ") + (known ? known->what_without_backtrace() : error.what())).c_str());
+  });
+  return best ? std::make_shared<ExecutionPlan>(std::move(plans[*best])) : nullptr;
 }
 
 }  // namespace
@@ -260,6 +285,7 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
                          const std::function<Tensor()>& in_two_steps) {
   const at::ScalarType type = x.scalar_type();
   if (type != at::kHalf && type != at::kBFloat16 && type != at::kFloat) return {};
+  if (!fits_cudnn(x.sizes(), weight.size(0))) return {};
   const bool tf32 = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
   const Shape shape{type, x.size(0), x.size(1), x.size(2), x.size(3), weight.size(0), type == at::kFloat && tf32};
   const c10::DeviceGuard guard(x.device());
@@ -267,12 +293,13 @@ Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bi
                filters = aligned(weight.to(type).contiguous(CHANNELS_LAST));
 
   static std::mutex mutex;
-  using Key = std::pair<c10::DeviceIndex, decltype(shape.key())>;
+  // The device, whether plans are timed, the shape.
+  using Key = std::tuple<c10::DeviceIndex, bool, decltype(shape.key())>;
   static std::map<Key, std::shared_ptr<ExecutionPlan>> chosen;
   std::shared_ptr<ExecutionPlan> plan;
   {
     const std::lock_guard<std::mutex> lock(mutex);
-    const Key key(x.get_device(), shape.key());
+    const Key key(x.get_device(), at::globalContext().benchmarkCuDNN(), shape.key());
     auto found = chosen.find(key);
     if (found == chosen.end()) {
       // While a graph is captured, nothing can be timed.

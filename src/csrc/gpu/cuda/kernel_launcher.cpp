@@ -78,9 +78,9 @@ Functions load(int device, at::ScalarType type) {
     CUmodule module;
     check(driver().load(&module, code.data()), "loading the kernels");
     Functions functions;
-    for (const char* name :
-         {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient", "first_layer",
-          "first_layer_gradient", "head", "head_gradient", "loss_sums", "loss_finish", "loss_gradient", "adam"})
+    for (const char* name : {"bias_relu", "bias_relu_join", "mask_and_sum", "max_pool", "pool_crop_gradient",
+                             "first_layer", "first_layer_gradient", "head", "head_gradient", "loss_sums", "loss_finish",
+                             "loss_gradient", "adam", "note_not_finite"})
       check(driver().function(&functions[name], module, name), "finding a kernel");
     return functions;
   } catch (const c10::Error& error) {
@@ -106,9 +106,9 @@ bool kernels_are_ready(const at::Tensor& x) {
   return x.is_cuda() && scalar_name(x.scalar_type()) && !functions(x).empty();
 }
 
-unsigned blocks(const at::Tensor& x, int64_t wanted) {
-  // Eight blocks have all the threads that a multiprocessor holds (2,048 on most). More blocks would only wait.
-  const int64_t full = 8 * at::cuda::getDeviceProperties(x.get_device())->multiProcessorCount;
+unsigned blocks(const at::Tensor& x, int64_t wanted, int64_t per_multiprocessor) {
+  // Most multiprocessors hold 2,048 threads, eight blocks. More blocks would only wait.
+  const int64_t full = per_multiprocessor * at::cuda::getDeviceProperties(x.get_device())->multiProcessorCount;
   return static_cast<unsigned>(std::min(wanted, full));
 }
 

@@ -1,4 +1,4 @@
-// The update of weights that are trained in 16 bits (gpu/adam.h).
+// The update of weights that are trained in 16 bits, and the check of their gradients (gpu/adam.h).
 
 // The number of weights that one launch updates at most.
 constexpr int MAX_WEIGHTS = 32;
@@ -54,4 +54,27 @@ extern "C" __global__ void adam(Weights weights, const float* step, const float*
     weights.exp_avg_sq[weight][lane] = v;
     weights.working[weight][lane] = working;
   }
+}
+
+// For each gradient its pointer, and the number of lanes up to its end.
+struct Gradients {
+  const Lane* gradient[MAX_WEIGHTS];
+  unsigned end[MAX_WEIGHTS];
+};
+
+// *found = 1 if one of `count` lanes holds an infinity or NaN. Nothing else is written.
+extern "C" __global__ void note_not_finite(Gradients gradients, unsigned count, float* found) {
+  bool is_bad = false;
+  unsigned weight = 0, start = 0;
+  for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+    while (i >= gradients.end[weight]) start = gradients.end[weight++];
+    const Lane gradient = gradients.gradient[weight][i - start];
+#pragma unroll
+    for (int c = 0; c < WIDTH; c++) {
+      const float value = to_float(gradient.value[c]);
+      is_bad |= value - value != 0;
+    }
+  }
+  // All threads that write, write the same.
+  if (is_bad) *found = 1;
 }

@@ -36,10 +36,12 @@ extern "C" __global__ void first_layer(const Scalar* x, const Floats* weights, c
 }
 
 // The gradients of first_layer's weights and bias, from `gradient`, the gradient of its output y, which counts as 0
-// where y is 0. Both are dense. The sums of each block go to sums[blockIdx.x][tap][channel]; the tenth tap is the bias.
+// where y is 0. Both are dense. The order of the gradients of the weights is [channel][tap]; they go
+// to `weights` or, in the dtype of x, to `narrow_weights`; the other is null. The sums of each block go to
+// sums[blockIdx.x][tap][channel]; the tenth tap is the bias.
 extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane* y, const Scalar* x, float* sums,
-                                                unsigned pixels, unsigned lanes, unsigned columns, unsigned height,
-                                                unsigned width) {
+                                                float* weights, Scalar* narrow_weights, float* bias, unsigned pixels,
+                                                unsigned lanes, unsigned columns, unsigned height, unsigned width) {
   __shared__ float parts[THREADS * WIDTH];
   const unsigned rows = THREADS / columns;
   const unsigned row = threadIdx.x / columns, lane = blockIdx.y * columns + threadIdx.x % columns;
@@ -62,4 +64,11 @@ extern "C" __global__ void first_layer_gradient(const Lane* gradient, const Lane
 #pragma unroll
   for (int k = 0; k < 10; k++)
     add_rows(sum[k], parts, rows, columns, lanes, sums + (blockIdx.x * 10 + k) * lanes * WIDTH);
+  const WeightGradient to{weights, narrow_weights};
+  add_blocks(sums, parts, 10, columns, lanes, [=](unsigned tap, unsigned channel, float total) {
+    if (tap < 9)
+      write_gradient(to, channel * 9 + tap, total);
+    else
+      bias[channel] = total;
+  });
 }

@@ -28,11 +28,12 @@ extern "C" __global__ void bias_relu_join(const Lane* x, const Floats* bias, con
 }
 
 // out = gradient where y > 0, else 0. If y is null, the gradient is masked already, and out, which may be null too, is
-// not written. The sums of each block over its pixels go to sums[blockIdx.x][channel]. A block has THREADS / columns
-// rows of threads, and a row does `columns` adjacent lanes of a pixel; blockIdx.y counts such stripes of lanes. The
-// strides of gradient and y from pixel to pixel are given; out is dense.
+// not written. totals[channel] is the sum over the pixels; those of each block go to sums[blockIdx.x][channel] before.
+// A block has THREADS / columns rows of threads, and a row does `columns` adjacent lanes of a pixel; blockIdx.y counts
+// such stripes of lanes. The strides of gradient and y from pixel to pixel are given; out is dense.
 extern "C" __global__ void mask_and_sum(const Lane* gradient, unsigned gradient_pixel, const Lane* y, unsigned y_pixel,
-                                        Lane* out, float* sums, unsigned pixels, unsigned lanes, unsigned columns) {
+                                        Lane* out, float* sums, float* totals, unsigned pixels, unsigned lanes,
+                                        unsigned columns) {
   __shared__ float parts[THREADS * WIDTH];
   const unsigned rows = THREADS / columns;
   const unsigned column = threadIdx.x % columns, row = threadIdx.x / columns;
@@ -51,6 +52,7 @@ extern "C" __global__ void mask_and_sum(const Lane* gradient, unsigned gradient_
     }
   }
   add_rows(sum, parts, rows, columns, lanes, sums + blockIdx.x * lanes * WIDTH);
+  add_blocks(sums, parts, 1, columns, lanes, [=](unsigned, unsigned channel, float total) { totals[channel] = total; });
 }
 
 struct Largest {

@@ -29,7 +29,7 @@ namespace unet::gpu {
 
 bool kernels_are_ready(const at::Tensor&) { return false; }
 
-unsigned blocks(const at::Tensor&, int64_t) { return 0; }
+unsigned blocks(const at::Tensor&, int64_t, int64_t) { return 0; }
 
 void launch(const char*, const at::Tensor&, unsigned, unsigned, void**) { TORCH_CHECK(false, NO_CUDA); }
 

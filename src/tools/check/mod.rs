@@ -1,6 +1,10 @@
 //! `unet check`: whether this machine computes what it should, before days are spent on it. Logits and gradients of the
-//! device in each precision against the same network in f64 by libtorch's own operations on the CPU; loss scaling after
-//! an overflow that is provoked; captured or planned steps (`--xla`) against ordinary ones. The image is the phantom's.
+//! device in each precision against the same network in f64 by libtorch's own operations on the CPU, on a GPU with
+//! kernels in a fixed order and with kernels chosen by trial; loss scaling after an overflow that is provoked; captured
+//! or planned steps (`--xla`) against ordinary ones; on a GPU augmented samples against those of the CPU. The image is
+//! the phantom's.
+
+use std::cell::OnceCell;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -25,8 +29,10 @@ use crate::model::unet::UNet;
 use crate::native::cuda;
 use crate::recipe::batches::Batch;
 use crate::recipe::preprocessing::{self, Targets};
+use result::{CheckResult, SEED, border_weights, distance};
 
-const SEED: u64 = 0;
+mod result;
+mod samples;
 
 /// A way to compute, and how far it may be from f64.
 struct Arithmetic {
@@ -42,18 +48,19 @@ const TF32: Arithmetic = Arithmetic { name: "TF32", kind: Kind::Float, tf32: tru
 const FLOAT16: Arithmetic = Arithmetic { name: "float16", kind: Kind::Half, tf32: true, limits: [5e-3, 5e-3] };
 const BFLOAT16: Arithmetic = Arithmetic { name: "bfloat16", kind: Kind::BFloat16, tf32: true, limits: [3e-2, 3e-2] };
 
+/// How cuDNN chooses its kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernels {
+    /// Those that add in a fixed order, as with `--deterministic`.
+    Fixed,
+    /// The fastest in a trial, as training does by default. These may be others, fused convolutions among them.
+    ByTrial,
+}
+
 /// Where the loss scale starts in the check of loss scaling: gradients of float16 overflow with it.
 const OVERFLOWING_SCALE: f64 = (1u64 << 40) as f64;
 /// Steps compared with and without `--xla`; on a GPU the fourth is the first that is replayed.
 const STEPS: usize = 6;
-
-/// What was measured; it has passed if `value` is at most `limit`.
-#[derive(Debug, Serialize)]
-struct CheckResult {
-    name: String,
-    value: f64,
-    limit: f64,
-}
 
 #[derive(Debug, Serialize)]
 struct CheckReport {
@@ -71,10 +78,7 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     let device = device::select(args.device, None)?;
     // The same kernels in each step, and a stream that can be captured.
     device::prepare(device, GpuOptions { deterministic: true, tf32: true, captures: true })?;
-    let base_filters = args.base_filters as i64;
-    let mut rows = Checker::new(Architecture::for_slices(base_filters), device).all()?;
-    // Other kernels serve for these.
-    rows.extend(Checker::new(Architecture { base_filters, channels: 3, classes: 3 }, device).accuracy()?);
+    let rows = rows(device, args.base_filters as i64)?;
     let failed = rows.iter().filter(|row| !row.passed()).count();
     let report = CheckReport {
         device: device::describe(device),
@@ -98,12 +102,33 @@ pub fn run(args: &CheckArgs) -> Result<()> {
     Ok(())
 }
 
-/// A network and a batch to compute with. With more than two classes they have weights, and some pixels are ignored.
+/// All checks of a device that is prepared for kernels in a fixed order.
+fn rows(device: Device, base_filters: i64) -> Result<Vec<CheckResult>> {
+    let usual = Checker::new(Architecture::for_slices(base_filters), device);
+    // Other kernels serve for these.
+    let unusual = Checker::new(Architecture { base_filters, channels: 3, classes: 3 }, device);
+    let mut rows = usual.all()?;
+    rows.extend(unusual.accuracy(Kernels::Fixed)?);
+    if device.is_cuda() {
+        rows.extend(samples::compare_with_cpu(device)?);
+        device::choose_kernels(false)?;
+        for checker in [&usual, &unusual] {
+            rows.extend(checker.accuracy(Kernels::ByTrial)?);
+        }
+        device::choose_kernels(true)?;
+    }
+    Ok(rows)
+}
+
+/// A network and a batch to compute with. With more than two classes these and the pixels between objects have weights,
+/// and some pixels are ignored.
 struct Checker {
     architecture: Architecture,
     device: Device,
     batch: Batch,
     has_options: bool,
+    /// Logits and gradients in f64, once they are known.
+    exact: OnceCell<(Tensor, Vec<Tensor>)>,
 }
 
 impl Checker {
@@ -126,7 +151,9 @@ impl Checker {
         }
         let targets = Targets { classes: classes as usize, has_ignored: has_options };
         let labels = preprocessing::labels(&labels, targets);
-        Self { architecture, device, batch: Batch::new(images, &labels), has_options }
+        let weights = has_options.then(|| border_weights(&labels));
+        let batch = Batch { weights, ..Batch::new(images, &labels) };
+        Self { architecture, device, batch, has_options, exact: OnceCell::new() }
     }
 
     /// Which pixels count in the loss.
@@ -139,11 +166,20 @@ impl Checker {
         if self.device.is_cuda() { &[FLOAT32, TF32, FLOAT16, BFLOAT16] } else { &[FLOAT32, BFLOAT16] }
     }
 
+    /// Logits and gradients in f64.
+    fn exact(&self) -> Result<&(Tensor, Vec<Tensor>)> {
+        if self.exact.get().is_none() {
+            let _ = self.exact.set(self.gradients(Device::Cpu, Kind::Double)?);
+        }
+        Ok(self.exact.get().expect("set above"))
+    }
+
     /// How far logits and gradients are from those in f64.
-    fn accuracy(&self) -> Result<Vec<CheckResult>> {
-        let reference = self.gradients(Device::Cpu, Kind::Double)?;
+    fn accuracy(&self, kernels: Kernels) -> Result<Vec<CheckResult>> {
+        let reference = self.exact()?;
         let mut rows = Vec::new();
-        let what_for = if self.has_options { " (3 channels, 3 classes)" } else { "" };
+        let what_for = if self.has_options { " (3 channels, 3 classes, border weights)" } else { "" };
+        let chosen = if kernels == Kernels::ByTrial { ", kernels by trial" } else { "" };
         for arithmetic in self.arithmetics() {
             if self.device.is_cuda() {
                 cuda::allow_tf32(arithmetic.tf32)?;
@@ -154,7 +190,7 @@ impl Checker {
                 ("gradients", distance(&gradients, &reference.1)),
             ];
             for ((what, value), limit) in pairs.into_iter().zip(arithmetic.limits) {
-                let name = format!("{what}{what_for} in {}, distance from float64", arithmetic.name);
+                let name = format!("{what}{what_for} in {}{chosen}, distance from float64", arithmetic.name);
                 rows.push(CheckResult { name, value, limit });
             }
         }
@@ -163,7 +199,7 @@ impl Checker {
 
     fn all(&self) -> Result<Vec<CheckResult>> {
         let on_gpu = self.device.is_cuda();
-        let mut rows = self.accuracy()?;
+        let mut rows = self.accuracy(Kernels::Fixed)?;
         if on_gpu {
             rows.extend(self.loss_scaling()?);
         }
@@ -186,9 +222,11 @@ impl Checker {
         let net = UNet::with_fresh_weights(self.architecture, SEED, device)?;
         let parameters: Vec<&Tensor> = net.parameters().into_iter().map(|(_, tensor)| tensor).collect();
         let (images, labels) = (self.batch.images.to_device(device), self.batch.labels.to_device(device));
+        let weights = self.batch.weights.as_ref().map(|weights| weights.to_device(device));
         let mut scaler = GradScaler::new(Precision(kind), device);
         let logits = net.forward(&images.to_kind(kind), false)?;
-        let loss = scaler.scale(&loss::losses(&logits, &labels, &self.loss(device))?.total());
+        let losses = loss::weighted_losses(&logits, &labels, weights.as_ref(), &self.loss(device))?;
+        let loss = scaler.scale(&losses.total());
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
         let _ = scaler.unscale(&gradients)?;
         Ok((logits.detach(), gradients))
@@ -248,27 +286,8 @@ fn hyperparameters() -> Hyperparameters {
     Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 5e-4, seed: SEED }
 }
 
-/// The norm of the difference of `a` from `b`, as a part of the norm of `b`; infinite where a value is not finite.
-fn distance(a: &[Tensor], b: &[Tensor]) -> f64 {
-    let square = |tensor: Tensor| tensor.square().sum(Kind::Double).double_value(&[]);
-    let exact = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double);
-    let (mut difference, mut norm) = (0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        difference += square(exact(a) - exact(b));
-        norm += square(exact(b));
-    }
-    let distance = (difference / norm).sqrt();
-    if distance.is_finite() { distance } else { f64::INFINITY }
-}
-
 fn is_finite(tensor: &Tensor) -> bool {
     tensor.isfinite().all().int64_value(&[]) != 0
-}
-
-impl CheckResult {
-    fn passed(&self) -> bool {
-        self.value <= self.limit
-    }
 }
 
 impl CheckReport {
@@ -293,18 +312,18 @@ fn short(value: f64) -> String {
 mod tests {
     use super::*;
 
+    /// The weights between objects are part of what is compared: without them the gradients are others.
     #[test]
-    fn distances_are_those_of_the_norms_and_nothing_hides_in_them() {
-        let tensors = |values: [[f32; 2]; 2]| values.map(|values| Tensor::from_slice(&values));
-        let b = tensors([[3.0, 0.0], [0.0, 4.0]]);
-        assert_eq!(distance(&tensors([[3.0, 0.5], [0.0, 4.0]]), &b), 0.1);
-        assert_eq!(distance(&b, &b), 0.0);
-        assert_eq!(distance(&tensors([[f32::NAN, 0.0], [0.0, 4.0]]), &b), f64::INFINITY);
-        let row = |value| CheckResult { name: String::new(), value, limit: 1e-3 };
-        assert!(row(1e-3).passed() && !row(1.1e-3).passed() && !row(f64::NAN).passed());
+    fn border_weights_take_part() {
+        let mut checker = Checker::new(Architecture { base_filters: 1, channels: 3, classes: 3 }, Device::Cpu);
+        assert!(checker.batch.weights.as_ref().unwrap().max().double_value(&[]) > 1.0);
+        let with = checker.gradients(Device::Cpu, Kind::Double).unwrap().1;
+        checker.batch.weights = None;
+        let without = checker.gradients(Device::Cpu, Kind::Double).unwrap().1;
+        assert!(distance(&without, &with) > 10.0 * FLOAT32.limits[1]);
     }
 
-    /// What is compared must not be near by itself: another network is far aarithmetic.
+    /// What is compared must not be near by itself: another network is far away.
     #[test]
     fn another_network_does_not_pass() {
         let checker = Checker::new(Architecture::for_slices(1), Device::Cpu);
