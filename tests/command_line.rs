@@ -152,7 +152,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "-h, --help",
             "--model_dir, --model-dir <DIR>",
             "--weights <WHICH> [default: last] [possible values: last, best]",
-            "--to <FORMAT> [possible values: onnx, torchscript]",
+            "--to <FORMAT> [possible values: onnx, torchscript, bioimageio]",
             "--out <FILE>",
             "--amp, --use-amp [alias: --use_amp]",
             "--no_softmax, --no-softmax",
@@ -161,6 +161,12 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--dynamic",
             "--data_dir, --data-dir <DIR> [default: a synthetic slice]",
             "--overwrite",
+            "--name <TEXT> [default: U-Net for its classes]",
+            "--description <TEXT> [default: its classes and its recipe]",
+            "--author <AUTHOR>",
+            "--cite <WORK>",
+            "--license <SPDX>",
+            "--same_size, --same-size",
         ],
     ),
     ("completions", &["-h, --help", "<SHELL> [possible values: bash, zsh, fish]"]),
@@ -272,7 +278,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 19] = [
+const SPELLINGS: [Spelling; 20] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -396,6 +402,10 @@ const SPELLINGS: [Spelling; 19] = [
             ("--use_amp", "float16"),
             ("--no_softmax", "output  logits"),
         ],
+    },
+    Spelling {
+        args: "export --model_dir model --to bioimageio --out net.zip --author A --license MIT --same_size",
+        shows: &[("--same_size", "output  probabilities [N, 2, H, W]")],
     },
 ];
 

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub mod config;
 pub mod native;
+pub mod package;
 pub mod parse;
 mod spellings;
 pub mod split;
