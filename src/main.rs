@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use cli::task::{Task, task};
+use cli::task::{Task, introduce, task};
 use distributed::{Role, environment, launcher};
 use native::process;
 
@@ -25,10 +25,12 @@ mod tools;
 
 native::startup::before_constructors!(answer_without_libtorch);
 
-/// Answers help, version, completions, man pages and errors of usage; leaves everything else to `main`.
+/// Answers help, version, completions, man pages, errors of usage and a first contact; leaves everything else to
+/// `main`.
 fn answer_without_libtorch(args: Vec<std::ffi::OsString>) {
     match task(args) {
         Ok(Task::Tool(command)) if !tools::needs_libtorch(&command) => end(tools::run(&command).map(|()| 0)),
+        Ok(Task::Nothing) => end(Ok(introduce())),
         Ok(_) => {}
         Err(error) => end(Err(error.into())),
     }
@@ -43,6 +45,7 @@ fn carry_out(task: Task) -> Result<u8> {
     files::fail_beyond_size_limit()?;
     let config = match task {
         Task::Tool(command) => return error::catch(|| tools::run(&command).map(|()| 0)),
+        Task::Nothing => return Ok(introduce()),
         Task::Run(config) => config,
     };
     match distributed::role(config.nproc_per_node, environment::rank()?)? {

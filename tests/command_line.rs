@@ -20,6 +20,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--benchmark",
             "--warmup_steps, --warmup-steps <N> [default: 200]",
             "--profile <DIR>",
+            "--quiet",
             "--data_dir, --data-dir <DIR>",
             "--input <PATH>...",
             "--output <DIR>",
@@ -152,7 +153,7 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "-h, --help",
             "--model_dir, --model-dir <DIR>",
             "--weights <WHICH> [default: last] [possible values: last, best]",
-            "--to <FORMAT> [possible values: onnx, torchscript]",
+            "--to <FORMAT> [possible values: onnx, torchscript, bioimageio]",
             "--out <FILE>",
             "--amp, --use-amp [alias: --use_amp]",
             "--no_softmax, --no-softmax",
@@ -161,6 +162,12 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--dynamic",
             "--data_dir, --data-dir <DIR> [default: a synthetic slice]",
             "--overwrite",
+            "--name <TEXT> [default: U-Net for its classes]",
+            "--description <TEXT> [default: its classes and its recipe]",
+            "--author <AUTHOR>",
+            "--cite <WORK>",
+            "--license <SPDX>",
+            "--same_size, --same-size",
         ],
     ),
     ("completions", &["-h, --help", "<SHELL> [possible values: bash, zsh, fish]"]),
@@ -272,7 +279,7 @@ struct Spelling {
     shows: &'static [(&'static str, &'static str)],
 }
 
-const SPELLINGS: [Spelling; 19] = [
+const SPELLINGS: [Spelling; 20] = [
     Spelling {
         args: "--data_dir data --model_dir made --log_dir log --exec_mode train_and_evaluate --crossvalidation_idx 2 \
                --max_steps 6 --batch_size 2 --learning_rate 0.01 --weight_decay 0.1 --base_filters 1 --log_every 7 \
@@ -397,6 +404,10 @@ const SPELLINGS: [Spelling; 19] = [
             ("--no_softmax", "output  logits"),
         ],
     },
+    Spelling {
+        args: "export --model_dir model --to bioimageio --out net.zip --author A --license MIT --same_size",
+        shows: &[("--same_size", "output  probabilities [N, 2, H, W]")],
+    },
 ];
 
 /// What a command leaves that is the same whenever it runs: exit code, messages, files, settings and weights.
@@ -499,7 +510,7 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
         fails(dir.run(args), 2, words);
     }
     assert!(!dir.path("model").exists(), "a refused command line must leave nothing");
-    fails(dir.unet(&[]), 2, &["--data_dir"]);
+    fails(dir.unet(&["--exec_mode", "train"]), 2, &["--data_dir"]);
     fails(dir.unet(&["phantom"]), 2, &["--out"]);
     for (args, words) in [
         ("--classes 1", ["--classes", "2 to 6"]),
@@ -513,6 +524,30 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
     fails(dir.unet(&["report"]), 2, &["LOG"]);
     fails(dir.unet(&["layers", "--repeats", "0"]), 2, &["--repeats", "1 to 10000"]);
     fails(dir.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
+}
+
+/// Without a word there is nothing to refuse: a newcomer is told what the program does. A script that has lost its
+/// flags gets the exit code of a bad command line, as before.
+#[test]
+fn the_program_alone_introduces_itself_in_six_lines() {
+    let dir = TestDir::new();
+    let answer = dir.unet(&[]).code(2);
+    assert_eq!(stdout(&answer), "");
+    let told = stderr(&answer);
+    assert_eq!(told.lines().count(), 6, "{told}");
+    assert!(told.lines().all(|line| line.len() <= 120), "{told}");
+    for word in
+        ["unet inspect --data_dir", "unet --data_dir", "--exec_mode predict", "unet --help", "unet man", "docs/"]
+    {
+        assert!(told.contains(word), "no '{word}' in: {told}");
+    }
+    // What it proposes is taken: each command fails for want of data, not for its flags.
+    for line in told.lines().filter(|line| line.contains(":  ")) {
+        let command = line.split_once(": ").unwrap().1.split("    ").find(|part| part.contains("unet")).unwrap();
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let message = stderr(&dir.unet(&words).code(1));
+        assert!(message.starts_with("error: ") && message.contains("no "), "{words:?}: {message}");
+    }
 }
 
 #[test]

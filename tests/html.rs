@@ -194,6 +194,12 @@ fn runs_are_shown_side_by_side() {
     assert_eq!(seed["values"], json!([0, 3]));
     assert!(settings.iter().all(|row| row["key"] != "base_filters"), "{settings:?}");
     assert_eq!(report["runs"][1]["curves"]["train_ce_loss"].as_array().unwrap().len(), 8);
+    let class = |name: &str, at: usize| dir.json(name)["classes"][at]["dice"].as_f64().unwrap();
+    let classes = report["comparison"]["classes"].as_array().unwrap();
+    let row = classes.iter().find(|row| row["class"] == "background" && row["key"] == "dice").unwrap();
+    assert_eq!(row["values"], json!([class("model/eval.json", 1), class("other/eval.json", 1)]));
+    let pages: Vec<&Value> = report["runs"].as_array().unwrap().iter().map(|run| &run["page"]).collect();
+    assert_eq!(pages, ["model/report.html", "other/report.html"]);
 
     fails(dir.unet(&compare), 1, &["'both.html' is there already", "--overwrite"]);
     dir.unet(&[&compare[..], &["--overwrite"]].concat()).success();

@@ -32,6 +32,8 @@ pub struct Config {
     pub benchmark: Option<Benchmark>,
     pub overwrite: bool,
     pub resume_training: bool,
+    /// Whether warnings and final results alone are told.
+    pub quiet: bool,
     pub log_every: u64,
     /// `None`: no validation while training goes on.
     pub validation: Option<Validation>,
@@ -205,6 +207,7 @@ impl Config {
             benchmark: args.benchmark.then_some(Benchmark { warmup_steps: args.warmup_steps, profile: args.profile }),
             overwrite: args.overwrite,
             resume_training: args.resume_training,
+            quiet: args.quiet,
             log_every: args.log_every,
             validation,
             weights: args.weights,

@@ -8,6 +8,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub mod config;
 pub mod native;
+pub mod package;
 pub mod parse;
 mod spellings;
 pub mod split;
@@ -16,7 +17,7 @@ pub mod task;
 pub mod validation;
 mod values;
 
-pub use parse::{Parsed, command, parse};
+pub use parse::{Parsed, command, own_command_line, parse};
 pub use subcommands::{
     CheckArgs, CompletionsArgs, ExportArgs, ExportFormat, InspectArgs, LayersArgs, ManArgs, PhantomArgs, PhantomLayout,
     PreviewArgs, ReportArgs, ScoreArgs, Shell,
@@ -102,6 +103,9 @@ pub struct RunArgs {
     /// With --benchmark: look into 5 steps more, and write the time of each kernel and a trace to this folder
     #[arg(long, value_name = "DIR", help_heading = "Task")]
     pub profile: Option<PathBuf>,
+    /// No progress and no tables: errors, warnings and final results alone
+    #[arg(long, help_heading = "Task")]
+    pub quiet: bool,
 
     /// Folder of the dataset: train-volume.tif, train-labels.tif and test-volume.tif; images/ with masks/; or nnU-Net's
     /// raw data (docs/data.md)

@@ -39,6 +39,11 @@ pub fn try_parse(args: impl IntoIterator<Item = OsString>) -> Result<Parsed, cla
     Ok(Parsed { cli: Cli::from_arg_matches(&matches)?, given })
 }
 
+/// The words of this process's command line, with switches in the program's own spelling.
+pub fn own_command_line() -> Vec<OsString> {
+    spellings::own_spelling(std::env::args_os(), &command())
+}
+
 /// The clap command with a kebab-case alias for every snake_case flag.
 pub fn command() -> clap::Command {
     fn with_kebab_case(command: clap::Command) -> clap::Command {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::native::NativeArgs;
+use super::package::PackageArgs;
 use super::values::{DeviceChoice, GreyRangeChoice, RecipeChoice, WeightsChoice, grey_range, whole};
 
 #[derive(Debug, Args)]
@@ -212,13 +213,14 @@ pub struct ExportArgs {
     /// Logits as output, in place of the softmax probabilities that the reference exports
     #[arg(long = "no_softmax")]
     pub no_softmax: bool,
-    /// Height of the input in pixels; the output has 184 less
-    #[arg(long, value_name = "PIXELS", default_value_t = 572, value_parser = whole(1..=16_384))]
-    pub height: u64,
-    /// Width of the input in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 572, value_parser = whole(1..=16_384))]
-    pub width: u64,
-    /// Inputs of any height and width that fit the network; the number of images is free in any case
+    /// Height of the input in pixels; the output has 184 less [default: 572]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_384))]
+    pub height: Option<u64>,
+    /// Width of the input in pixels [default: 572]
+    #[arg(long, value_name = "PIXELS", value_parser = whole(1..=16_384))]
+    pub width: Option<u64>,
+    /// Inputs of any height and width that fit the network; the number of images is free in any case. Packages for
+    /// bioimageio are so anyway
     #[arg(long, conflicts_with_all = ["height", "width"])]
     pub dynamic: bool,
     /// Folder with stacks, to check the file on a slice of theirs [default: a synthetic slice]
@@ -227,6 +229,8 @@ pub struct ExportArgs {
     /// Replace a file that is already there
     #[arg(long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub package: PackageArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -235,4 +239,6 @@ pub enum ExportFormat {
     Onnx,
     /// For libtorch and PyTorch
     Torchscript,
+    /// A package for the BioImage Model Zoo, with both files, their description and test images
+    Bioimageio,
 }

@@ -1,5 +1,5 @@
 //! What a run tells: one line per record on stdout, the same records as DLLogger's JSON lines in
-//! `log_dir/log.json`, and a progress bar on stderr where that is a terminal. Formats, never computes.
+//! `log_dir/log.json`, and the progress between them (`progress.rs`). Formats, never computes.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Local};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
+
+use super::progress::Progress;
 
 /// What a record is about, DLLogger's `step`.
 #[derive(Debug, Clone, Copy)]
@@ -29,39 +31,62 @@ pub struct Logger {
     /// Whether the last record could not be written to it.
     failing: bool,
     start: Instant,
-    bar: ProgressBar,
-    silent: bool,
+    progress: Progress,
+    volume: Volume,
+}
+
+/// How much is told on stdout and stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volume {
+    /// Everything.
+    Full,
+    /// Warnings and final results (`--quiet`).
+    Quiet,
+    /// Nothing, for the other ranks than 0.
+    Silent,
 }
 
 impl Logger {
     /// `log_dir` is made if it is absent; an existing log.json is added to.
-    pub fn new(log_dir: Option<&Path>) -> Result<Self> {
+    pub fn new(log_dir: Option<&Path>, volume: Volume) -> Result<Self> {
         let open = |folder: &Path| -> Result<File> {
             let path = folder.join("log.json");
             fs::create_dir_all(folder)
                 .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
                 .with_context(|| format!("cannot write to --log_dir '{}'", folder.display()))
         };
-        Ok(Self { file: log_dir.map(open).transpose()?, silent: false, ..Self::silent() })
+        Ok(Self { file: log_dir.map(open).transpose()?, volume, ..Self::silent() })
     }
 
     /// One that tells nothing, for the other ranks than 0.
     pub fn silent() -> Self {
-        Self { file: None, failing: false, start: Instant::now(), bar: ProgressBar::hidden(), silent: true }
+        let (start, progress) = (Instant::now(), Progress::hidden());
+        Self { file: None, failing: false, start, progress, volume: Volume::Silent }
     }
 
     /// A line for people, not a record.
     pub fn note(&self, text: &str) {
-        if !self.silent {
-            // Who no longer listens, as a pipe that was closed, is no reason to stop working.
-            let _ = self.bar.suspend(|| writeln!(io::stdout(), "{text}"));
+        if self.volume == Volume::Full {
+            self.print(text);
         }
+    }
+
+    /// A line for people that says where a final result is: `--quiet` keeps it.
+    pub fn result(&self, text: &str) {
+        if self.volume != Volume::Silent {
+            self.print(text);
+        }
+    }
+
+    fn print(&self, text: &str) {
+        // Who no longer listens, as a pipe that was closed, is no reason to stop working.
+        let _ = self.progress.suspend(|| writeln!(io::stdout(), "{text}"));
     }
 
     /// A line about something that may surprise, on stderr.
     pub fn warn(&self, text: &str) {
-        if !self.silent {
-            let _ = self.bar.suspend(|| writeln!(io::stderr(), "warning: {text}"));
+        if self.volume != Volume::Silent {
+            let _ = self.progress.suspend(|| writeln!(io::stderr(), "warning: {text}"));
         }
     }
 
@@ -79,37 +104,40 @@ impl Logger {
     pub fn log(&mut self, step: Step, figures: &[(&str, f64)]) {
         let words = figures.iter().map(|(name, value)| format!("{name} {}", short(*value)));
         let line: Vec<String> = step.prefix().into_iter().chain(words).collect();
-        self.note(&line.join("  "));
+        match step {
+            Step::Summary => self.result(&line.join("  ")),
+            Step::Parameters | Step::Train(_) => self.note(&line.join("  ")),
+        }
         let data: Map<String, Value> = figures.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         self.write(json!({"type": "LOG", "step": step.json(), "data": data}));
     }
 
-    /// Begins a progress bar of `total` steps, of which `done` are made already.
+    /// Begins to show the progress of `total` steps, of which `done` are made already.
     pub fn start_bar(&mut self, what: &'static str, total: u64, done: u64) {
-        if self.silent {
-            return;
+        if self.volume == Volume::Full {
+            self.progress = Progress::start(what, total, done);
         }
-        let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        self.bar = ProgressBar::new(total).with_style(style).with_prefix(what).with_position(done);
-        self.bar.reset_eta();
     }
 
-    /// Moves the bar to `done` steps and shows `message`.
+    /// Shows `done` steps and `message`.
     pub fn progress(&self, done: u64, message: String) {
-        self.bar.set_message(message);
-        self.bar.set_position(done);
+        self.advance_with(done, Some(message));
     }
 
-    /// Moves the bar to `done` steps.
+    /// Shows `done` steps.
     pub fn advance(&self, done: u64) {
-        self.bar.set_position(done);
+        self.advance_with(done, None);
+    }
+
+    fn advance_with(&self, done: u64, message: Option<String>) {
+        if let Some(line) = self.progress.advance(done, message) {
+            self.note(&line);
+        }
     }
 
     /// Takes the bar away.
     pub fn end_bar(&mut self) {
-        self.bar.finish_and_clear();
-        self.bar = ProgressBar::hidden();
+        self.progress.end();
     }
 
     /// A log that cannot be written, as on a full disk, is a warning: the work goes on.
@@ -132,7 +160,7 @@ impl Logger {
 pub struct ReadingBar(ProgressBar);
 
 impl ReadingBar {
-    /// Shown by rank 0, and only where reading takes longer than a moment.
+    /// Shown by rank 0 without `--quiet`, and only where reading takes longer than a moment.
     pub fn new(is_shown: bool) -> Self {
         if !is_shown {
             return Self(ProgressBar::hidden());

@@ -7,5 +7,6 @@ pub mod loss_table;
 pub mod manifest;
 pub mod model_dir;
 pub mod pictures;
+mod progress;
 pub mod tensorboard;
 pub mod tracker;

@@ -8,7 +8,7 @@ use crate::distributed::environment::RankInfo;
 use crate::distributed::world::World;
 use crate::engine::precision::Precision;
 use crate::engine::step_runner::StepRunner;
-use crate::output::logger::Logger;
+use crate::output::logger::{Logger, Volume};
 use crate::output::model_dir::ModelDir;
 use crate::output::tracker::Tracker;
 
@@ -55,7 +55,8 @@ impl Journal {
     /// The journal of a process; `rank` is `None` for a process alone.
     pub fn open(config: &Config, model_dir: ModelDir, rank: Option<&RankInfo>) -> Result<Self> {
         let is_main = rank.is_none_or(|rank| rank.rank == 0);
-        let logger = if is_main { Logger::new(config.log_dir.as_deref())? } else { Logger::silent() };
+        let volume = if config.quiet { Volume::Quiet } else { Volume::Full };
+        let logger = if is_main { Logger::new(config.log_dir.as_deref(), volume)? } else { Logger::silent() };
         let tracker = Tracker::new(&model_dir, is_main && config.benchmark.is_none(), &logger);
         Ok(Self { model_dir, logger, tracker })
     }

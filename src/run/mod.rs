@@ -1,12 +1,13 @@
 //! One run from its configuration to its results: read the data, then train, evaluate and predict, or time.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::checkpoint;
+use crate::cli;
 use crate::cli::config::{Benchmark, Config, Source};
 use crate::cli::{GreyRangeChoice, WeightsChoice};
 use crate::data::folds::Split;
@@ -45,6 +46,7 @@ pub mod inputs;
 mod learnable;
 mod masks;
 mod memory;
+mod next_steps;
 mod out_of_memory;
 mod predict;
 mod predict_files;
@@ -77,7 +79,7 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
     let writes = rank.is_none_or(|rank| rank.rank == 0) && config.benchmark.is_none() && config.writes_model_dir();
     let weights = WeightFile::of_run(config, &model_dir)?;
     let _lock = writes.then(|| take_model_dir(config, &model_dir, &weights)).transpose()?;
-    let bar = ReadingBar::new(rank.is_none_or(|rank| rank.rank == 0));
+    let bar = ReadingBar::new(rank.is_none_or(|rank| rank.rank == 0) && !config.quiet);
     let mut inputs = Inputs::read(config, device, trained_spec(config, &weights.path)?.as_ref(), &bar)?;
     bar.end();
     let mut journal = Journal::open(config, model_dir, rank)?;
@@ -101,7 +103,8 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
         Some(benchmark) => time(config, benchmark, &compute, &mut journal, &inputs).map(|()| 0),
         None => {
             let outcome = work(config, &settings, &compute, &mut journal, &inputs, &weights.path);
-            report(config, &mut journal, outcome.is_err());
+            let page = report(config, &mut journal, outcome.is_err());
+            tell_next(config, &journal.logger, outcome.as_ref().ok(), page.as_deref());
             outcome
         }
     };
@@ -141,17 +144,30 @@ fn describe(config: &Config, compute: &Compute, logger: &Logger) -> Result<()> {
     Ok(())
 }
 
-/// Writes the report of a run, for browsers. Slices are worth one even where a file after them could not be predicted.
-fn report(config: &Config, journal: &mut Journal, has_failed: bool) {
+/// Writes the report of a run, for browsers; its path where it is there. Slices are worth one even where a file after
+/// them could not be predicted.
+fn report(config: &Config, journal: &mut Journal, has_failed: bool) -> Option<PathBuf> {
     let Journal { model_dir, logger, tracker } = journal;
     if has_failed && !tracker.has_slices() {
-        return;
+        return None;
     }
     let path = match &config.source {
         Source::Files { output, .. } => output.join("unet-report.html"),
         Source::Dataset(_) => model_dir.report(),
     };
     tracker.write_report(&path, logger);
+    path.is_file().then_some(path)
+}
+
+/// The last line of a run that has not failed.
+fn tell_next(config: &Config, logger: &Logger, exit_code: Option<&u8>, page: Option<&Path>) {
+    let words = cli::own_command_line();
+    let next = match (exit_code, words.first()) {
+        (Some(0), Some(program)) => next_steps::after(config, &program.to_string_lossy(), page),
+        (Some(_), Some(_)) => Some(next_steps::after_stop(&words)),
+        _ => None,
+    };
+    next.iter().for_each(|line| logger.note(line));
 }
 
 /// Trains, evaluates and predicts, as far as the mode says; the exit code.

@@ -81,7 +81,7 @@ pub fn predict(
     if let Some(warning) = constant_output(&pixels, spec) {
         logger.warn(&warning);
     }
-    logger.note(&format!("masks: {}", model_dir.masks().display()));
+    logger.result(&format!("masks: {}", model_dir.masks().display()));
     logger.note(&format!("probabilities: {}", model_dir.probabilities().display()));
     tracker.draw_sheet(&sheet, &model_dir.prediction_sheet(), logger);
     tracker.view(Part::Prediction, slides.finish(&stack.cases[0].images[0], pages), logger);

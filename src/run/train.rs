@@ -103,7 +103,8 @@ pub fn train(
                 .inspect_err(|_| tracker.draw_curves(logger))?;
             let images = (step - first) * (config.batch_size * world.size) as u64;
             let rate = images as f64 / (start.elapsed() - validator.duration()).as_secs_f64();
-            logger.progress(step, format!("loss {:.4}  {rate:.2} img/s", metrics.total()));
+            let score = validator.last_score().map_or_else(String::new, |(key, score)| format!("  {key} {score:.4}"));
+            logger.progress(step, format!("loss {:.4}{score}  {rate:.2} img/s", metrics.total()));
             if logs {
                 let mut figures = metrics.named();
                 logger.log(Step::Train(step), &figures);
@@ -152,7 +153,7 @@ fn finish(
     let net = trainer.into_network();
     if compute.world.is_main() {
         checkpoint::save_weights(&model_dir.weights(), &net, spec, None)?;
-        logger.note(&format!("weights: {}", model_dir.weights().display()));
+        logger.result(&format!("weights: {}", model_dir.weights().display()));
     }
     Ok(Outcome::Completed(Box::new(net)))
 }

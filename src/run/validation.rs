@@ -27,6 +27,8 @@ pub struct Validator {
     /// How often the slices were scored in this process, and for how long.
     times: u32,
     duration: Duration,
+    /// What the last scoring in this process found, in the metric that counts.
+    last_score: Option<f64>,
 }
 
 /// What a validation means for the run.
@@ -47,12 +49,17 @@ impl Validator {
         // Another score than before has no best one yet. A run without validation hands on what it was given.
         let state = state.filter(|state| state.best.as_ref().is_none_or(is_same));
         let tile = tile(config, trainer.net.architecture, compute);
-        Self { options, tile, state, times: 0, duration: Duration::ZERO }
+        Self { options, tile, state, times: 0, duration: Duration::ZERO, last_score: None }
     }
 
     /// What a checkpoint keeps.
     pub fn state(&self) -> Option<&ValidationState> {
         self.state.as_ref()
+    }
+
+    /// The name of the metric that counts, and what the last scoring in this process found; `None` before it.
+    pub fn last_score(&self) -> Option<(String, f64)> {
+        Some((self.options?.metric.key(), self.last_score?))
     }
 
     /// Time that validation has taken in this process.
@@ -104,6 +111,7 @@ impl Validator {
         let key = wanted.metric.key();
         // Absent where no class has pixels: nothing to compare.
         let found = evaluation.score(&key).unwrap_or(f64::NAN);
+        self.last_score = Some(found).filter(|found| !found.is_nan());
         let is_best = self.remember(wanted, step, found);
         if is_best && wanted.keeps_best && compute.world.is_main() {
             let best = BestScore { metric: key, score: found, step };
@@ -197,7 +205,7 @@ mod tests {
     use crate::cli::Metric;
 
     fn validator(options: Validation) -> Validator {
-        Validator { options: Some(options), tile: 4, state: None, times: 0, duration: Duration::ZERO }
+        Validator { options: Some(options), tile: 4, state: None, times: 0, duration: Duration::ZERO, last_score: None }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::data::slices::{ReadOptions, Slice, SliceSet};
 use crate::data::spec::{GreyScaling, Recipe};
 use crate::error::UsageError;
 use crate::files::{create_parent, write_atomically};
-use crate::output::logger::{Logger, ReadingBar};
+use crate::output::logger::{Logger, ReadingBar, Volume};
 use crate::output::pictures::samples::{Sample, SampleSheet};
 use crate::recipe::batches::TrainingBatches;
 use crate::recipe::normalisation::GreyMap;
@@ -40,7 +40,7 @@ pub fn preview(args: &PreviewArgs) -> Result<()> {
     }
     let recipe = samples::recipe(args.recipe, &native);
     let slices = read(args, recipe)?;
-    let logger = Logger::new(None)?;
+    let logger = Logger::new(None, Volume::Full)?;
     describe(&slices, &logger);
     let used = describe_recipe(args, recipe, &native);
     logger.note(&used.join(", "));

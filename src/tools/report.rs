@@ -38,7 +38,7 @@ pub fn report(args: &ReportArgs) -> Result<()> {
     if page.exists() && !args.overwrite {
         bail!("'{}' is there already; use --overwrite to replace it, or another --html", page.display());
     }
-    let runs = args.logs.iter().map(|path| run(path)).collect::<Result<Vec<Run>>>()?;
+    let runs = args.logs.iter().map(|path| Ok(run(path)?.linked(page, &folder(path)))).collect::<Result<Vec<Run>>>()?;
     // Runs that have trained alone have curves to show, and nothing to average.
     let evaluated: Vec<PathBuf> = args.logs.iter().filter(|path| evaluation(path).is_file()).cloned().collect();
     if !evaluated.is_empty() {
@@ -52,6 +52,12 @@ pub fn report(args: &ReportArgs) -> Result<()> {
 /// The file with the scores of a run: in its model folder, or what is given itself.
 fn evaluation(path: &Path) -> PathBuf {
     if path.is_dir() { ModelDir::new(path).scores() } else { path.to_owned() }
+}
+
+/// The model folder of a run: what is given, or where the given file is.
+fn folder(path: &Path) -> ModelDir {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    ModelDir::new(folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 /// What the page shows of a model folder, or of a file: the figures that it records.

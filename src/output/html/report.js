@@ -125,19 +125,34 @@ function showScores(run) {
       element("p", { class: "soft" }, "Rows are labels, columns predictions; shares are of a row."), matrixOf(run))));
 }
 
+/** The name of a run, which leads to its own report where it has one. */
+function named(run) {
+  if (!run.page) return run.name;
+  return element("a", { href: run.page.split("/").map(encodeURIComponent).join("/") }, run.name);
+}
+
+/** Scores of each class in several runs. */
+function showComparedClasses(runs, rows) {
+  if (rows.length === 0) return;
+  const cells = rows.map((row) =>
+    [`${row.class}: ${words(row.key)[0]}`, ...row.values.map(shown), shown(row.mean), shown(row.deviation)]);
+  const header = ["class", ...runs.map(named), "mean", "deviation"];
+  section("Scores by class", table("Scores of each class in the runs", header, cells, (column) => column > 0));
+}
+
 /** Scores, and settings that differ, of several runs side by side. */
 function showComparison(runs, comparison) {
-  const names = runs.map((run) => run.name);
   const rows = comparison.scores.map((row) =>
     [words(row.key)[0], ...row.values.map(shown), shown(row.mean), shown(row.deviation), words(row.key)[1]]);
-  const header = ["score", ...names, "mean", "deviation", "meaning"];
+  const header = ["score", ...runs.map(named), "mean", "deviation", "meaning"];
   const isNumber = (column) => column > 0 && column < header.length - 1;
   section("Scores", rows.length > 0
     ? table("Scores of the runs", header, rows, isNumber)
     : element("p", { class: "soft" }, "None of these runs was evaluated."));
+  showComparedClasses(runs, comparison.classes);
   const different = comparison.settings.map((row) => [row.key, ...row.values.map(setting)]);
   section("Settings that differ", different.length > 0
-    ? table("Settings that differ", ["setting", ...names], different)
+    ? table("Settings that differ", ["setting", ...runs.map(named)], different)
     : element("p", { class: "soft" }, "None: these runs have the same settings."));
 }
 
@@ -162,7 +177,7 @@ function start() {
   if (data.comparison) {
     showComparison(data.runs, data.comparison);
     showComparedCurves(data.runs);
-    section("Runs", ...data.runs.flatMap((one) => [element("h3", {}, one.name), facts(one)]));
+    section("Runs", ...data.runs.flatMap((one) => [element("h3", {}, named(one)), facts(one)]));
     return;
   }
   head.append(facts(run));

@@ -19,6 +19,9 @@ const MOST_POINTS: usize = 1000;
 #[derive(Debug, Serialize)]
 pub struct Run {
     pub name: String,
+    /// Its own report, as a page that shows several runs finds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
     /// Subjects, and what there is to say of each.
     pub facts: Vec<(&'static str, String)>,
     /// `config.json`.
@@ -36,7 +39,8 @@ impl Run {
     pub fn of_folder(name: String, model_dir: &ModelDir) -> Result<Self> {
         let (settings, scores) = (read_json(&model_dir.config())?, read_json(&model_dir.scores())?);
         let curves = curves(&model_dir.losses())?;
-        Ok(Self { name, facts: words::facts(settings.as_ref(), scores.as_ref()), settings, scores, curves })
+        let facts = words::facts(settings.as_ref(), scores.as_ref());
+        Ok(Self { name, page: None, facts, settings, scores, curves })
     }
 
     /// Whether its folder has nothing to show.
@@ -46,8 +50,26 @@ impl Run {
 
     /// A run of which only scores are known.
     pub fn of_scores(name: String, scores: Map<String, Value>) -> Self {
-        Self { name, facts: Vec::new(), settings: None, scores: Some(Value::Object(scores)), curves: BTreeMap::new() }
+        let (scores, curves) = (Some(Value::Object(scores)), BTreeMap::new());
+        Self { name, page: None, facts: Vec::new(), settings: None, scores, curves }
     }
+
+    /// The run with a link from the page at `from` to its own report in `model_dir`, where there is one.
+    pub fn linked(self, from: &Path, model_dir: &ModelDir) -> Self {
+        Self { page: relative(from, &model_dir.report()), ..self }
+    }
+}
+
+/// The path from the folder of the file `from` to the file `to`, so that both may be moved together. `None` where one
+/// of them is not there, or its path is not text.
+fn relative(from: &Path, to: &Path) -> Option<String> {
+    let folder = from.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let (folder, to) = (fs::canonicalize(folder).ok()?, fs::canonicalize(to).ok()?);
+    let shared = folder.components().zip(to.components()).take_while(|(one, other)| one == other).count();
+    let up = folder.components().skip(shared).map(|_| "..".to_owned());
+    let down = to.components().skip(shared).map(|part| Some(part.as_os_str().to_str()?.to_owned()));
+    let parts: Option<Vec<String>> = up.map(Some).chain(down).collect();
+    parts.map(|parts| parts.join("/"))
 }
 
 /// A JSON file; `None` where it is absent.
@@ -87,6 +109,22 @@ fn thin(points: &mut Vec<(u64, f64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_relative_to_the_page() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for run in ["runs/a", "runs/b c", "pages"] {
+            fs::create_dir_all(path(run)).unwrap();
+            fs::write(path(run).join("report.html"), "").unwrap();
+        }
+        let link = |from: &str, to: &str| relative(&path(from), &path(to));
+        assert_eq!(link("both.html", "runs/a/report.html").as_deref(), Some("runs/a/report.html"));
+        assert_eq!(link("pages/both.html", "runs/b c/report.html").as_deref(), Some("../runs/b c/report.html"));
+        assert_eq!(link("runs/a/both.html", "runs/a/report.html").as_deref(), Some("report.html"));
+        assert_eq!(link("both.html", "runs/none/report.html"), None);
+        assert_eq!(link("none/both.html", "runs/a/report.html"), None);
+    }
 
     #[test]
     fn long_curves_are_thinned_and_keep_their_end() {

@@ -168,7 +168,7 @@ fn report(journal: &Journal, job: &Job<'_>, spec: &DataSpec, counts: Counts, pix
     {
         logger.warn(&warning);
     }
-    logger.note(&format!("masks: {} in {}", counts.predicted, job.output.display()));
+    logger.result(&format!("masks: {} in {}", counts.predicted, job.output.display()));
 }
 
 /// What computing has made of an item.

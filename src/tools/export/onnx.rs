@@ -15,7 +15,7 @@ use super::onnx_messages::{
     Attribute, AttributeKind, Constant, Dimension, ElementType, Graph, Model, Node, OperatorSet, Property, Shape, Size,
     TensorType, Value, ValueType,
 };
-use super::spec::ExportSpec;
+use super::spec::{ExportSpec, Padding, PaddingContent};
 use super::wiring::{self, Operations};
 use crate::model::sides::skip_margins;
 use crate::model::unet::UNet;
@@ -42,7 +42,7 @@ pub fn write(net: &UNet, spec: &ExportSpec, file: impl Write) -> Result<()> {
 /// The output of the graph in `path` for `images`, computed by the crate `rten`, which knows nothing of libtorch or of
 /// this program. It has no float16: the file's numbers are rounded to that, the arithmetic is in float32.
 pub fn run(path: &Path, images: &[Tensor]) -> Result<Vec<Tensor>> {
-    let operators = rten::op_registry!(Cast, Concat, Conv, ConvTranspose, MaxPool, Relu, Slice, Softmax);
+    let operators = rten::op_registry!(Cast, Concat, Conv, ConvTranspose, MaxPool, Pad, Relu, Slice, Softmax);
     let mut bytes = fs::read(path)?;
     let mut model = Model::decode(&bytes[..])?;
     if widen(&mut model) {
@@ -96,7 +96,7 @@ fn graph(net: &UNet, spec: &ExportSpec) -> Graph {
     let mut nodes = Nodes::default();
     let (input, output) = (ExportSpec::INPUT, spec.output_name());
     let images = if spec.half { nodes.cast(input, ElementType::Float16) } else { input.to_owned() };
-    let mut result = wiring::write(&mut nodes, &images);
+    let mut result = wiring::write(&mut nodes, &images, spec.padding);
     if spec.half {
         result = nodes.cast(&result, ElementType::Float32);
     }
@@ -113,7 +113,7 @@ fn graph(net: &UNet, spec: &ExportSpec) -> Graph {
     }
 }
 
-/// Parameters, and the numbers that crops take.
+/// Parameters, and the numbers that crops and the frame take.
 fn initializers(net: &UNet, spec: &ExportSpec) -> Vec<Constant> {
     let mut constants: Vec<Constant> =
         net.parameters().into_iter().map(|(name, tensor)| constant(name, tensor, spec.kind())).collect();
@@ -124,6 +124,14 @@ fn initializers(net: &UNet, spec: &ExportSpec) -> Vec<Constant> {
     for margin in skip_margins() {
         numbers(format!("crop.{margin}.starts"), &[margin; 2]);
         numbers(format!("crop.{margin}.ends"), &[-margin; 2]);
+    }
+    if let Some(Padding { before, after, .. }) = spec.padding {
+        // Of all four axes: the input that names axes came with opset 18.
+        numbers("pad.pixels".to_owned(), &[0, 0, before, before, 0, 0, after, after]);
+    }
+    if let Some(surplus) = spec.padding.map(Padding::surplus).filter(|&surplus| surplus > 0) {
+        numbers("cut.starts".to_owned(), &[0, 0]);
+        numbers("cut.ends".to_owned(), &[-surplus; 2]);
     }
     constants
 }
@@ -152,11 +160,16 @@ fn value(name: &str, channels: i64, sides: Option<[i64; 2]>, names: [&str; 2]) -
 }
 
 fn int(name: &str, value: i64) -> Attribute {
-    Attribute { name: name.to_owned(), int: Some(value), ints: Vec::new(), kind: AttributeKind::Int.into() }
+    Attribute { name: name.to_owned(), int: Some(value), kind: AttributeKind::Int.into(), ..Attribute::default() }
+}
+
+fn text_of(name: &str, value: &str) -> Attribute {
+    let kind = AttributeKind::Text.into();
+    Attribute { name: name.to_owned(), text: Some(value.as_bytes().to_vec()), kind, ..Attribute::default() }
 }
 
 fn ints(name: &str, values: &[i64]) -> Attribute {
-    Attribute { name: name.to_owned(), int: None, ints: values.to_vec(), kind: AttributeKind::Ints.into() }
+    Attribute { name: name.to_owned(), ints: values.to_vec(), kind: AttributeKind::Ints.into(), ..Attribute::default() }
 }
 
 /// The nodes so far, in the order of computation.
@@ -221,6 +234,19 @@ impl Operations for Nodes {
     fn crop(&mut self, x: &str, margin: i64) -> String {
         let [starts, ends] = ["starts", "ends"].map(|what| format!("crop.{margin}.{what}"));
         self.add("Slice", &format!("{x}.crop"), &[x, &starts, &ends, "crop.axes"], Vec::new())
+    }
+
+    fn pad(&mut self, x: &str, padding: Padding) -> String {
+        let mode = match padding.content {
+            // Of 0, where no value is given.
+            PaddingContent::Zeros => "constant",
+            PaddingContent::Mirrored => "reflect",
+        };
+        self.add("Pad", &format!("{x}.pad"), &[x, "pad.pixels"], vec![text_of("mode", mode)])
+    }
+
+    fn cut(&mut self, x: &str, _count: i64) -> String {
+        self.add("Slice", &format!("{x}.cut"), &[x, "cut.starts", "cut.ends", "crop.axes"], Vec::new())
     }
 
     fn join(&mut self, x: &str, skip: &str) -> String {

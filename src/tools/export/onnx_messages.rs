@@ -66,13 +66,15 @@ pub struct Node {
     pub attributes: Vec<Attribute>,
 }
 
-/// A number or a list of numbers, as `kind` says.
+/// A number, a text or a list of numbers, as `kind` says.
 #[derive(Clone, PartialEq, Message)]
 pub struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(int64, optional, tag = "3")]
     pub int: Option<i64>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub text: Option<Vec<u8>>,
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(enumeration = "AttributeKind", tag = "20")]
@@ -84,6 +86,7 @@ pub struct Attribute {
 pub enum AttributeKind {
     Undefined = 0,
     Int = 2,
+    Text = 3,
     Ints = 7,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Shapes: N images, H, W pixels.
 
+use anyhow::Result;
 use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
@@ -9,6 +10,7 @@ use crate::data::spec::{DataSpec, GreyScaling, Recipe};
 use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
 use crate::model::sides::fitting_sides;
+use crate::model::unet::Predictor;
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::EDGE;
 
@@ -26,6 +28,69 @@ pub struct ExportSpec {
     pub softmax: bool,
     /// Stored values that become -1 and 1.
     pub range: GreyRange,
+    /// What the file itself puts around its input; `None` where the caller does.
+    pub padding: Option<Padding>,
+}
+
+/// A frame that the file itself puts around its input, so that its output has the input's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Padding {
+    /// Pixels above and to the left.
+    pub before: i64,
+    /// Pixels below and to the right.
+    pub after: i64,
+    pub content: PaddingContent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PaddingContent {
+    /// Mid-grey, which is 0 after normalisation.
+    Zeros,
+    /// The input mirrored at the centres of its edge pixels.
+    Mirrored,
+}
+
+impl Padding {
+    /// The frame of a recipe. That of the native recipe is so much wider at the bottom and to the right that sides are
+    /// multiples of the grid of 16 pixels, and that the rows and columns that lack a neighbour are past the input.
+    pub fn of(recipe: Recipe) -> Self {
+        let (smallest, step) = fitting_sides();
+        match recipe {
+            Recipe::Reference => Self { before: MARGIN, after: MARGIN, content: PaddingContent::Zeros },
+            Recipe::Native { .. } => {
+                let least = 2 * MARGIN + EDGE;
+                let both = least + (smallest - least).rem_euclid(step);
+                Self { before: MARGIN, after: both - MARGIN, content: PaddingContent::Mirrored }
+            }
+        }
+    }
+
+    /// Rows and columns of the network's output that are past the input, at the bottom and to the right.
+    pub fn surplus(self) -> i64 {
+        self.before + self.after - 2 * MARGIN
+    }
+
+    /// The smallest input side that can be framed and fits the network then.
+    fn smallest(self) -> i64 {
+        let (smallest, step) = fitting_sides();
+        let fits = smallest - self.before - self.after;
+        let least = match self.content {
+            PaddingContent::Zeros => 1,
+            // The mirror image has one pixel less than the input.
+            PaddingContent::Mirrored => self.before.max(self.after) + 1,
+        };
+        fits + ((least - fits).max(0) as u64).next_multiple_of(step as u64) as i64
+    }
+
+    /// `images` with the frame.
+    pub fn apply(self, images: &Tensor) -> Tensor {
+        let Self { before, after, content } = self;
+        let pixels = [before, after, before, after];
+        match content {
+            PaddingContent::Zeros => images.constant_pad_nd(pixels),
+            PaddingContent::Mirrored => images.reflection_pad2d(pixels),
+        }
+    }
 }
 
 impl ExportSpec {
@@ -39,12 +104,31 @@ impl ExportSpec {
 
     pub fn output_sides(&self) -> Option<[i64; 2]> {
         // The sides were checked to fit.
-        self.sides.map(|sides| sides.map(|side| side - 2 * MARGIN))
+        self.sides.map(|sides| sides.map(|side| side - self.lost()))
+    }
+
+    /// Pixels that the output has less than the input along each axis.
+    pub fn lost(&self) -> i64 {
+        if self.padding.is_some() { 0 } else { 2 * MARGIN }
+    }
+
+    /// The smallest side of the input, and the step between sides that fit.
+    pub fn fitting_sides(&self) -> (i64, i64) {
+        let (smallest, step) = fitting_sides();
+        (self.padding.map_or(smallest, Padding::smallest), step)
     }
 
     /// What the file gives for `logits`.
     pub fn output(&self, logits: Tensor) -> Tensor {
         if self.softmax { logits.softmax(1, Kind::Float) } else { logits }
+    }
+
+    /// What the file gives for `images`, computed by our own network.
+    pub fn expected(&self, net: &Predictor, images: &Tensor) -> Result<Tensor> {
+        let Some(padding) = self.padding else { return Ok(self.output(net.forward(images)?)) };
+        let logits = net.forward(&padding.apply(images))?;
+        let inside = |axis: i64| logits.size()[axis as usize] - padding.surplus();
+        Ok(self.output(logits.narrow(2, 0, inside(2)).narrow(3, 0, inside(3))))
     }
 
     pub fn kind(&self) -> Kind {
@@ -53,6 +137,14 @@ impl ExportSpec {
 
     /// How an image is resized, what is put around it, and what is made of its grey levels.
     fn preparation(&self) -> [String; 3] {
+        let [resize, frame, normalisation] = self.preparation_by_caller();
+        match self.padding {
+            None => [resize, frame, normalisation],
+            Some(_) => [resize, format!("none: the file itself puts it around its input: {frame}"), normalisation],
+        }
+    }
+
+    fn preparation_by_caller(&self) -> [String; 3] {
         let scaled = "x = (v - black) / ((white - black) / 2) - 1";
         let range = format!("{scaled}, clipped to -1..1");
         match self.data.recipe {
@@ -76,9 +168,12 @@ impl ExportSpec {
 
     /// What a user of the file must know about it.
     pub fn metadata(&self) -> Map<String, Value> {
-        let (smallest, step) = fitting_sides();
+        let (smallest, step) = self.fitting_sides();
         let sides = |sides: Option<[i64; 2]>| sides.map_or(json!("dynamic"), |sides| json!(sides));
-        let lost = 2 * MARGIN;
+        let output_sides = match self.lost() {
+            0 => "height, width".to_owned(),
+            lost => format!("height - {lost}, width - {lost}"),
+        };
         let Architecture { base_filters, channels, classes } = self.architecture;
         let [resize, frame, normalisation] = self.preparation();
         let label_values =
@@ -89,7 +184,7 @@ impl ExportSpec {
             "channels": channels,
             "channel_names": self.data.channel_names,
             "input": format!("{}: float32 [N, {channels}, height, width]", Self::INPUT),
-            "output": format!("{}: float32 [N, {classes}, height - {lost}, width - {lost}]", self.output_name()),
+            "output": format!("{}: float32 [N, {classes}, {output_sides}]", self.output_name()),
             "input_size": sides(self.sides),
             "output_size": sides(self.output_sides()),
             "sides_that_fit": format!("{smallest} + {step} k"),
@@ -108,8 +203,34 @@ impl ExportSpec {
             "frame": frame,
             // Tiles of the output begin at multiples of `tile_step`; its last rows and columns lack a neighbour.
             "tile_step": step,
-            "unusable_border": EDGE,
+            "unusable_border": if self.padding.is_some() { 0 } else { EDGE },
         });
         metadata.as_object().cloned().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::spec::Recipe;
+    use crate::model::sides::output_side;
+
+    #[test]
+    fn framed_inputs_fit_and_lose_the_rows_that_lack_a_neighbour() {
+        for (recipe, first, surplus) in
+            [(Recipe::Reference, 4, 0), (Recipe::Native { grey: GreyScaling::Range }, 128, 20)]
+        {
+            let padding = Padding::of(recipe);
+            assert_eq!((padding.smallest(), padding.surplus()), (first, surplus), "{recipe:?}");
+            for side in [first, first + 16, first + 160] {
+                let output = output_side(side + padding.before + padding.after);
+                assert_eq!(output, Ok(side + surplus), "{recipe:?}");
+            }
+            let images = Tensor::ones([1, 1, first, first + 16], (Kind::Float, tch::Device::Cpu));
+            let framed = padding.apply(&images);
+            assert_eq!(framed.size()[2..], [first, first + 16].map(|side| side + padding.before + padding.after));
+            let corner = if recipe == Recipe::Reference { 0.0 } else { 1.0 };
+            assert_eq!(framed.double_value(&[0, 0, 0, 0]), corner);
+        }
     }
 }

@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tch::{CModule, Tensor};
 
-use super::spec::ExportSpec;
+use super::spec::{ExportSpec, Padding, PaddingContent};
 use super::wiring::{self, Operations};
-use crate::model::sides::fitting_sides;
 use crate::model::unet::UNet;
 use crate::native::script;
 
@@ -48,10 +47,10 @@ fn program(spec: &ExportSpec) -> String {
         // CPUs take long in float16: over a minute for an image that takes them a second in float32.
         lines.assign("dtype", &format!("{FLOAT16} if {}.is_cuda else {FLOAT32}", ExportSpec::INPUT));
         let images = lines.assign("x", &format!("{}.to(dtype)", ExportSpec::INPUT));
-        let logits = wiring::write(&mut lines, &images);
+        let logits = wiring::write(&mut lines, &images, spec.padding);
         lines.assign("logits", &format!("{logits}.to({FLOAT32})"))
     } else {
-        wiring::write(&mut lines, ExportSpec::INPUT)
+        wiring::write(&mut lines, ExportSpec::INPUT, spec.padding)
     };
     if spec.softmax {
         result = lines.assign("probabilities", &format!("torch.softmax({result}, 1)"));
@@ -69,7 +68,7 @@ fn sizes(spec: &ExportSpec) -> (String, String) {
             format!("expected {input} of {height}x{width} pixels"),
         ),
         None => {
-            let (smallest, step) = fitting_sides();
+            let (smallest, step) = spec.fitting_sides();
             let fits = |axis: i32| {
                 format!("{input}.size({axis}) >= {smallest} and {input}.size({axis}) % {step} == {}", smallest % step)
             };
@@ -138,6 +137,19 @@ impl Operations for Lines {
 
     fn crop(&mut self, x: &str, margin: i64) -> String {
         self.assign(&format!("{x}_crop"), &format!("{x}[:, :, {margin}:-{margin}, {margin}:-{margin}]"))
+    }
+
+    fn pad(&mut self, x: &str, Padding { before, after, content }: Padding) -> String {
+        let pixels = format!("[{before}, {after}, {before}, {after}]");
+        let expression = match content {
+            PaddingContent::Zeros => format!("torch.constant_pad_nd({x}, {pixels})"),
+            PaddingContent::Mirrored => format!("torch.reflection_pad2d({x}, {pixels})"),
+        };
+        self.assign(&format!("{x}_pad"), &expression)
+    }
+
+    fn cut(&mut self, x: &str, count: i64) -> String {
+        self.assign(&format!("{x}_cut"), &format!("{x}[:, :, :-{count}, :-{count}]"))
     }
 
     fn join(&mut self, x: &str, skip: &str) -> String {

@@ -1,6 +1,7 @@
 //! The order of operations of a prediction, for formats that write it down. The network that computes is in
 //! `model/unet.rs`.
 
+use super::spec::Padding;
 use crate::model::architecture::LEVELS;
 use crate::model::sides::skip_margins;
 
@@ -15,12 +16,23 @@ pub trait Operations {
     fn pool(&mut self, x: &str) -> String;
     /// Without `margin` pixels on each of the four sides.
     fn crop(&mut self, x: &str, margin: i64) -> String;
+    /// The frame around `x`.
+    fn pad(&mut self, x: &str, padding: Padding) -> String;
+    /// Without the last `count` rows and columns.
+    fn cut(&mut self, x: &str, count: i64) -> String;
     /// Channels of `x`, then of `skip`.
     fn join(&mut self, x: &str, skip: &str) -> String;
 }
 
-/// Writes the network from its input `images`; the name of the logits.
-pub fn write(operations: &mut impl Operations, images: &str) -> String {
+/// Writes the network from its input `images`, with its frame where it has one; the name of the logits.
+pub fn write(operations: &mut impl Operations, images: &str, padding: Option<Padding>) -> String {
+    let Some(padding) = padding else { return network(operations, images) };
+    let framed = operations.pad(images, padding);
+    let logits = network(operations, &framed);
+    if padding.surplus() == 0 { logits } else { operations.cut(&logits, padding.surplus()) }
+}
+
+fn network(operations: &mut impl Operations, images: &str) -> String {
     let mut x = images.to_owned();
     let mut skips = Vec::with_capacity(LEVELS);
     for (level, margin) in skip_margins().into_iter().enumerate() {
