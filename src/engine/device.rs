@@ -1,5 +1,8 @@
 //! The device that computes.
 
+use std::env;
+use std::thread;
+
 use anyhow::{Result, bail};
 use tch::{Cuda, Device};
 
@@ -72,8 +75,20 @@ pub fn prepare(device: Device, options: GpuOptions) -> Result<()> {
         cuda::require_deterministic(options.deterministic)?;
         cuda::allow_tf32(options.tf32)?;
         cuda::use_device(index, options.captures)?;
+    } else {
+        obey_cpu_limit();
     }
     Ok(())
+}
+
+/// Lowers the number of threads to what a container may use (`cpu.max`, `docker run --cpus`), of which libtorch knows
+/// nothing: more threads would wait for each other while the system holds some of them back.
+fn obey_cpu_limit() {
+    let is_given = env::var_os("OMP_NUM_THREADS").is_some();
+    let allowed = thread::available_parallelism().map_or(i32::MAX, |count| count.get() as i32);
+    if !is_given && allowed < tch::get_num_threads() {
+        tch::set_num_threads(allowed);
+    }
 }
 
 /// Waits until the device has done all work given to it.
