@@ -31,6 +31,7 @@ pub fn training_slices(folder: &Path) -> SliceSet {
         map: None,
         trained: None,
         grey: GreyChoice::Auto,
+        by_image: false,
         progress: &|_, _| {},
     };
     SliceSet::training(&Layout::find(folder).unwrap(), &options).unwrap()

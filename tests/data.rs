@@ -315,6 +315,46 @@ fn results_are_not_mixed_up_with_inputs_or_with_those_of_other_weights() {
     fails(predict(&["--input", "nowhere", "--output", "out"]), 1, &["nowhere"]);
 }
 
+/// The folder of masks remembers what its network has not made, whatever other networks write there in the meantime.
+#[test]
+fn masks_of_earlier_weights_are_never_kept_as_those_of_these() {
+    let dir = phantom("--layout folders --classes 3");
+    let predict = |input: &str, args: &[&str]| {
+        let start = ["--exec_mode", "predict", "--model_dir", "model", "--output", "out", "--input", input];
+        dir.unet(&[&start[..], args].concat())
+    };
+    dir.run(SMALL).success();
+    predict("data/test", &[]).success();
+    let old = dir.read("out/slice_00.png");
+    dir.run(&format!("{SMALL} --seed 5 --overwrite")).success();
+    // Other images than those of the masks that are there.
+    fs::create_dir(dir.path("others")).unwrap();
+    fs::copy(dir.path("data/test/slice_00.png"), dir.path("others/a.png")).unwrap();
+    predict("others", &[]).success();
+    assert!(dir.read("out/a.png") != old, "the networks differ");
+    fails(predict("data/test", &[]), 1, &["out/slice_00.png", "other weights", "--overwrite"]);
+    // Some of them are replaced: the run does not come to its end.
+    let good = dir.read("data/test/slice_03.png");
+    fs::write(dir.path("data/test/slice_03.png"), "nothing").unwrap();
+    predict("data/test", &["--overwrite"]).code(1);
+    assert!(dir.read("out/slice_00.png") == dir.read("out/a.png"));
+    fs::write(dir.path("data/test/slice_03.png"), good).unwrap();
+    fails(predict("data/test", &[]), 1, &["other weights"]);
+    predict("data/test", &["--overwrite"]).success();
+    assert!(stdout(&predict("data/test", &[]).success()).contains("kept: 6 masks"));
+    // Probabilities that are asked for later are made, not left out because there is a mask.
+    let printed = stdout(&predict("data/test", &["--save_probabilities"]).success());
+    assert!(!printed.contains("kept:") && dir.path("out/slice_05-probabilities.tif").is_file(), "{printed}");
+    // Somebody's picture is no mask.
+    fs::write(dir.path("out/b.png"), "somebody's").unwrap();
+    fs::remove_file(dir.path("out/unet-predictions.json")).unwrap();
+    fs::rename(dir.path("others/a.png"), dir.path("others/c.png")).unwrap();
+    predict("others", &[]).success();
+    fs::rename(dir.path("others/c.png"), dir.path("others/b.png")).unwrap();
+    fails(predict("others", &[]), 1, &["out/b.png"]);
+    assert_eq!(dir.read("out/b.png"), b"somebody's");
+}
+
 #[test]
 fn a_network_for_other_images_is_refused() {
     let dir = phantom("--layout folders --classes 3 --channels 3");

@@ -280,3 +280,115 @@ fn switches_in_other_spellings_do_what_they_say() {
     let run = dir.unet(&["--data_dir", "data", "--no-augmentation"]);
     fails(run, 2, &["--no-augmentation", "leave it out"]);
 }
+
+#[test]
+fn labels_that_rounding_or_their_type_would_spoil_are_refused() {
+    let dir = TestDir::new();
+    let floats = "colours = np.repeat((labels > 0)[..., None], 3, -1).astype('f4')\n\
+                  tifffile.imwrite(paths[1], colours, photometric='rgb', metadata=None)\n";
+    if !with_python(&dir, floats) {
+        return;
+    }
+    assert_has(&problems(&dir), &["train-labels.tif", "3 channels of 32-bit float samples"]);
+    // A mask for each object, of which one is a JPEG.
+    let objects = "import os, shutil\nfolder = os.path.dirname(paths[0])\n\
+                   for index in range(3):\n\
+                   \tfor kind in ('images', 'masks'):\n\
+                   \t\tos.makedirs(f'{folder}/{index}/{kind}')\n\
+                   \tImage.fromarray(train[index]).save(f'{folder}/{index}/images/{index}.png')\n\
+                   \tmask = np.zeros((64, 64), 'u1')\n\
+                   \tmask[20:33, 17:41] = 255\n\
+                   \tImage.fromarray(mask).save(f'{folder}/{index}/masks/a.' + ('jpg' if index == 1 else 'png'))\n\
+                   for path in paths:\n\tos.remove(path)\n\
+                   os.remove(f'{folder}/test-labels.tif')\n";
+    let dir = TestDir::new();
+    assert!(with_python(&dir, objects));
+    assert_has(&problems(&dir), &["1/masks/a.jpg' is a JPEG", "PNG or TIFF"]);
+}
+
+#[test]
+fn how_a_file_is_read_is_told_in_prediction_of_files_too() {
+    let dir = TestDir::new();
+    let files = "import os\nos.makedirs('in')\n\
+                 rgba = np.stack([train[0], train[0], train[0], np.full((64, 64), 90, 'u1')], -1)\n\
+                 Image.fromarray(rgba).save('in/alpha.png')\n\
+                 with tifffile.TiffWriter('in/thumbnail.tif') as file:\n\
+                 \tfile.write(np.repeat(train[0][..., None], 3, -1), photometric='rgb', metadata=None)\n\
+                 \tfile.write(rgba[::4, ::4, :3], photometric='rgb', subfiletype=1, metadata=None)\n\
+                 rgb = lambda a: np.repeat(a[..., None], 3, -1)\n\
+                 tifffile.imwrite(paths[0], rgb(train), photometric='rgb', metadata=None)\n\
+                 tifffile.imwrite(paths[2], rgb(test), photometric='rgb', metadata=None)\n";
+    let files = files.replace("'in", "os.path.dirname(paths[0]) + '/../in");
+    if !with_python(&dir, &files) {
+        return;
+    }
+    dir.run("--base_filters 2 --max_steps 1").success();
+    let predict = ["--exec_mode", "predict", "--model_dir", "model", "--input", "in", "--output", "out"];
+    let told = stderr(&dir.unet(&predict).success());
+    assert_has(&told, &["in/alpha.png': its alpha channel is left out", "in/thumbnail.tif': 1 page(s) left out"]);
+}
+
+#[test]
+fn images_that_are_to_be_shown_turned_are_told() {
+    let dir = TestDir::new();
+    let turned = "tifffile.imwrite(paths[0], train, extratags=[(274, 3, 1, 6, True)], **grey)\n\
+                  import os\nfolder = os.path.dirname(paths[0]) + '/..'\n\
+                  for kind in ('images', 'masks'):\n\tos.makedirs(f'{folder}/photos/{kind}')\n\
+                  exif = Image.Exif()\nexif[274] = 3\n\
+                  for index in range(6):\n\
+                  \tImage.fromarray(train[index]).save(f'{folder}/photos/images/{index}.jpg', exif=exif)\n\
+                  \tImage.fromarray(labels[index]).save(f'{folder}/photos/masks/{index}.png')\n";
+    if !with_python(&dir, turned) {
+        return;
+    }
+    assert_has(&inspected(&dir), &["train-volume.tif': other programs show it turned", "(Orientation 6)"]);
+    let photos = stdout(&dir.unet(&["inspect", "--data_dir", "photos"]).success());
+    assert_has(&photos, &["images/0.jpg': other programs show it turned or mirrored (Orientation 3)"]);
+    // Masks by a palette, in one of which the colours are exchanged.
+    let palettes = "import os\nfolder = os.path.dirname(paths[0]) + '/../photos/masks'\n\
+                    for index in range(6):\n\
+                    \timage = Image.fromarray((labels[index] > 0).astype('u1'), 'P')\n\
+                    \tcolours = [255, 0, 0, 0, 0, 255] if index == 4 else [0, 0, 255, 255, 0, 0]\n\
+                    \timage.putpalette(colours + [0] * 762)\n\
+                    \timage.save(f'{folder}/{index}.png')\n";
+    assert!(with_python(&dir, palettes));
+    let photos = stdout(&dir.unet(&["inspect", "--data_dir", "photos"]).success());
+    assert_has(&photos, &["different palettes: 0 is #0000ff in one and #ff0000 in another", "--label_map of colours"]);
+    let args = ["inspect", "--data_dir", "photos", "--label_map", "#0000ff=a;#ff0000=b"];
+    assert!(!stdout(&dir.unet(&args).success()).contains("palettes"));
+}
+
+#[test]
+fn folders_of_runs_and_of_masks_are_told_as_those_of_data() {
+    let dir = TestDir::trained("--base_filters 2 --max_steps 1");
+    let predict = |model: &str, output: &str| {
+        dir.unet(&[
+            "--exec_mode",
+            "predict",
+            "--model_dir",
+            model,
+            "--input",
+            "data/test-volume.tif",
+            "--output",
+            output,
+        ])
+    };
+    fails(predict("modell", "out"), 1, &["no 'modell' in '.', but 'model'"]);
+    fails(
+        predict("model/model.safetensors", "out"),
+        1,
+        &["is a file, expected a folder; the folder it is in is 'model'"],
+    );
+    fails(predict("nothing", "out"), 1, &["no weights 'nothing/model.safetensors'", "train first"]);
+    fails(predict("model", "model/config.json"), 1, &["--output 'model/config.json' is a file"]);
+    fails(
+        dir.run("--model_dir data/test-volume.tif --max_steps 1"),
+        1,
+        &["--model_dir 'data/test-volume.tif' is a file"],
+    );
+    // A folder of datasets is none by itself.
+    let folders = ["phantom", "--layout", "folders", "--out", "many/one", "--slices", "2", "--size", "32"];
+    dir.unet(&folders).success();
+    let printed = stdout(&dir.unet(&["inspect", "--data_dir", "many"]).code(1));
+    assert_has(&printed, &["many/one/images' holds 2 images", "give it to --data_dir"]);
+}

@@ -247,11 +247,14 @@ fn labels_and_predictions_that_surprise_are_pointed_out() {
 import sys, tifffile
 labels = tifffile.imread(sys.argv[1])
 tifffile.imwrite(sys.argv[2], 255 - labels)
+weak = labels.astype('u2') * 16
+weak[0, 0, 0] = 7
+tifffile.imwrite(sys.argv[4], weak)
 labels[2], labels[4] = 0, 255
 tifffile.imwrite(sys.argv[3], labels)
 "#;
-    let files = ["data/test-labels.tif", "inverted.tif", "odd.tif"].map(|name| dir.path(name));
-    if python(code, &[&files[0], &files[1], &files[2]]).is_none() {
+    let files = ["data/test-labels.tif", "inverted.tif", "odd.tif", "weak.tif"].map(|name| dir.path(name));
+    if python(code, &files.each_ref().map(|path| path.as_path())).is_none() {
         return;
     }
     let warned = |labels: &str, prediction: &str| {
@@ -263,6 +266,9 @@ tifffile.imwrite(sys.argv[3], labels)
     assert!(odd.contains("1 of 6 slices (2; the first is 0) have labels without foreground"), "{odd}");
     assert!(odd.contains("1 of 6 slices (4; the first is 0) have labels of a single object"), "{odd}");
     assert_eq!(odd.lines().count(), 2, "{odd}");
+    // 12 bits in 16, as no probability is stored.
+    let weak = warned("data/test-labels.tif", "weak.tif");
+    assert!(weak.contains("the largest sample of 'weak.tif' is 4080, and 65535 stands for probability 1"), "{weak}");
 }
 
 /// `predict` makes the probabilities, Python takes the validation slices out, `unet score` scores them.

@@ -6,23 +6,10 @@ mod common;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{TestDir, fails, program, python, stderr, stdout};
+use common::{TestDir, alter, fails, program, python, stderr, stdout};
 
 const TRAIN: &str = "--base_filters 2 --learning_rate 0.003 --batch_size 2";
 const FOLD: &str = "--exec_mode train_and_evaluate --crossvalidation_idx 0";
-
-/// Changes the stacks of a dataset: `code` has `volume`, `labels` and `test` as NumPy arrays. `false` without Python.
-fn alter(dir: &TestDir, data: &str, code: &str) -> bool {
-    let code = format!(
-        "import sys, numpy, tifffile
-paths = [f'{{sys.argv[1]}}/{{name}}.tif' for name in ('train-volume', 'train-labels', 'test-volume')]
-volume, labels, test = [tifffile.imread(path) for path in paths]
-{code}
-for path, stack in zip(paths, (volume, labels, test)):
-    tifffile.imwrite(path, stack, photometric='minisblack', metadata=None)"
-    );
-    python(&code, &[&dir.path(data)]).is_some()
-}
 
 fn loss(dir: &TestDir) -> f64 {
     dir.json("model/eval.json")["eval_total_loss"].as_f64().unwrap()
@@ -152,6 +139,21 @@ fn the_newest_checkpoint_stands_for_the_weights_of_a_stopped_run() {
         assert!(told.contains("checkpoint of step 4"), "{told}");
         let export = ["export", "--model_dir", "model", "--to", "onnx", "--out", "net.onnx"];
         assert!(stderr(&dir.unet(&export).success()).contains("checkpoint of step 4"));
+        // Weights of a run that has gone on since, and was stopped, are not those of its newest step.
+        fs::write(dir.path("model/model.safetensors"), &weights).unwrap();
+        let steps = fs::read(dir.path("model/checkpoints/step-0000000004.safetensors")).unwrap();
+        assert!(!stderr(&dir.run("--exec_mode predict --overwrite").success()).contains("checkpoint"));
+        let told = stderr(&dir.run(&format!("{args} --resume_training --max_steps 6")).success());
+        assert!(told.contains("'model/pred/test-masks.tif' is of earlier weights; --exec_mode predict"), "{told}");
+        fs::write(dir.path("model/model.safetensors"), &weights).unwrap();
+        let told = stderr(&dir.run("--exec_mode predict --overwrite").success());
+        assert!(told.contains("is of step 4, and the run has gone on since: using the checkpoint of step 6"), "{told}");
+        fs::write(dir.path("model/checkpoints/step-0000000006.safetensors"), "nothing").unwrap();
+        let told = stderr(&dir.run("--exec_mode predict --overwrite").success());
+        assert!(told.contains("step-0000000006") && !told.contains("gone on"), "{told}");
+        assert!(masks(&dir) == expected, "{ema}");
+        fs::remove_file(dir.path("model/checkpoints/step-0000000006.safetensors")).unwrap();
+        fs::write(dir.path("model/checkpoints/step-0000000004.safetensors"), steps).unwrap();
         // The end of the run.
         dir.run(&format!("{args} --resume_training")).success();
         assert!(dir.read("model/model.safetensors") == weights);
@@ -269,4 +271,68 @@ fn inspect_tells_all_of_it_as_json() {
     let found = inspect(1);
     assert_eq!((&found["problem_count"], &found["test"]), (&2.into(), &serde_json::Value::Null));
     assert!(found["training"]["problems"][0].as_str().unwrap().contains("label values"));
+}
+
+#[test]
+fn a_split_without_slices_on_a_side_is_told_as_that() {
+    let dir = TestDir::new();
+    let run = |text: &str| {
+        fs::write(dir.path("split.json"), text).unwrap();
+        dir.run(&format!("{TRAIN} --split split.json {FOLD} --max_steps 1"))
+    };
+    fails(run("[]"), 1, &["split.json", "no folds"]);
+    fails(run(r#"{"train": [], "validation": [1]}"#), 1, &["--split", "no slice that trains"]);
+    fails(run(r#"{"train": [1], "validation": []}"#), 1, &["--split", "no slice that validates"]);
+}
+
+/// A control group that may use one core, for the time of a test; making it needs root.
+struct OneCore(PathBuf);
+
+impl OneCore {
+    fn new() -> Option<Self> {
+        let name = format!("unet-test-{}", std::process::id());
+        let (first, second) =
+            (PathBuf::from("/sys/fs/cgroup/cpu").join(&name), PathBuf::from("/sys/fs/cgroup").join(name));
+        // Version 1 of control groups, and version 2.
+        for (folder, limits) in [
+            (first, &[("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "100000")][..]),
+            (second, &[("cpu.max", "100000 100000")][..]),
+        ] {
+            if fs::create_dir(&folder).is_err() {
+                continue;
+            }
+            let group = Self(folder);
+            if limits.iter().all(|(name, value)| fs::write(group.0.join(name), value).is_ok()) {
+                return Some(group);
+            }
+        }
+        eprintln!("skipped: cannot make a control group with a limit");
+        None
+    }
+}
+
+impl Drop for OneCore {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+#[test]
+fn a_container_of_one_core_computes_with_one_thread() {
+    let dir = TestDir::new();
+    let threads = |script: &str| {
+        let mut shell = assert_cmd::Command::new("sh");
+        let unet = program();
+        let args = format!("--data_dir data --model_dir model --device cpu {TRAIN} --max_steps 1 --overwrite");
+        let script = format!("{script}; unset OMP_NUM_THREADS; exec '{}' {args}", unet.get_program().display());
+        let printed = stdout(&shell.current_dir(dir.path("")).args(["-c", &script]).assert().success());
+        printed
+            .lines()
+            .find_map(|line| Some(line.strip_prefix("device: cpu, ")?.split(' ').next()?.to_owned()))
+            .unwrap()
+    };
+    let Some(group) = OneCore::new() else { return };
+    assert_eq!(threads(&format!("echo $$ > '{}/cgroup.procs'", group.0.display())), "1");
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert!(cores == 1 || threads(":") != "1", "{cores} cores, and one thread without a limit");
 }

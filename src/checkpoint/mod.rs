@@ -43,9 +43,10 @@ pub struct Snapshot {
     tensors: Vec<(String, Tensor)>,
 }
 
-/// Writes the parameters of `net`, which was trained on data of `spec`; `best` is the score they are kept for.
-pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec, best: Option<&BestScore>) -> Result<()> {
-    let header = WeightsHeader::new(net.architecture, spec.clone(), best.cloned());
+/// Writes the parameters of `net`, which were made by step `step` of a training on data of `spec`; `best` is the score
+/// they are kept for.
+pub fn save_weights(path: &Path, net: &UNet, spec: &DataSpec, step: u64, best: Option<&BestScore>) -> Result<()> {
+    let header = WeightsHeader::new(net.architecture, spec.clone(), step, best.cloned());
     let tensors: Vec<_> = net.parameters().into_iter().map(|(name, tensor)| (name, tensor.detach())).collect();
     write::write(path, &tensors, &header)
 }
@@ -75,6 +76,16 @@ pub fn newest(folder: &Path, mut warn: impl FnMut(&str)) -> Result<Option<(u64, 
         }
     }
     Ok(None)
+}
+
+/// The step of the newest checkpoint of `folder`, intact or not; `None` where there is none.
+pub fn newest_step(folder: &Path) -> Result<Option<u64>> {
+    Ok(list(folder)?.last().map(|(step, _)| *step))
+}
+
+/// The step that has made the weights of a file; `None` where it cannot be read, or is of 0.1.0.
+pub fn made_at_step(path: &Path) -> Option<u64> {
+    TensorFile::open(path).ok()?.header::<WeightsHeader>().ok()?.made_at_step
 }
 
 /// What the network of a weight file is for.

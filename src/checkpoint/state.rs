@@ -21,14 +21,17 @@ pub struct WeightsHeader {
     /// What the network is for; files of 0.1.0 have none, and are for the ISBI 2012 stacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<DataSpec>,
+    /// The step that has made these weights; files of 0.1.0 do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_at_step: Option<u64>,
     /// Why these weights were kept; `None` for those of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<BestScore>,
 }
 
 impl WeightsHeader {
-    pub fn new(architecture: Architecture, data: DataSpec, best: Option<BestScore>) -> Self {
-        Self { format: FORMAT, architecture, data: Some(data), best }
+    pub fn new(architecture: Architecture, data: DataSpec, step: u64, best: Option<BestScore>) -> Self {
+        Self { format: FORMAT, architecture, data: Some(data), made_at_step: Some(step), best }
     }
 }
 

@@ -152,6 +152,7 @@ mod tests {
                 map: None,
                 trained: None,
                 grey: GreyChoice::Auto,
+                by_image: false,
                 progress: &|_, _| {},
             };
             let mut slices = SliceSet::training(&Layout::find(folder.path()).unwrap(), &options).unwrap();

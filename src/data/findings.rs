@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::labels::{LabelMap, LabelValues};
-use super::layout::{LabelFiles, Layout};
+use super::layout::{Case, LabelFiles, Layout};
 use super::samples::SampleFormat;
-use super::scan::Scan;
+use super::scan::{Scan, ScannedCase};
 use super::spec::DataSpec;
-use super::values::{GreyChoice, GreyRange, GreyValues};
+use super::values::{GreyChoice, GreyRange, GreyValues, Outlier, percent, short};
+
+/// Share of a range that an image, or a channel of all images, fills at least. All together fill half of it.
+const LEAST_FILLED: f64 = 0.1;
+/// What to do about images or channels of different ranges.
+const TO_EVEN: &str = "scale them alike, or each by itself with --recipe native --grey_scaling image";
 
 /// A label map and what it makes of the labels.
 pub struct Mapped {
@@ -44,6 +49,64 @@ impl Scan {
         ranges
             .collect::<Result<_>>()
             .map_err(|error| error.context(format!("cannot use the images in '{}'", layout.root.display())))
+    }
+
+    /// Warnings of images and channels that fill a small part of the range by which all are mapped: the network sees
+    /// next to nothing of them. Those of one value are told elsewhere.
+    pub fn uneven(&self, all: &[Case], ranges: &BTreeMap<SampleFormat, GreyRange>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (format, channels) in self.channels.iter().filter(|(_, channels)| channels.len() > 1) {
+            let Some(&range) = ranges.get(format) else { continue };
+            for (channel, values) in channels.iter().enumerate() {
+                let [low, high] = values.percentiles();
+                if range.filled([low, high]) < LEAST_FILLED {
+                    warnings.push(format!(
+                        "channel {channel} (first is 0) of the {} images has nearly all values from {} to {}, a small \
+                         part of {}, by which all channels are mapped; {TO_EVEN}",
+                        format.name(),
+                        short(low),
+                        short(high),
+                        range.describe()
+                    ));
+                }
+            }
+        }
+        let pages = self.cases.iter().flat_map(|case| (0..).zip(&case.percentiles).map(move |page| (case, page)));
+        let is_small = |(case, (_, [low, high])): &(&ScannedCase, (usize, &[f64; 2]))| {
+            let range = ranges.get(&case.shape.format);
+            low < high && range.is_some_and(|range| range.filled([*low, *high]) < LEAST_FILLED)
+        };
+        let small: Vec<_> = pages.clone().filter(is_small).collect();
+        let count = pages.count();
+        if let Some((case, (page, values))) = small.first().filter(|_| count > 1) {
+            let [low, high] = values.map(short);
+            let page = if case.shape.pages > 1 { format!(" page {page} (first is 0)") } else { String::new() };
+            warnings.push(format!(
+                "{} of {count} images have values in a small part of {}, by which all are mapped, such as '{}'{page} \
+                 with {low} to {high}: look whether they were stored in another way; {TO_EVEN}",
+                small.len(),
+                ranges[&case.shape.format].describe(),
+                all[case.index].images[0].display()
+            ));
+        }
+        warnings
+    }
+
+    /// Warnings of a value that many samples have and that is far from all others, such as that of missing data.
+    pub fn outliers(&self, ranges: &BTreeMap<SampleFormat, GreyRange>) -> Vec<String> {
+        let outlier = |(format, range): (&SampleFormat, &GreyRange)| {
+            let Outlier { value, share, others: [low, high] } = self.grey.get(format)?.outlier(*range, LEAST_FILLED)?;
+            let [value, low, high] = [value, low, high].map(short);
+            Some(format!(
+                "{} of the {} samples are {value}, and the others are from {low} to {high}, a small part of {}, by \
+                 which they are mapped; if {value} stands for missing data, or is drawn into the images, give \
+                 --grey_range {low},{high}",
+                percent(share),
+                format.name(),
+                range.describe()
+            ))
+        };
+        ranges.iter().filter_map(outlier).collect()
     }
 
     /// What the user should know of how files are read.
@@ -80,7 +143,8 @@ impl Scan {
         let described = layout.description.as_ref().map(|description| &description.map);
         let map = LabelMap::choose(&self.labels, given, trained, described, layout.kind.names_of_two())?;
         let found = map.reading(&self.labels);
-        let warnings = map.require(&found)?;
+        let mut warnings = map.require(&found)?;
+        warnings.extend(self.labels.palette_warning().filter(|_| !map.lookup().has_colours()));
         Ok(Mapped { pixels: map.pixels(&found), map, warnings })
     }
 

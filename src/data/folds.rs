@@ -90,7 +90,8 @@ pub fn split_of_file(text: &str, fold: usize, slices: usize, number: impl Fn(&st
     let json: Value = serde_json::from_str(text)?;
     let of_fold = match &json {
         Value::Array(folds) => {
-            folds.get(fold).with_context(|| format!("it has no fold {fold}, only 0 to {}", folds.len() - 1))?
+            let last = folds.len().checked_sub(1).context("it has no folds")?;
+            folds.get(fold).with_context(|| format!("it has no fold {fold}, only 0 to {last}"))?
         }
         single => single,
     };
@@ -220,6 +221,37 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Training and validation of each fold are all slices, each once, in the shares of the reference; without a
+        /// fold all train.
+        #[test]
+        fn folds_of_the_reference_part_all_slices(slices in 2usize..200, seed: u32, fold in 0..COUNT) {
+            let sorted = |parts: [&[usize]; 2]| {
+                let mut all = parts.concat();
+                all.sort_unstable();
+                all
+            };
+            let all: Vec<usize> = (0..slices).collect();
+            let Split { train, validation } = split(slices, seed.into(), Some(fold));
+            prop_assert_eq!(sorted([&train, &validation]), all.clone());
+            prop_assert_eq!(train.len(), slices * 4 / 5);
+            prop_assert_eq!(sorted([&split(slices, seed.into(), None).train, &[]]), all);
+            // The high bits of a seed do not count.
+            prop_assert_eq!(split(slices, u64::from(seed) | 1 << 40, Some(fold)).train, train);
+        }
+
+        /// A block is a run of neighbours, as long as the others or one longer.
+        #[test]
+        fn blocks_are_neighbours_of_even_length(slices in 2usize..200, count in 2usize..12) {
+            prop_assume!(count <= slices);
+            for fold in 0..count {
+                let block = Folds::Blocks.split(slices, 0, fold, count).validation;
+                prop_assert!(block.windows(2).all(|pair| pair[1] == pair[0] + 1));
+                prop_assert!([slices / count, slices.div_ceil(count)].contains(&block.len()));
+            }
+        }
+    }
+
     /// Compared with sets of the splits themselves.
     #[test]
     fn folds_of_few_slices_are_all_the_same_split_and_others_differ() {
@@ -253,6 +285,7 @@ mod tests {
             (r#"{"train": ["x"], "validation": [1]}"#, "\"x\""),
             (r#"{"train": [0, 1], "validation": ["b"]}"#, "slice 1 is on both sides"),
             ("[", "EOF"),
+            ("[]", "no folds"),
         ] {
             let message = format!("{:#}", read(text, 2).unwrap_err());
             assert!(message.contains(words), "{text}: {message}");

@@ -225,6 +225,11 @@ fn check_labels(path: &Path, info: &ImageInfo, image: &Path, shape: &CaseShape) 
     let (labels, expected) = ([info.pages, info.height, info.width], [shape.pages, shape.height, shape.width]);
     // Why the numbers of pages differ, where the files say something of it.
     let hints: String = shape.notes.iter().cloned().chain(notes(info, path)).map(|note| format!(" ({note})")).collect();
+    let hints = if shape.pages == 1 && shape.channels == info.pages && info.pages > 1 {
+        format!("{hints} (the image has {} channels; if they are its slices, save it with a page for each)", info.pages)
+    } else {
+        hints
+    };
     if labels != expected {
         bail!(
             "'{}' holds {} and '{}' {}; each image needs the label of its own size{hints}",
@@ -235,6 +240,13 @@ fn check_labels(path: &Path, info: &ImageInfo, image: &Path, shape: &CaseShape) 
         );
     }
     ensure!(!info.is_lossy, "'{}' is a JPEG, which rounds values; save the labels as PNG or TIFF", path.display());
+    ensure!(
+        info.channels == 1 || info.format != SampleFormat::F32,
+        "'{}' has {} channels of {} samples, expected labels of one channel, or in colours of 8 or 16 bits{hints}",
+        path.display(),
+        info.channels,
+        info.format.name()
+    );
     ensure!(
         matches!(info.channels, 1 | 3),
         "'{}' has {} channels, expected labels of one channel or in colour{hints}",
@@ -247,6 +259,11 @@ fn check_labels(path: &Path, info: &ImageInfo, image: &Path, shape: &CaseShape) 
 /// What a file says of how it is read, with its name.
 fn notes(info: &ImageInfo, path: &Path) -> Vec<String> {
     info.notes.iter().map(|note| format!("'{}': {note}", path.display())).collect()
+}
+
+/// A note on samples of an image that were rounded.
+pub fn rounding(samples: u64) -> String {
+    format!("{samples} samples beyond 16777216 (2^24) were rounded, as images are 32-bit floats here")
 }
 
 /// "30 pages of 512x512" (height x width); a single page goes without its number.
@@ -264,6 +281,11 @@ fn add_object(merged: &mut [u8], path: &Path, [height, width]: [usize; 2]) -> Re
         path.display(),
         describe([info.pages, info.height, info.width]),
         describe([1, height, width])
+    );
+    ensure!(
+        !info.is_lossy,
+        "'{}' is a JPEG, whose rounding takes pixels beside an object for it; save the masks as PNG or TIFF",
+        path.display()
     );
     let image = file.page(0)?;
     let mut mark = |index: usize| merged[index / image.channels] = OBJECT;

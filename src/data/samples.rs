@@ -58,7 +58,6 @@ impl SampleBuffer {
     }
 }
 
-#[cfg(test)]
 impl Samples<'_> {
     pub fn len(self) -> usize {
         match self {
@@ -67,7 +66,10 @@ impl Samples<'_> {
             Self::F32(values) => values.len(),
         }
     }
+}
 
+#[cfg(test)]
+impl Samples<'_> {
     pub fn to_buffer(self) -> SampleBuffer {
         match self {
             Self::U8(values) => SampleBuffer::U8(values.to_vec()),
@@ -75,6 +77,17 @@ impl Samples<'_> {
             Self::F32(values) => SampleBuffer::F32(values.to_vec()),
         }
     }
+}
+
+/// A note on an image that programs show turned or mirrored, by its Orientation (TIFF 6.0, EXIF); `None` where it is
+/// upright, or says nothing that is known.
+pub fn orientation_note(orientation: u64) -> Option<String> {
+    matches!(orientation, 2..=8).then(|| {
+        format!(
+            "other programs show it turned or mirrored (Orientation {orientation}); it is read as it is stored, and \
+             its labels must be stored alike"
+        )
+    })
 }
 
 /// The colours of a palette image, whose samples are indices into it.

@@ -10,15 +10,17 @@ use sha2::{Digest, Sha256};
 
 use super::labels::LabelValues;
 use super::layout::Case;
-use super::loader::{CaseShape, Loader, RawSlice};
+use super::loader::{CaseShape, Loader, RawSlice, rounding};
 use super::samples::{SampleFormat, Samples};
-use super::values::{GreyBounds, GreyValues, Histogram};
+use super::values::{GreyBounds, GreyValues};
 
 /// What was found in the files of a dataset.
 pub struct Scan {
     /// In the order of the cases; those of files that are amiss are left out.
     pub cases: Vec<ScannedCase>,
     pub grey: BTreeMap<SampleFormat, GreyValues>,
+    /// The same for each channel.
+    pub channels: BTreeMap<SampleFormat, Vec<GreyValues>>,
     pub labels: LabelValues,
     /// What people should know of how files are read, a line each.
     pub notes: Vec<String>,
@@ -36,6 +38,8 @@ pub struct ScannedCase {
     /// What was kept of each page.
     pub kept: Vec<Option<RawSlice>>,
     grey: GreyBounds,
+    /// Of each page the values that a thousandth of its samples is below and above ([`GreyValues::percentiles`]).
+    pub percentiles: Vec<[f64; 2]>,
     /// Pages of one value.
     pub flat_pages: usize,
     labels: LabelValues,
@@ -52,18 +56,18 @@ impl Scan {
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let room = AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX));
         let results = Mutex::new(Vec::new());
-        let all_counts = Mutex::new(Histograms::new());
+        let all_values = Mutex::new(ChannelValues::new());
         let work = || {
             let mut loader = Loader::new(Arc::clone(cases));
-            let mut counts = Histograms::new();
+            let mut values = ChannelValues::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 if index >= cases.len() {
-                    let mut all = all_counts.lock().unwrap_or_else(PoisonError::into_inner);
-                    counts.iter().for_each(|(format, counts)| all.entry(*format).or_default().merge(counts));
+                    let mut all = all_values.lock().unwrap_or_else(PoisonError::into_inner);
+                    values.iter().for_each(|(format, values)| merge(all.entry(*format).or_default(), values));
                     return;
                 }
-                let result = scan_case(&mut loader, index, &room, with_weights, &mut counts)
+                let result = scan_case(&mut loader, index, &room, with_weights, &mut values)
                     .map_err(|error| (index, format!("{error:#}")));
                 results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
                 progress(done.fetch_add(1, Ordering::Relaxed) + 1);
@@ -74,11 +78,11 @@ impl Scan {
             (1..threads).for_each(|_| drop(scope.spawn(work)));
             work();
         });
-        let counts = all_counts.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Self::collect(results.into_inner().unwrap_or_else(PoisonError::into_inner), counts, cases)
+        let channels = all_values.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Self::collect(results.into_inner().unwrap_or_else(PoisonError::into_inner), channels, cases)
     }
 
-    fn collect(results: Vec<Result<ScannedCase, (usize, String)>>, mut counts: Histograms, all: &[Case]) -> Self {
+    fn collect(results: Vec<Result<ScannedCase, (usize, String)>>, channels: ChannelValues, all: &[Case]) -> Self {
         let (mut cases, mut failed) = (Vec::new(), Vec::new());
         for result in results {
             match result {
@@ -88,50 +92,93 @@ impl Scan {
         }
         cases.sort_by_key(|case| case.index);
         failed.sort();
-        let mut bounds: BTreeMap<SampleFormat, GreyBounds> = BTreeMap::new();
         let mut labels = LabelValues::default();
+        let mut bounds: BTreeMap<SampleFormat, GreyBounds> = BTreeMap::new();
+        // In their order, on which sums of floats depend.
         for case in &cases {
             bounds.entry(case.shape.format).or_default().merge(&case.grey);
             labels.merge(&case.labels);
         }
         let grey = bounds.into_iter().map(|(format, bounds)| {
-            (format, GreyValues::from_parts(format, bounds, counts.remove(&format).unwrap_or_default()))
+            let mut values = merged(format, &channels[&format]);
+            values.bounds = bounds;
+            (format, values)
         });
         let grey = grey.collect();
         let mut problems: Vec<String> = failed.into_iter().map(|(_, problem)| problem).collect();
         problems.extend(channel_problems(&cases, all));
         let notes = cases.iter().flat_map(|case| case.shape.notes.iter().cloned()).collect();
         let sha256 = [0, 1].map(|part| combined(&cases, all, part));
-        Self { cases, grey, labels, notes, problems, sha256 }
+        Self { cases, grey, channels, labels, notes, problems, sha256 }
     }
 }
 
-/// How often each value occurs, by sample type.
-type Histograms = BTreeMap<SampleFormat, Histogram>;
+/// The values of each channel, by sample type.
+type ChannelValues = BTreeMap<SampleFormat, Vec<GreyValues>>;
+
+/// Adds the values of each channel to those of `all`, which gets as many.
+fn merge(all: &mut Vec<GreyValues>, channels: &[GreyValues]) {
+    for (index, values) in channels.iter().enumerate() {
+        match all.get_mut(index) {
+            Some(all) => all.merge(values),
+            None => all.push(values.clone()),
+        }
+    }
+}
+
+/// The values of all channels together.
+fn merged(format: SampleFormat, channels: &[GreyValues]) -> GreyValues {
+    let mut all = GreyValues::new(format);
+    channels.iter().for_each(|values| all.merge(values));
+    all
+}
+
+/// Adds the samples of an image `[H, W, C]` to the values of its channels.
+fn add_channels(channels: &mut [GreyValues], samples: Samples<'_>) {
+    fn every<T: Copy>(values: &[T], first: usize, step: usize) -> Vec<T> {
+        values.iter().skip(first).step_by(step).copied().collect()
+    }
+    if let [only] = channels {
+        return only.add(samples);
+    }
+    let count = channels.len();
+    for (channel, values) in channels.iter_mut().enumerate() {
+        match samples {
+            Samples::U8(all) => values.add(Samples::U8(&every(all, channel, count))),
+            Samples::U16(all) => values.add(Samples::U16(&every(all, channel, count))),
+            Samples::F32(all) => values.add(Samples::F32(&every(all, channel, count))),
+        }
+    }
+}
 
 fn scan_case(
     loader: &mut Loader,
     index: usize,
     room: &AtomicI64,
     with_weights: bool,
-    counts: &mut Histograms,
+    values: &mut ChannelValues,
 ) -> anyhow::Result<ScannedCase> {
     let mut shape = loader.shape(index)?;
     let bytes_of_weights = if with_weights { shape.height * shape.width * size_of::<f32>() } else { 0 };
+    let (mut channels, mut percentiles) = (Vec::new(), Vec::new());
     let (mut grey, mut labels) = (GreyBounds::default(), LabelValues::default());
     let (mut flat_pages, mut page_labels) = (0, Vec::new());
-    let counts = counts.entry(shape.format).or_default();
     let mut hashes = [Sha256::new(), Sha256::new()];
     let mut kept = Vec::with_capacity(shape.pages);
     for page in 0..shape.pages {
-        let mut of_page = GreyBounds::default();
+        let (mut of_channels, mut first) = (vec![GreyValues::new(shape.format); shape.channels], 0);
         let mut slice = loader.load(index, page, |samples| {
-            of_page.add(samples);
-            counts.add(samples);
+            // Each file has channels of its own.
+            let of_file = samples.len() / (shape.height * shape.width);
+            add_channels(&mut of_channels[first..first + of_file], samples);
+            first += of_file;
             hash(&mut hashes[0], samples);
         })?;
-        grey.merge(&of_page);
-        flat_pages += usize::from(of_page.is_constant());
+        let of_page = merged(shape.format, &of_channels);
+        grey.merge(&of_page.bounds);
+        flat_pages += usize::from(of_page.bounds.is_constant());
+        percentiles.push(of_page.percentiles());
+        merge(&mut channels, &of_channels);
         if let Some(raw) = &slice.labels {
             let mut of_page = LabelValues::default();
             of_page.add(raw.samples.samples(), raw.channels, raw.palette.as_ref());
@@ -151,13 +198,11 @@ fn scan_case(
     }
     let rounded = loader.rounded(index)?;
     if rounded > 0 {
-        shape.notes.push(format!(
-            "'{}': {rounded} samples beyond 16777216 (2^24) were rounded, as images are 32-bit floats here",
-            loader.path(index).display()
-        ));
+        shape.notes.push(format!("'{}': {}", loader.path(index).display(), rounding(rounded)));
     }
     let sha256 = hashes.map(hexadecimal);
-    Ok(ScannedCase { index, shape, kept, grey, flat_pages, labels, page_labels, sha256 })
+    merge(values.entry(shape.format).or_default(), &channels);
+    Ok(ScannedCase { index, shape, kept, grey, percentiles, flat_pages, labels, page_labels, sha256 })
 }
 
 impl RawSlice {

@@ -50,6 +50,8 @@ pub struct ReadOptions<'a> {
     pub trained: Option<&'a DataSpec>,
     /// Where there is none: which values become black and white.
     pub grey: GreyChoice,
+    /// Whether each image is scaled by its own values, not by those of all.
+    pub by_image: bool,
     /// Told how many of how many cases were looked at.
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
@@ -130,6 +132,10 @@ impl SliceSet {
             );
         }
         let ranges = scan.ranges(layout, options.trained, options.grey, &mut warnings)?;
+        if options.trained.is_none() && !options.by_image {
+            warnings.extend(scan.uneven(&cases, &ranges));
+        }
+        warnings.extend(scan.outliers(&ranges));
         let notes = scan.grey.iter().filter_map(|(format, values)| values.describe(ranges[format])).collect();
         let names = layout.description.as_ref().map(|description| description.channels.clone()).unwrap_or_default();
         let spec = DataSpec::new(channels, names, map, options.trained, &ranges);

@@ -29,6 +29,11 @@ pub enum Recipe {
 }
 
 impl Recipe {
+    /// Whether each image is scaled by its own values, however it is stored.
+    pub fn is_by_image(self) -> bool {
+        self == (Self::Native { grey: GreyScaling::Image })
+    }
+
     /// The name of the flag's value.
     pub fn name(self) -> &'static str {
         match self {
@@ -146,7 +151,7 @@ impl DataSpec {
     pub fn compare(&self, values: &GreyValues) -> Result<Option<String>> {
         let Some((&trained, _)) = self.grey_ranges.first_key_value() else { return Ok(None) };
         // Each image's own mean and deviation do not depend on how it is stored.
-        if self.recipe == (Recipe::Native { grey: GreyScaling::Image }) {
+        if self.recipe.is_by_image() {
             return Ok(None);
         }
         let (format, range) = (values.format, self.range(values.format));

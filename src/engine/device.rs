@@ -1,5 +1,8 @@
 //! The device that computes.
 
+use std::env;
+use std::thread;
+
 use anyhow::{Result, bail};
 use tch::{Cuda, Device};
 
@@ -72,7 +75,7 @@ pub fn prepare(device: Device, options: GpuOptions) -> Result<()> {
         cuda::allow_tf32(options.tf32)?;
         cuda::use_device(index, options.captures)?;
     }
-    if let Some(threads) = fewer_threads(tch::get_num_threads(), std::env::var_os("OMP_NUM_THREADS").is_some()) {
+    if let Some(threads) = fewer_threads(tch::get_num_threads(), env::var_os("OMP_NUM_THREADS").is_some()) {
         tch::set_num_threads(threads);
     }
     Ok(())
@@ -81,7 +84,7 @@ pub fn prepare(device: Device, options: GpuOptions) -> Result<()> {
 /// How many threads compute where a container's quota allows fewer cores than there are. libtorch counts the cores;
 /// threads beyond the quota would be stopped in turn. `None` where `threads` are right, or the user's own choice.
 fn fewer_threads(threads: i32, is_chosen: bool) -> Option<i32> {
-    let allowed = std::thread::available_parallelism().map_or(i32::MAX, |count| count.get() as i32);
+    let allowed = thread::available_parallelism().map_or(i32::MAX, |count| count.get() as i32);
     (!is_chosen && allowed < threads).then_some(allowed)
 }
 
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn threads_are_no_more_than_cores_unless_chosen() {
-        let cores = std::thread::available_parallelism().unwrap().get() as i32;
+        let cores = thread::available_parallelism().unwrap().get() as i32;
         assert_eq!(fewer_threads(cores + 1, false), Some(cores));
         assert_eq!(fewer_threads(cores + 1, true), None);
         assert_eq!(fewer_threads(cores, false), None);

@@ -94,7 +94,12 @@ impl ModelDir {
     }
 
     /// Makes the folder and proves that it can be written to, before any work is done.
+    ///
+    /// Errors: a file in its place, no permission, a full disk.
     pub fn create(&self) -> Result<()> {
+        if self.root.is_file() {
+            bail!("--model_dir '{}' is a file, expected a folder; give another name", self.root.display());
+        }
         fs::create_dir_all(&self.root)
             .and_then(|()| tempfile::tempfile_in(&self.root).map(drop))
             .with_context(|| format!("cannot write to --model_dir '{}'", self.root.display()))

@@ -120,6 +120,26 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// Outputs that say where they are give an image of places, be it smaller than a tile or larger. The last rows
+        /// and columns of a tile, which are not to be used, hold another number.
+        #[test]
+        fn every_pixel_is_predicted_where_it_is(height in 1i64..150, width in 1i64..150, k in 0i64..10) {
+            let place = |[top, left]: [i64; 2], [rows, columns]: [i64; 2]| {
+                let axis = |start: i64, count: i64| Tensor::arange(count, (Kind::Int64, Device::Cpu)) + start;
+                (axis(top, rows).unsqueeze(1) * 1000i64 + axis(left, columns)).unsqueeze(0)
+            };
+            let planes = Tensor::full([1, height, width], -1i64, (Kind::Int64, Device::Cpu));
+            for tile in tiles([height, width], 4 + 16 * k) {
+                let output = place(tile.start, tile.size);
+                let _ = output.narrow(1, tile.size[0] - EDGE, EDGE).fill_(-2i64);
+                let _ = output.narrow(2, tile.size[1] - EDGE, EDGE).fill_(-2i64);
+                tile.put(&planes, &output);
+            }
+            prop_assert_eq!(planes, place([0, 0], [height, width]));
+        }
+    }
+
     /// With a stand-in for the network that takes the middle of its input, the joined tiles are the image.
     #[test]
     fn outputs_are_joined_at_their_places() {

@@ -170,6 +170,8 @@ pub fn standard_normal(rng: &mut impl Rng) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::data::random::{Purpose, stream};
     use crate::testing::largest_difference;
@@ -273,6 +275,38 @@ mod tests {
         assert_eq!((x.size(), y.size()), (vec![1, 204, 204], vec![20, 20]));
         assert_eq!(y.eq(1).sum(Kind::Int64).int64_value(&[]), 110);
         assert_eq!(y.eq(i64::from(IGNORED)).sum(Kind::Int64).int64_value(&[]), 400 - 110);
+    }
+
+    proptest! {
+        /// Windows lie inside every image that holds them, and in the middle of smaller ones. Those around a pixel have
+        /// it.
+        #[test]
+        fn windows_of_any_image_lie_inside_or_in_the_middle(
+            size in [1i64..200, 1i64..200],
+            k in 0i64..8,
+            sample: u64,
+            pixel in [0.0f64..1.0, 0.0f64..1.0],
+        ) {
+            let side = 4 + 16 * k;
+            let start = |window: &Window| window.centre.map(|centre| centre - (side - 1) as f64 / 2.0);
+            let draw = || Window::draw(&mut stream(3, Purpose::Window, sample), size, side, ALL);
+            let pixel = [0, 1].map(|axis| (pixel[axis] * size[axis] as f64) as i64);
+            let (drawn, around) = (start(&draw()), start(&draw().around(pixel, size, side)));
+            for axis in 0..2 {
+                let room = (size[axis] - side) as f64;
+                prop_assert_eq!(drawn[axis].fract(), 0.0);
+                if room >= 0.0 {
+                    prop_assert!((0.0..=room).contains(&drawn[axis]) && (0.0..=room).contains(&around[axis]));
+                    let at = pixel[axis] as f64;
+                    prop_assert!(around[axis] <= at && at < around[axis] + side as f64);
+                } else {
+                    // As many rows on both sides, or one more above.
+                    let [above, below] = [-drawn[axis], drawn[axis] + side as f64 - size[axis] as f64];
+                    prop_assert!(above == below || above == below + 1.0, "{} {}", above, below);
+                    prop_assert_eq!(around[axis], drawn[axis]);
+                }
+            }
+        }
     }
 
     #[test]

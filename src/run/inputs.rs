@@ -15,6 +15,7 @@ use crate::checkpoint;
 use crate::cli::InitChoice;
 use crate::cli::config::{Config, Source};
 use crate::cli::native::Border;
+use crate::cli::split::SplitChoice;
 use crate::data::border_weights::BorderTerm;
 use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
@@ -138,6 +139,7 @@ impl Inputs {
             map: map.as_ref(),
             trained,
             grey: samples::grey_choice(config.grey_range),
+            by_image: config.recipe.is_some_and(|choice| samples::recipe(choice, &config.native).is_by_image()),
             progress: &|done, count| bar.advance(done, count),
         };
         let mut training = training.then(|| TrainingData::read(config, &layout, &options)).transpose()?;
@@ -248,6 +250,11 @@ impl Inputs {
     }
 }
 
+/// What no slice of a split does.
+fn missing_side(split: &Split) -> &'static str {
+    if split.train.is_empty() { "trains" } else { "validates" }
+}
+
 /// The map of `--label_map`.
 fn label_map(config: &Config) -> Result<Option<LabelMap>> {
     config.label_map.as_deref().map(LabelMap::parse).transpose()
@@ -259,6 +266,8 @@ impl TrainingData {
         let split = split(config, layout, &slices)?;
         let validates = config.exec_mode.evaluates() || config.validation.is_some();
         if split.train.is_empty() || (validates && split.validation.is_empty()) {
+            let is_file = matches!(config.training.split, Some(SplitChoice::File(_)));
+            ensure!(!is_file, "--split: this fold has no slice that {}; list some", missing_side(&split));
             bail!(
                 "'{}' holds {}: too few for --crossvalidation_idx, which keeps a fifth of at least 2 for validation",
                 slices.cases[0].images[0].display(),

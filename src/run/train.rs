@@ -129,7 +129,23 @@ pub fn train(
         schedule.finish(&trainer, validator.state(), &journal.logger)?;
     }
     validator.summary(start.elapsed()).iter().for_each(|line| journal.logger.note(line));
+    if config.resume_training && trainer.progress.step > first {
+        warn_of_earlier_results(config, journal);
+    }
     finish(compute, journal, trainer, &data.slices.spec, last, ending)
+}
+
+/// Warns of results of the weights that a run has gone on from, which it does not make anew.
+fn warn_of_earlier_results(config: &Config, journal: &Journal) {
+    let Journal { model_dir, logger, .. } = journal;
+    let mode = config.exec_mode;
+    let results = [(model_dir.scores(), mode.evaluates(), "evaluate"), (model_dir.masks(), mode.predicts(), "predict")];
+    for (path, is_renewed, mode) in results {
+        if !is_renewed && path.exists() {
+            let path = path.display();
+            logger.warn(&format!("'{path}' is of earlier weights; --exec_mode {mode} --overwrite makes it anew"));
+        }
+    }
 }
 
 /// Draws the learning curves, and writes the weights unless a signal ended training before step `last`.
@@ -143,7 +159,8 @@ fn finish(
 ) -> Result<Outcome> {
     let Journal { model_dir, logger, tracker } = journal;
     tracker.draw_curves(logger);
-    if let (Some(Ending::Signal(signal)), step) = (ending, trainer.progress.step)
+    let step = trainer.progress.step;
+    if let Some(Ending::Signal(signal)) = ending
         && step < last
     {
         let name = stop::name(signal);
@@ -152,7 +169,7 @@ fn finish(
     }
     let net = trainer.into_network();
     if compute.world.is_main() {
-        checkpoint::save_weights(&model_dir.weights(), &net, spec, None)?;
+        checkpoint::save_weights(&model_dir.weights(), &net, spec, step, None)?;
         logger.result(&format!("weights: {}", model_dir.weights().display()));
     }
     Ok(Outcome::Completed(Box::new(net)))

@@ -183,7 +183,7 @@ fn keep(best: &BestScore, path: &Path, trainer: &Trainer, spec: &DataSpec, optio
     if is_ahead {
         return Ok(());
     }
-    checkpoint::save_weights(path, &trainer.network()?, spec, Some(best))
+    checkpoint::save_weights(path, &trainer.network()?, spec, best.step, Some(best))
 }
 
 /// Errors: a score that the data does not have.

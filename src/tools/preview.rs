@@ -82,6 +82,7 @@ fn read(args: &PreviewArgs, recipe: Recipe) -> Result<SliceSet> {
         map: map.as_ref(),
         trained: None,
         grey: samples::grey_choice(args.dataset.grey_range),
+        by_image: recipe.is_by_image(),
         progress: &|done, count| bar.advance(done, count),
     };
     let mut slices = SliceSet::training(&needs.layout, &options)?;

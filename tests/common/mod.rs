@@ -199,3 +199,16 @@ pub fn python_command() -> Command {
     command.env("OMP_WAIT_POLICY", "passive");
     command
 }
+
+/// Changes the stacks of a dataset: `code` has `volume`, `labels` and `test` as NumPy arrays. `false` without Python.
+pub fn alter(dir: &TestDir, data: &str, code: &str) -> bool {
+    let code = format!(
+        "import sys, numpy, tifffile
+paths = [f'{{sys.argv[1]}}/{{name}}.tif' for name in ('train-volume', 'train-labels', 'test-volume')]
+volume, labels, test = [tifffile.imread(path) for path in paths]
+{code}
+for path, stack in zip(paths, (volume, labels, test)):
+    tifffile.imwrite(path, stack, photometric='minisblack', metadata=None)"
+    );
+    python(&code, &[&dir.path(data)]).is_some()
+}

@@ -23,6 +23,8 @@ pub struct LabelValues {
     not_whole: Option<f32>,
     /// The palette of images whose samples are indices.
     palette: Option<Palette>,
+    /// An index that is used with two colours, in the palettes of two images.
+    two_colours: Option<(u32, [[u8; 3]; 2])>,
 }
 
 impl LabelValues {
@@ -50,12 +52,36 @@ impl LabelValues {
 
     /// Adds what was counted elsewhere.
     pub fn merge(&mut self, other: &Self) {
+        self.two_colours = self.two_colours.or(other.two_colours).or_else(|| self.conflict(other));
         other.counts().for_each(|(value, count)| self.count(value, count));
         self.overflowed |= other.overflowed;
         self.not_whole = self.not_whole.or(other.not_whole);
         if self.palette.is_none() {
             self.palette.clone_from(&other.palette);
         }
+    }
+
+    /// An index of both that has another colour in the palette of `other`.
+    fn conflict(&self, other: &Self) -> Option<(u32, [[u8; 3]; 2])> {
+        let (Some(Palette(one)), Some(Palette(two))) = (&self.palette, &other.palette) else { return None };
+        let shared = other.counts.keys().filter(|value| self.counts.contains_key(value));
+        shared.copied().find_map(|value| match value {
+            LabelValue::Grey(index) => {
+                let colours = [*one.get(index as usize)?, *two.get(index as usize)?];
+                (colours[0] != colours[1]).then_some((index, colours))
+            }
+            LabelValue::Colour(_) => None,
+        })
+    }
+
+    /// A warning of labels whose indices mean different colours, where they are read by their indices.
+    pub fn palette_warning(&self) -> Option<String> {
+        let (index, colours) = self.two_colours?;
+        let [one, two] = colours.map(LabelValue::Colour);
+        Some(format!(
+            "label images have different palettes: {index} is {one} in one and {two} in another; indices are what is \
+             read, give a --label_map of colours if those are what is meant"
+        ))
     }
 
     /// In ascending order, numbers before colours.

@@ -14,6 +14,8 @@ use crate::data::samples::{Palette, Samples};
 
 /// The name that stands for no class in a map.
 const IGNORE: &str = "ignore";
+/// A class that has fewer than one pixel of so many is hardly meant.
+const RARE: u64 = 10_000;
 /// What stands for all values that a map does not list.
 const OTHERS: &str = "*";
 
@@ -118,6 +120,15 @@ impl LabelMap {
         let mut seen = BTreeSet::new();
         if let Some(value) = self.listed().find(|value| !seen.insert(*value)) {
             bail!("the label map has the value {value} twice; give it to one class");
+        }
+        let mut written = self.classes.iter().filter_map(|class| Some((class, class.values.first()?)));
+        if let Some((class, value)) = written.find(|(_, value)| matches!(value, LabelValue::Grey(65_536..))) {
+            bail!(
+                "the label map has {value} as the value that masks are written with for the class '{}', and masks have \
+                 16 bits; list a value up to 65535 before it, such as 1,{value}={}",
+                class.name,
+                class.name
+            );
         }
         let takes_others = self.classes.iter().filter(|class| class.others).count() + usize::from(self.ignores_others);
         ensure!(takes_others <= 1, "the label map has '*' for two classes; give the other values to one");
@@ -260,6 +271,12 @@ impl LabelMap {
             if !absent.is_empty() {
                 warnings.push(format!("no label has the class {}", absent.join(", ")));
             }
+            let pixels = self.pixels(found);
+            let total: u64 = pixels.iter().sum();
+            let is_rare = |(_, pixels): &(&str, u64)| *pixels > 0 && pixels.saturating_mul(RARE) < total;
+            let rare = self.names().zip(pixels).filter(is_rare);
+            warnings
+                .extend(rare.map(|(name, pixels)| format!("the class {name} has {pixels} of {total} label pixels")));
         }
         Ok(warnings)
     }

@@ -1,5 +1,9 @@
 //! Maps from text, from JSON, guessed and refused, and the classes that they give.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::data::samples::{Palette, Samples};
 
@@ -91,6 +95,7 @@ fn maps_that_cannot_be_are_refused() {
         ("0=a;#12345=b", "'#12345'"),
         ("0=a;#ff0000=b", "mixes numbers and colours"),
         ("0=;1=b", "no name"),
+        ("0=a;70000,1=b", "16 bits; list a value up to 65535 before it"),
         ("0=a;1", "'1'"),
         ("nothing.json", "nothing.json"),
     ] {
@@ -154,4 +159,106 @@ fn the_map_of_the_trained_network_comes_before_a_guess_and_a_users_before_both()
     let map = choose(&[0, 1], None, Some(&pair)).unwrap();
     assert_eq!(map.written_values(), [0, 1].map(LabelValue::Grey));
     assert_eq!(map.names().collect::<Vec<_>>(), NAMES);
+}
+
+/// Values and the entry of a map that each is listed in, which is a class or, for [`CLASSES`], what is ignored.
+type Entries = BTreeMap<u16, usize>;
+
+/// Classes of the maps that are drawn.
+const CLASSES: usize = 4;
+
+fn entries() -> impl Strategy<Value = Entries> {
+    prop::collection::btree_map(prop_oneof![0u16..300, any::<u16>()], 0..=CLASSES, 2..40)
+}
+
+/// The text of a map of the classes that have a value, and what each of them is in it; `*` is what `others` says.
+fn text_of(entries: &Entries, others: Option<usize>, shown: impl Fn(u16) -> String) -> (String, BTreeMap<usize, u8>) {
+    let used: BTreeSet<usize> = entries.values().copied().chain(others).collect();
+    let classes: Vec<usize> = used.iter().copied().filter(|&class| class < CLASSES).collect();
+    let entry = |class: usize| {
+        let listed = entries.iter().filter(|(_, of)| **of == class).map(|(&value, _)| shown(value));
+        let values: Vec<String> = listed.chain((others == Some(class)).then(|| "*".to_owned())).collect();
+        let name = if class < CLASSES { format!("class {class}") } else { "ignore".to_owned() };
+        format!("{}={name}", values.join(","))
+    };
+    let text: Vec<String> = used.iter().map(|&class| entry(class)).collect();
+    let mut indices: BTreeMap<usize, u8> = classes.into_iter().zip(0..).collect();
+    indices.insert(CLASSES, IGNORED);
+    (text.join(";"), indices)
+}
+
+proptest! {
+    /// Each stored value is of the class that lists it, of that with `*`, or of none; in numbers of any type, in grey
+    /// colours, and by the same map from its own text and from JSON. Compared with the table that the text is made of.
+    #[test]
+    fn each_stored_value_maps_to_one_class(
+        entries in entries(),
+        others in prop::option::of(0..=CLASSES),
+        image in prop::collection::vec(any::<u16>(), 0..50),
+    ) {
+        let (text, indices) = text_of(&entries, others, |value| value.to_string());
+        // Maps of one class alone are refused.
+        prop_assume!(indices.len() > 2);
+        let map = LabelMap::parse(&text).unwrap();
+        prop_assert_eq!(&LabelMap::parse(&map.describe()).unwrap(), &map);
+        prop_assert_eq!(&serde_json::from_str::<LabelMap>(&serde_json::to_string(&map).unwrap()).unwrap(), &map);
+        let expected = |value: u16| entries.get(&value).copied().or(others).map(|class| indices[&class]);
+        let lookup = map.lookup();
+        let image: Vec<u16> = image.into_iter().chain(entries.keys().copied()).collect();
+        for &value in &image {
+            prop_assert_eq!(lookup.class(LabelValue::Grey(value.into())), expected(value));
+        }
+        let classes = |values: &[u16]| -> Vec<u8> {
+            values.iter().map(|&value| expected(value).unwrap_or(IGNORED)).collect()
+        };
+        prop_assert_eq!(lookup.classes(Samples::U16(&image), 1, None), classes(&image));
+        let floats: Vec<f32> = image.iter().map(|&value| value.into()).collect();
+        prop_assert_eq!(lookup.classes(Samples::F32(&floats), 1, None), classes(&image));
+        let bytes: Vec<u8> = image.iter().map(|&value| value as u8).collect();
+        let words: Vec<u16> = bytes.iter().map(|&value| value.into()).collect();
+        prop_assert_eq!(lookup.classes(Samples::U8(&bytes), 1, None), classes(&words));
+        let grey: Vec<u8> = bytes.iter().flat_map(|&value| [value; 3]).collect();
+        prop_assert_eq!(lookup.classes(Samples::U8(&grey), 3, None), classes(&words));
+        // Pixels of each class are counted by the same rule.
+        let mut counted = vec![0; map.classes.len()];
+        classes(&image).iter().filter(|class| **class != IGNORED).for_each(|&class| counted[usize::from(class)] += 1);
+        prop_assert_eq!(map.pixels(&found(Samples::U16(&image), 1, None)), counted);
+    }
+
+    /// A mask is written with the values of its classes, and read again by the same map it has the same classes; so
+    /// have colours.
+    #[test]
+    fn written_masks_are_read_as_the_classes_that_they_were(
+        entries in entries(),
+        others in prop::option::of(0..CLASSES),
+        drawn in prop::collection::vec(0usize..64, 1..50),
+        in_colour: bool,
+    ) {
+        let colour = |value: u16| [value as u8, (value >> 8) as u8, 7];
+        let shown = |value: u16| match in_colour {
+            true => LabelValue::Colour(colour(value)).to_string(),
+            false => value.to_string(),
+        };
+        let (text, indices) = text_of(&entries, others, shown);
+        prop_assume!(indices.len() > 2);
+        let map = LabelMap::parse(&text).unwrap();
+        let classes: Vec<u8> = drawn.iter().map(|number| (number % map.classes.len()) as u8).collect();
+        let values = map.written_values();
+        let stored = classes.iter().map(|&class| values[usize::from(class)]);
+        let again = if in_colour {
+            // A class of all other colours alone is written in grey.
+            let rgb = |value: LabelValue| match value {
+                LabelValue::Colour(colour) => colour,
+                LabelValue::Grey(grey) => [grey as u8; 3],
+            };
+            map.lookup().classes(Samples::U8(&stored.flat_map(rgb).collect::<Vec<_>>()), 3, None)
+        } else {
+            let number = |value: LabelValue| match value {
+                LabelValue::Grey(value) => u16::try_from(value).unwrap(),
+                LabelValue::Colour(colour) => panic!("{colour:?}"),
+            };
+            map.lookup().classes(Samples::U16(&stored.map(number).collect::<Vec<_>>()), 1, None)
+        };
+        prop_assert_eq!(again, classes);
+    }
 }

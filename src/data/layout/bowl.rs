@@ -20,7 +20,11 @@ pub fn find(root: &Path) -> Result<Option<Layout>> {
         let (images, _) = images_by_stem(&folder.join("images"), &mut layout.problems)?;
         let Some(image) = images.values().next().filter(|_| images.len() == 1) else {
             let found = images.len();
-            layout.problems.push(format!("'{}' holds {found} images, expected one", folder.join("images").display()));
+            layout.problems.push(format!(
+                "'{}' holds {found} images, expected one; if '{}' is a dataset by itself, give it to --data_dir",
+                folder.join("images").display(),
+                folder.display()
+            ));
             continue;
         };
         let case = |labels| Case { name: id.clone(), images: vec![image.clone()], labels };

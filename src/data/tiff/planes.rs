@@ -13,6 +13,9 @@ use super::description::{Channels, Promise, could_be_slices};
 use super::directory::Scanner;
 use super::page::{self, Numbered, Page};
 use super::{Fault, Resolution};
+use crate::data::samples::orientation_note;
+
+const ORIENTATION: u16 = 274;
 
 /// What is in one file: at least one page, all of one size, type and number of channels.
 pub struct FilePages {
@@ -41,11 +44,15 @@ impl FilePages {
         let (mut scanner, first) = Scanner::start(reader, length)?;
         let mut promises: Vec<(usize, Promise)> = Vec::new();
         let (mut ome, mut resolution, mut slices, mut is_first) = (None, None, false, true);
+        let mut orientation: Option<String> = None;
         let (pages, left_out) = page::scan(&mut scanner, first, |scanner, directory, page| {
             // Only tifffile's text says something of later directories.
             let text = if is_first { scanner.description()? } else { scanner.description_if("{\"shape\"")? };
             if std::mem::take(&mut is_first) {
                 resolution = scanner.resolution(&text);
+            }
+            if orientation.is_none() {
+                orientation = orientation_note(scanner.integer(ORIENTATION).ok().flatten().unwrap_or(1));
             }
             slices |= could_be_slices(&text, page);
             promises.extend(Promise::read(scanner, &text, page).map(|promise| (directory, promise)));
@@ -62,7 +69,7 @@ impl FilePages {
             resolution,
             channels: None,
             ome,
-            notes: Vec::new(),
+            notes: orientation.into_iter().collect(),
             length,
             unclaimed: scanner.unclaimed,
         };

@@ -8,7 +8,7 @@ mod bounds;
 mod histogram;
 
 pub use bounds::GreyBounds;
-pub use histogram::Histogram;
+use histogram::Histogram;
 
 /// Samples that may lie beyond the percentiles, one in so many on each side: hot pixels, and dead ones.
 const ONE_IN: u64 = 1000;
@@ -33,6 +33,12 @@ impl GreyRange {
         Self { black: 0.0, white }
     }
 
+    /// Share of it that lies between two values, 0 to 1.
+    pub fn filled(self, values: [f64; 2]) -> f64 {
+        let [low, high] = values.map(|value| value.clamp(self.black, self.white));
+        (high - low) / (self.white - self.black)
+    }
+
     /// For messages: `0 to 4095`.
     pub fn describe(self) -> String {
         format!("{} to {}", short(self.black), short(self.white))
@@ -50,6 +56,15 @@ pub enum GreyChoice {
     Given(GreyRange),
 }
 
+/// A value at one end of a range that many samples have, and that is far from all others.
+pub struct Outlier {
+    pub value: f64,
+    /// Share of the samples that have it, or lie beyond.
+    pub share: f64,
+    /// Percentiles of the others.
+    pub others: [f64; 2],
+}
+
 /// The values of images of one sample type.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GreyValues {
@@ -63,14 +78,15 @@ impl GreyValues {
         Self { format, bounds: GreyBounds::default(), histogram: Histogram::default() }
     }
 
-    /// Values that were gathered by several.
-    pub fn from_parts(format: SampleFormat, bounds: GreyBounds, histogram: Histogram) -> Self {
-        Self { format, bounds, histogram }
-    }
-
     pub fn add(&mut self, page: Samples<'_>) {
         self.bounds.add(page);
         self.histogram.add(page);
+    }
+
+    /// Adds what was gathered elsewhere of values of the same type.
+    pub fn merge(&mut self, other: &Self) {
+        self.bounds.merge(&other.bounds);
+        self.histogram.merge(&other.histogram);
     }
 
     /// The values that become -1 and 1, as `choice` says.
@@ -150,8 +166,26 @@ impl GreyValues {
 
     /// Share of `range` that the samples between the percentiles fill, 0 to 1.
     pub fn filled(&self, range: GreyRange) -> f64 {
-        let [low, high] = self.percentiles().map(|value| value.clamp(range.black, range.white));
-        (high - low) / (range.white - range.black)
+        range.filled(self.percentiles())
+    }
+
+    /// The value at an end of `range` without which the samples would fill less of it than `least`.
+    pub fn outlier(&self, range: GreyRange, least: f64) -> Option<Outlier> {
+        let GreyBounds { count, low: smallest, high: largest, .. } = self.bounds;
+        let [[low, _], [_, high]] = self.edges()?;
+        let without = |value: f64, is_other: &dyn Fn([f64; 2]) -> bool| {
+            let rest = || self.histogram.bins(self.format).filter(|(values, _)| is_other(*values));
+            let left: u64 = rest().map(|(_, count)| count).sum();
+            let beyond = left / ONE_IN;
+            let [low, high] = [bin_after(beyond, rest())?, bin_after(beyond, rest().rev())?];
+            // Of two values alone neither is far from the others.
+            let others = [low[0], high[1]];
+            let is_far = left >= count / 100 && low != high && range.filled(others) < least;
+            let share = (count - left) as f64 / count as f64;
+            let [value, low, high] = [value, low[0], high[1]].map(|value| value.clamp(smallest, largest));
+            is_far.then_some(Outlier { value, share, others: [low, high] })
+        };
+        without(low, &|[value, _]| value > low).or_else(|| without(high, &|[_, value]| value < high))
     }
 
     /// Whether `range` is that of the type, as in the reference.

@@ -92,8 +92,8 @@ pub fn predict_files(
         // The reader ends when nobody listens.
         drop(items);
         // Each process tells of its own files: the log of others than rank 0 is silent.
-        let unlike = reader.join().unwrap_or_default();
-        unlike.iter().for_each(|text| if world.is_main() { logger.warn(text) } else { eprintln!("warning: {text}") });
+        let warnings = reader.join().unwrap_or_default();
+        warnings.iter().for_each(|text| if world.is_main() { logger.warn(text) } else { eprintln!("warning: {text}") });
         let written = writer.join().unwrap_or_else(|_| Err(anyhow!("writing ended in a panic, which is told above")));
         // What stopped the writer is the cause of what stopped the rest.
         written.and_then(|finished| computed.map(|()| finished))
@@ -121,7 +121,7 @@ pub fn predict_files(
             job.output.display()
         );
     }
-    Ok(())
+    if world.is_main() { folder.end(job) } else { Ok(()) }
 }
 
 /// The pages that people are shown: some on a contact sheet, more of them in the report.

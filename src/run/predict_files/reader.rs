@@ -7,7 +7,7 @@ use std::sync::mpsc::SyncSender;
 use anyhow::{Context, Result, ensure};
 
 use crate::data::layout::Case;
-use crate::data::loader::{CaseShape, Loader, RawSlice};
+use crate::data::loader::{CaseShape, Loader, RawSlice, rounding};
 use crate::data::samples::SampleFormat;
 use crate::data::spec::DataSpec;
 use crate::data::tiff::Resolution;
@@ -45,7 +45,7 @@ pub enum Item {
 }
 
 /// Reads the cases `indices` in order, images like those of `spec`, until nobody listens any more. The result are
-/// warnings of files whose values are not like those of training.
+/// warnings of [`read_case`].
 pub fn read(cases: &[Case], indices: &[usize], spec: &DataSpec, listener: &SyncSender<Item>) -> Vec<String> {
     let mut loader = Loader::new(Arc::from(cases));
     let mut warnings = Vec::new();
@@ -70,18 +70,19 @@ pub fn read(cases: &[Case], indices: &[usize], spec: &DataSpec, listener: &SyncS
 fn shortened(mut warnings: Vec<String>) -> Vec<String> {
     let more = warnings.len().saturating_sub(MOST_WARNINGS);
     warnings.truncate(MOST_WARNINGS);
-    warnings.extend((more > 0).then(|| format!("{more} more files hold values unlike those of the training")));
+    warnings.extend((more > 0).then(|| format!("and {more} more such warnings of files")));
     warnings
 }
 
-/// Hands on the pages of a file. The result is a warning where its values are not like those of training.
+/// Hands on the pages of a file. The result are warnings: how the file is read, and values that are not like those of
+/// training.
 fn read_case(
     loader: &mut Loader,
     case: usize,
     spec: &DataSpec,
     mut send: impl FnMut(Item) -> bool,
-) -> Result<Option<String>> {
-    let CaseShape { pages, height, width, channels, format, resolution, .. } = loader.shape(case)?;
+) -> Result<Vec<String>> {
+    let CaseShape { pages, height, width, channels, format, resolution, has_alpha, notes } = loader.shape(case)?;
     let path = loader.path(case).to_owned();
     let name = |count: usize| if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
     ensure!(
@@ -97,16 +98,25 @@ fn read_case(
         path.display()
     );
     let range = range(loader, case, pages, spec, format)?;
+    // Finding the range may have decoded all pages.
+    let before = loader.rounded(case)?;
     let mut values = GreyValues::new(format);
     for number in 0..pages {
         let raw = Box::new(loader.load(case, number, |samples| values.add(samples))?);
         let (is_last, size) = (number + 1 == pages, [pages, height, width]);
         let page = Page { case, number, is_last, size, range, resolution: resolution.clone() };
         if !send(Item::Page { page, raw }) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
     }
-    Ok(spec.compare(&values)?.map(|warning| format!("'{}': {warning}", path.display())))
+    let rounded = loader.rounded(case)? - before;
+    let own = [
+        has_alpha.then(|| "its alpha channel is left out".to_owned()),
+        (rounded > 0).then(|| rounding(rounded)),
+        spec.compare(&values)?,
+    ];
+    let own = own.into_iter().flatten().map(|warning| format!("'{}': {warning}", path.display()));
+    Ok(notes.into_iter().chain(own).collect())
 }
 
 /// The stored values that become -1 and 1: those of training, or for floats of a network of 0.1.0 that has seen none,

@@ -48,6 +48,7 @@ impl Slices {
             map: None,
             trained: Some(data),
             grey: GreyChoice::Auto,
+            by_image: data.recipe.is_by_image(),
             progress: &|_, _| {},
         };
         let set = match layout.test.is_empty() {

@@ -88,7 +88,7 @@ impl Inspection<'_> {
         let scan = Scan::new(&cases, 0, false, &|done| bar.advance(done, cases.len()));
         bar.end();
         let mut set = Set { title: title(self.layout.kind, what, &cases), ..Set::default() };
-        let found = self.images(&scan, trained, &mut set);
+        let found = self.images(&cases, &scan, trained, &mut set);
         set.problems.extend(scan.problems.iter().cloned());
         if set.channels > 0 && scan.labels.counts().next().is_some() {
             self.labels(&scan, found.slices, &mut set);
@@ -96,7 +96,7 @@ impl Inspection<'_> {
         Some((set, found))
     }
 
-    fn images(&self, scan: &Scan, trained: Option<&DataSpec>, set: &mut Set) -> Found {
+    fn images(&self, cases: &[Case], scan: &Scan, trained: Option<&DataSpec>, set: &mut Set) -> Found {
         let mut sizes: BTreeMap<[usize; 2], usize> = BTreeMap::new();
         for case in &scan.cases {
             *sizes.entry([case.shape.height, case.shape.width]).or_default() += case.shape.pages;
@@ -122,6 +122,10 @@ impl Inspection<'_> {
                 Err(problem) => set.problems.push(problem.to_string()),
             }
         }
+        if trained.is_none() {
+            set.warnings.extend(scan.uneven(cases, &ranges));
+        }
+        set.warnings.extend(scan.outliers(&ranges));
         let slices = set.sizes.iter().map(|size| size.slices).sum();
         let flat: usize = scan.cases.iter().map(|case| case.flat_pages).sum();
         match flat {

@@ -23,7 +23,14 @@ const ROUNDING: f64 = 1e-5;
 /// Errors: labels of other than two values, and a prediction whose values are no probabilities.
 pub fn score(args: &ScoreArgs, labels: StackReader, prediction: StackReader) -> Result<()> {
     let size = labels.size();
-    let white = white(prediction, &args.prediction)?;
+    let (white, high) = white(prediction, &args.prediction)?;
+    if high > 0.0 && high < f64::from(white) / 2.0 {
+        eprintln!(
+            "warning: the largest sample of '{}' is {high}, and {white} stands for probability 1: nothing is the \
+             inside of a cell at threshold 0.5; rescale the stack if it was stored in another way",
+            args.prediction.display()
+        );
+    }
     let is_inside = read_labels(labels, &args.labels)?;
     let slices = score_slices(&is_inside, StackReader::open(&args.prediction)?, white)?;
 
@@ -48,10 +55,11 @@ pub fn score(args: &ScoreArgs, labels: StackReader, prediction: StackReader) -> 
     Ok(())
 }
 
-/// The sample that stands for probability 1: of a mask its other value than 0, else the white of the sample type.
+/// The sample that stands for probability 1 (of a mask its other value than 0, else the white of the sample type), and
+/// the largest one.
 ///
 /// 16-bit samples of no more than 255 are taken for 8-bit ones.
-fn white(prediction: StackReader, path: &Path) -> Result<f32> {
+fn white(prediction: StackReader, path: &Path) -> Result<(f32, f64)> {
     let format = prediction.format();
     let (mut grey, mut values) = (GreyBounds::default(), LabelValues::default());
     prediction.for_each_page(|_, page| {
@@ -63,13 +71,13 @@ fn white(prediction: StackReader, path: &Path) -> Result<f32> {
             LabelValue::Grey(value @ 1..) => Some(value as f32),
             _ => None,
         });
-        return Ok(inside.unwrap_or(1.0));
+        return Ok((inside.unwrap_or(1.0), grey.high));
     }
-    match format {
-        SampleFormat::U8 => Ok(255.0),
-        SampleFormat::U16 if grey.high <= 255.0 => Ok(255.0),
-        SampleFormat::U16 => Ok(65_535.0),
-        SampleFormat::F32 if grey.low >= -ROUNDING && grey.high <= 1.0 + ROUNDING => Ok(1.0),
+    let white = match format {
+        SampleFormat::U8 => 255.0,
+        SampleFormat::U16 if grey.high <= 255.0 => 255.0,
+        SampleFormat::U16 => 65_535.0,
+        SampleFormat::F32 if grey.low >= -ROUNDING && grey.high <= 1.0 + ROUNDING => 1.0,
         SampleFormat::F32 => bail!(
             "cannot use '{}' as a prediction: float samples from {} to {}, expected the probability of being inside a \
              cell, 0 to 1; rescale the stack",
@@ -77,7 +85,8 @@ fn white(prediction: StackReader, path: &Path) -> Result<f32> {
             grey.low,
             grey.high
         ),
-    }
+    };
+    Ok((white, grey.high))
 }
 
 /// Whether a pixel is inside a cell, `[P, H, W]`.

@@ -103,7 +103,7 @@ fn step_without_dropout(trainer: &mut Trainer, batches: &mut TrainingBatches<'_>
 }
 
 fn save(trainer: &Trainer, path: &Path) {
-    crate::checkpoint::save_weights(path, &trainer.net, &DataSpec::isbi(), None).unwrap();
+    crate::checkpoint::save_weights(path, &trainer.net, &DataSpec::isbi(), 1, None).unwrap();
 }
 
 fn read(path: &Path) -> HashMap<String, Tensor> {

@@ -54,7 +54,7 @@ fn peer_step(trainer: &Trainer, batch: &Batch, options: &[&str]) -> Option<PeerS
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (weights, x, y) = (path("before.safetensors"), path("x.npy"), path("y.npy"));
     let (logits, after, grads) = (path("logits.npy"), path("after.safetensors"), path("grads.safetensors"));
-    checkpoint::save_weights(weights.as_ref(), &trainer.net, &DataSpec::isbi(), None).unwrap();
+    checkpoint::save_weights(weights.as_ref(), &trainer.net, &DataSpec::isbi(), 1, None).unwrap();
     batch.images.write_npy(&x).unwrap();
     batch.labels.write_npy(&y).unwrap();
     if !pytorch_peer(&["logits", "--weights", &weights, "--image", &x, "--out", &logits]) {
