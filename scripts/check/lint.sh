@@ -52,6 +52,7 @@ lint "format of Rust" cargo fmt --check
 lint "format of fuzz targets" cargo fmt --check --manifest-path fuzz/Cargo.toml
 lint "tests of the checks" python3 scripts/check/test_import_graph.py --quiet
 lint "tests of the accuracy runs" python3 scripts/bench/test_accuracy.py --quiet
+lint "tests of the launcher" python3 scripts/check/test_launcher.py --quiet
 lint "lengths of lines" python3 scripts/check/source_widths.py
 lint imports python3 scripts/check/import_graph.py
 if ((${#failed[@]})); then
