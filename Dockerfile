@@ -1,19 +1,21 @@
-# syntax=docker/dockerfile:1
 # Two stages: the first fetches libtorch and builds `unet`, the second holds just what runs. See docs/docker.md.
 #
 # The CUDA libraries come with libtorch's wheels, in the versions it was built with. NVIDIA's smallest image is enough
 # below them: its `runtime` and `cudnn` flavours would add the same libraries once more.
 ARG BASE=nvidia/cuda:13.0.2-base-ubuntu24.04
+# Only its folders /usr/local/cargo and /usr/local/rustup are used: its own release of Debian does not matter.
+ARG RUST_IMAGE=rust:1.95-slim-trixie
+
+FROM ${RUST_IMAGE} AS rust
 
 # Both stages have one base, so that the program runs with the C library that it was linked with.
 FROM ${BASE} AS build
 RUN apt-get update && \
-    apt-get install -y --no-install-recommends ca-certificates curl g++ python3 python3-pip && \
+    apt-get install -y --no-install-recommends ca-certificates g++ python3 python3-pip && \
     rm -rf /var/lib/apt/lists/*
-ARG RUST=1.95.0
-ENV CARGO_HOME=/opt/cargo RUSTUP_HOME=/opt/rustup PATH=/opt/cargo/bin:$PATH
-RUN curl --proto '=https' --tlsv1.2 -fsSL https://sh.rustup.rs -o /tmp/rustup.sh && \
-    sh /tmp/rustup.sh -y --profile minimal --default-toolchain "$RUST"
+COPY --from=rust /usr/local/cargo /usr/local/cargo
+COPY --from=rust /usr/local/rustup /usr/local/rustup
+ENV CARGO_HOME=/usr/local/cargo RUSTUP_HOME=/usr/local/rustup PATH=/usr/local/cargo/bin:$PATH
 WORKDIR /build
 # cu130 (Turing and later), cu126 (Maxwell to Hopper, among them V100) or cpu.
 ARG TORCH=cu130

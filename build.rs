@@ -157,6 +157,9 @@ fn embed_kernels() -> Result<PathBuf> {
 /// - A function that is missing would be found on a GPU only, so it is looked for here, by linking the shim alone.
 fn link(lib: &Path, has_cuda: bool) -> Result<()> {
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    if let Some(relative) = path_within_checkout(lib)? {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/{}", relative.display());
+    }
     if !has_cuda {
         return Ok(());
     }
@@ -181,4 +184,18 @@ fn link(lib: &Path, has_cuda: bool) -> Result<()> {
         bail!("src/native does not link with libtorch:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
+}
+
+/// The way from the folder of the program to libtorch, if both are within the checkout: with it the program still runs
+/// after the checkout has been moved. Test programs, a folder deeper, do not: cargo builds them again.
+fn path_within_checkout(lib: &Path) -> Result<Option<PathBuf>> {
+    let folder = |name: &str| -> Result<PathBuf> {
+        let path = PathBuf::from(env::var(name).with_context(|| format!("cargo did not set {name}"))?);
+        path.canonicalize().with_context(|| format!("cannot find '{}'", path.display()))
+    };
+    let (checkout, out) = (folder("CARGO_MANIFEST_DIR")?, folder("OUT_DIR")?);
+    // OUT_DIR is build/<crate>/out below it.
+    let program = out.ancestors().nth(3).and_then(|program| program.strip_prefix(&checkout).ok());
+    let lib = lib.strip_prefix(&checkout).ok();
+    Ok(program.zip(lib).map(|(program, lib)| program.iter().map(|_| "..").collect::<PathBuf>().join(lib)))
 }

@@ -54,6 +54,7 @@ lint "tests of the checks" python3 scripts/check/test_import_graph.py --quiet
 lint "tests of the GPU check" env PYTHONPATH=scripts/bench python3 scripts/check/test_gpu_check.py --quiet
 lint "tests of the accuracy runs" python3 scripts/bench/test_accuracy.py --quiet
 lint "tests of the comparison with peers" python3 scripts/bench/test_peers.py --quiet
+lint "tests of the launcher" python3 scripts/check/test_launcher.py --quiet
 lint "lengths of lines" python3 scripts/check/source_widths.py
 lint imports python3 scripts/check/import_graph.py
 if ((${#failed[@]})); then

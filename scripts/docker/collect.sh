@@ -1,7 +1,13 @@
 #!/usr/bin/env bash
 # Copies the program and those libraries of libtorch's wheels that it uses, each to its own place below another root.
-# Usage: scripts/docker/collect.sh UNET PACKAGES ROOT    (PACKAGES: folder of scripts/setup/fetch_libtorch.sh)
+# Usage: scripts/docker/collect.sh [--cpu] UNET PACKAGES ROOT    (PACKAGES: folder of scripts/setup/fetch_libtorch.sh)
+# --cpu leaves out what only a GPU needs.
 set -euo pipefail
+cpu=
+if [[ ${1:-} == --cpu ]]; then
+  cpu=1
+  shift
+fi
 unet=${1:?built program} packages=$(realpath "${2:?folder with torch and nvidia}") root=${3:?new folder}
 
 # Libraries that are opened by name at run time, so that no other library names them: the CUDA half of libtorch (only
@@ -13,7 +19,7 @@ opened=()
 for library in "$packages"/torch/lib/{libtorch_cuda,libcaffe2_nvrtc}.so "$packages"/nvidia/*/lib/libcudnn_*.so.* \
   "$packages"/nvidia/*/lib/{libnvrtc,libnvrtc-builtins}.so.*; do
   # A libtorch for CPUs has none of them.
-  [[ ! -e $library ]] || opened+=("$library")
+  [[ -n $cpu || ! -e $library ]] || opened+=("$library")
 done
 
 # All libraries that these need, directly or not, as the loader finds them. The container toolkit adds the driver's
@@ -35,11 +41,13 @@ mkdir -p "$root"
 cp --parents --dereference --target-directory "$root" "${libraries[@]}"
 install -D "$unet" "$root/usr/local/bin/unet"
 
-# Their licences: most wheels have them in their metadata, some beside their libraries.
+# The licences of the wheels that these libraries are from, as their lists of files name them: most have them in their
+# metadata, some beside their libraries.
 licences=$root/opt/unet/licenses
-for file in "$packages"/{torch,nvidia_*}-*.dist-info/licenses "$packages"/nvidia/*/LICENSE*; do
-  name=${file#"$packages/"}
-  mkdir -p "$licences/$(dirname "$name")"
-  cp -r "$file" "$licences/$name"
+for record in "$packages"/*.dist-info/RECORD; do
+  printf '%s,\n' "${libraries[@]#"$packages/"}" | grep -qFf - "$record" || continue
+  while IFS= read -r name; do
+    install -D -m 644 "$packages/$name" "$licences/$name"
+  done < <(cut -d, -f1 "$record" | grep -E '^([^/]*\.dist-info/licenses/|nvidia/[^/]*/LICENSE)' || true)
 done
 du -shL "$root"

@@ -4,17 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/setup/pip.sh
-pins=scripts/setup/linters.txt folder=target/tools/linters
-if cmp -s "$pins" "$folder/linters.txt"; then
-  exit
-fi
-echo "setup: installing the linters of $pins into $folder" >&2
-find_pip
-# The folder appears under its own name only when it is complete.
-rm -rf "$folder" "$folder.incomplete"
-"${pip[@]}" install --quiet --no-compile --no-deps --only-binary :all: \
-  --target "$folder.incomplete" --requirement "$pins"
+folder=target/tools/linters
+install_pins "the linters" scripts/setup/linters.txt "$folder" --only-binary :all:
 # pip's own starter for clang-format is a Python script that must find its package; the program needs no starter.
-ln -sf ../clang_format/data/bin/clang-format "$folder.incomplete/bin/clang-format"
-cp "$pins" "$folder.incomplete/"
-mv "$folder.incomplete" "$folder"
+ln -sf ../clang_format/data/bin/clang-format "$folder/bin/clang-format"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Defines find_pip for the scripts beside this one, which source it in the project's root folder.
+# Defines find_pip and install_pins for the scripts beside this one, which source it in the project's root folder.
 
 # Sets the array `pip` to the command that runs pip for $PYTHON (default python3). Debian's python3 has neither pip nor
 # ensurepip, but Debian's package with pip's wheel can be unpacked without being installed.
@@ -29,3 +29,21 @@ unpack_pip() (
   [[ $(id -u) != 0 ]] || apt-get update >&2
   apt-get download python3-pip-whl >&2 && dpkg -x python3-pip-whl_*.deb .
 )
+
+# install_pins WHAT PINS FOLDER [OPTIONS of pip]: installs the packages of the file PINS, and no others, into FOLDER.
+# Does nothing where they are installed already.
+install_pins() {
+  local what=$1 pins=$2 folder=$3
+  local installed=$folder/${pins##*/}
+  if cmp -s "$pins" "$installed"; then
+    return
+  fi
+  echo "setup: installing $what of $pins into $folder" >&2
+  find_pip
+  # The folder appears under its own name only when it is complete.
+  mkdir -p "$(dirname "$folder")"
+  rm -rf "$folder" "$folder.incomplete"
+  "${pip[@]}" install --quiet --no-compile --no-deps --target "$folder.incomplete" --requirement "$pins" "${@:4}"
+  cp "$pins" "$folder.incomplete/"
+  mv "$folder.incomplete" "$folder"
+}
