@@ -48,7 +48,7 @@ licences() {
 
 make_wheel() {
   local tree=$work/wheel made
-  cp -r packaging "$tree"
+  cp -r scripts/packaging "$tree"
   # Relative to unet_segmentation/bin. `torch` is a neighbour of `unet_segmentation`.
   # shellcheck disable=SC2016 # The loader knows $ORIGIN.
   program '$ORIGIN/../../torch/lib' "$tree/unet_segmentation/bin/unet"
@@ -94,7 +94,7 @@ make_tarball() {
     >>"$tree/licenses/gcc-libraries"
   share "$tree/share"
   [[ -z $sbom ]] || cp "$sbom" "$tree/sbom.cdx.json"
-  sed "s/VERSION/$version/g" packaging/README-tarball.md >"$tree/README.md"
+  sed "s/VERSION/$version/g" scripts/packaging/README-tarball.md >"$tree/README.md"
 
   file=$(env -u LD_LIBRARY_PATH ldd "$tree/bin/unet" | grep -F '=>' | grep -vF "=> $tree/" |
     grep -vE "^[[:space:]]*$GLIBC" || true)

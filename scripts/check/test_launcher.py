@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests of the wheel's launcher (packaging/unet_segmentation), with stand-ins for torch and for the program."""
+"""Tests of the wheel's launcher (scripts/packaging/unet_segmentation), with stand-ins for torch and for the program."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "packaging/unet_segmentation"
+PACKAGE = Path(__file__).resolve().parents[2] / "scripts/packaging/unet_segmentation"
 # Prints where the loader is told to look, then the arguments.
 PROGRAM = '#!/bin/sh\nprintf "%s\\n" "libraries=$LD_LIBRARY_PATH" "$@"\n'
 
