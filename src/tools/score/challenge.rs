@@ -24,6 +24,7 @@ const ROUNDING: f64 = 1e-5;
 pub fn score(args: &ScoreArgs, labels: StackReader, prediction: StackReader) -> Result<()> {
     let size = labels.size();
     let (white, high) = white(prediction, &args.prediction)?;
+    let is_inside = read_labels(labels, &args.labels)?;
     if high > 0.0 && high < f64::from(white) / 2.0 {
         eprintln!(
             "warning: the largest sample of '{}' is {high}, and {white} stands for probability 1: nothing is the \
@@ -31,7 +32,6 @@ pub fn score(args: &ScoreArgs, labels: StackReader, prediction: StackReader) -> 
             args.prediction.display()
         );
     }
-    let is_inside = read_labels(labels, &args.labels)?;
     let slices = score_slices(&is_inside, StackReader::open(&args.prediction)?, white)?;
 
     let numbers: Vec<usize> = (0..slices.len()).collect();
