@@ -122,7 +122,8 @@ fn two_processes_validate_as_one() {
     let lowest = validated.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
     dir.run("--exec_mode evaluate --crossvalidation_idx 0 --weights best").success();
     let found = dir.json("model/eval.json")["eval_total_loss"].as_f64().unwrap();
-    assert!((found - lowest).abs() < 1e-9, "{found} {lowest}");
+    // A process alone has other threads than each of two, and adds up in another order on some CPUs.
+    assert!((found - lowest).abs() < 1e-6, "{found} {lowest}");
 }
 
 #[test]
