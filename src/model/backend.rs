@@ -1,7 +1,7 @@
 //! Which kernels compute the network and its losses: chosen here alone, from device, dtype and environment.
 //!
-//! `UNET_CPU_ISA` (amx, avx512, avx512-without-bf16, avx2, generic) chooses among the own kernels of the CPU, `UNET_CUDA_KERNELS` (own,
-//! fused, separate) among those of a GPU; `aten` in either turns them off, to compare.
+//! `UNET_CPU_ISA` (amx, avx512, avx512-without-bf16, avx2, generic) chooses among the own kernels of the CPU,
+//! `UNET_CUDA_KERNELS` (own, fused, separate) among those of a GPU; `aten` in either turns them off, to compare.
 
 use std::sync::OnceLock;
 

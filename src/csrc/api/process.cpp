@@ -23,8 +23,8 @@ using unet::guard;
 
 namespace {
 
-// Threads of libgomp that do nothing. libgomp reads how long to spin from the environment when it is loaded, but spins a
-// thousandth of that while it manages more threads than there are cores.
+// Threads of libgomp that do nothing. libgomp reads how long to spin from the environment when it is loaded, but spins
+// a thousandth of that while it manages more threads than there are cores.
 class IdleTeam {
  public:
   IdleTeam() : owner_([this] { hold(); }) {
@@ -45,7 +45,8 @@ class IdleTeam {
   void hold() {
     const int threads = std::max(2, omp_get_num_procs() - at::get_num_threads() + 2);
 #pragma omp parallel num_threads(threads)
-    {}
+    {
+    }
     std::unique_lock<std::mutex> lock(mutex_);
     is_there_ = true;
     changed_.notify_all();

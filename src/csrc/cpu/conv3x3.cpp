@@ -44,8 +44,8 @@ struct Inputs {
 
 at::Tensor aten_forward(const Inputs& in, const at::Tensor& weight, const at::Tensor& bias, bool relu) {
   const auto dtype = arithmetic(in.x.scalar_type());
-  at::Tensor y = at::conv2d(in.joined().to(dtype), weight.to(dtype, false, false, at::MemoryFormat::ChannelsLast),
-                            bias.to(dtype));
+  at::Tensor y =
+      at::conv2d(in.joined().to(dtype), weight.to(dtype, false, false, at::MemoryFormat::ChannelsLast), bias.to(dtype));
   if (relu) y.relu_();
   return y.to(in.x.scalar_type());
 }

@@ -10,8 +10,8 @@
 namespace unet {
 namespace {
 
-// avx512: with the dot products of bf16 where the CPU has them; avx512_without_bf16 leaves them out, as on a CPU without
-// them. amx: the kernels of avx512, and oneDNN's for bf16 convolutions.
+// avx512: with the dot products of bf16 where the CPU has them; avx512_without_bf16 leaves them out, as on a CPU
+// without them. amx: the kernels of avx512, and oneDNN's for bf16 convolutions.
 enum Isa { generic, avx2, avx512_without_bf16, avx512, amx };
 constexpr const char* names[] = {"generic", "avx2", "avx512-without-bf16", "avx512", "amx"};
 
@@ -46,7 +46,8 @@ void use_isa(const char* name) {
     chosen().store(isa, std::memory_order_relaxed);
     return;
   }
-  TORCH_CHECK(false, "UNET_CPU_ISA is '", name, "'; use amx, avx512, avx512-without-bf16, avx2, generic or aten, or unset it");
+  TORCH_CHECK(false, "UNET_CPU_ISA is '", name,
+              "'; use amx, avx512, avx512-without-bf16, avx2, generic or aten, or unset it");
 }
 
 const char* isa_name() { return names[isa()]; }

@@ -48,9 +48,9 @@ struct KernelTable {
   const char* name;
   int64_t pixel_bytes;    // of a channel of an image's pixel
   int64_t element_bytes;  // of a channel of a panel's row
-  int64_t panel;   // channels per panel
-  int64_t tile;    // m of F(m x m, 3x3)
-  int64_t points;  // (m + 2)^2
+  int64_t panel;          // channels per panel
+  int64_t tile;           // m of F(m x m, 3x3)
+  int64_t points;         // (m + 2)^2
 
   // Writes V = B^T d B of tiles first .. first + count to v[point * stride + row * panel + channel]. The input counts
   // as 0 where mask <= 0. `paired` interleaves rows 2i and 2i + 1 into words, as bf16 sums over rows need; no effect on
