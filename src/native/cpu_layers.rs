@@ -63,8 +63,8 @@ pub struct ReluMasks {
     pub output_is_masked: bool,
 }
 
-/// Makes the kernels those of an instruction set: `amx`, `avx512`, `avx512-without-bf16`, `avx2` or `generic`. Without a
-/// call they are the best of this CPU.
+/// Makes the kernels those of an instruction set: `amx`, `avx512`, `avx512-without-bf16`, `avx2` or `generic`.
+/// Without a call they are the best of this CPU.
 ///
 /// Errors: an unknown name, or one that this CPU cannot run.
 pub fn use_isa(name: &str) -> Result<()> {
