@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 unet=$(realpath "${UNET:-target/release/unet}") packages=$(realpath "${PACKAGES:-.libtorch/site-packages}")
 sbom=${SBOM:+$(realpath "$SBOM")}
-# Of all files in the packages.
+# The date of all files in the packages.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 tools=$PWD/target/tools/packaging work=$PWD/target/package dist=$PWD/dist

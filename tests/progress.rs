@@ -46,7 +46,7 @@ fn quiet_runs_tell_results_and_warnings_alone_and_log_the_same() {
     assert_eq!(keys(&quiet), keys(&full));
     assert_eq!(quiet.read("model/model.safetensors"), full.read("model/model.safetensors"));
 
-    // Of a dataset and of files: where the masks are.
+    // The place of the masks is told, of a dataset and of files.
     assert_eq!(stdout(&quiet.run("--exec_mode predict --quiet").success()), "masks: model/pred/test-masks.tif\n");
     let files = ["--exec_mode", "predict", "--input", "data/test-volume.tif", "--output", "out", "--quiet"];
     let rest = ["--model_dir", "model", "--device", "cpu"];

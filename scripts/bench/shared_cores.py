@@ -17,23 +17,30 @@ import subprocess
 import sys
 import tempfile
 
+from commands import flags
+
 # Any choice of the user turns the program's own rule off; this one is libgomp's default for two cores.
 WITHOUT_RULE = {"GOMP_SPINCOUNT": "300000"}
 
 
-def start(options, log, environment):
-    command = [options.unet, "--data_dir", options.data_dir, "--model_dir", log, "--exec_mode", "train"]
-    command += ["--benchmark", "--warmup_steps", "6", "--max_steps", options.steps]
-    command += ["--base_filters", options.base_filters, "--batch_size", options.batch_size]
-    command += ["--device", "cpu", *(["--amp"] if options.amp else [])]
-    words = list(map(str, command))
-    return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**environ(), **environment}
+def start(options, model_dir, environment):
+    words = flags(
+        data_dir=options.data_dir,
+        model_dir=model_dir,
+        exec_mode="train",
+        benchmark=True,
+        warmup_steps=6,
+        max_steps=options.steps,
+        base_filters=options.base_filters,
+        batch_size=options.batch_size,
+        device="cpu",
+        amp=options.amp,
     )
-
-
-def environ():
-    return {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    # A wait policy of the user's own turns the program's rule off.
+    own = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    return subprocess.Popen(
+        [options.unet, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**own, **environment}
+    )
 
 
 def together(options, runs, environment, neighbour=False):

@@ -18,7 +18,7 @@ fail() {
 }
 
 [[ -x $release/unet ]] || fail "no '$release/unet'; run cargo build --release --locked"
-# Of the programs of that name in deps/ the newest that lists tests; the other one is unet itself.
+# The tests' program: of those named unet-* in deps/ the newest that lists tests. The other one is unet itself.
 tests=
 while IFS= read -r program; do
   if [[ -x $program && $program != *.* && ! $program -ef $release/unet ]] &&

@@ -66,7 +66,7 @@ for suite in "$@"; do
   step "wheel: torch in another environment" "python3 -m venv above
     above/bin/pip install --no-deps /dist/${wheel[0]##*/}
     site=\$(echo above/lib/python3.*/site-packages)
-    echo /root/venv/lib/python3.*/site-packages >\$site/below.pth
+    echo \$PWD/venv/lib/python3.*/site-packages >\$site/below.pth
     above/bin/unet inspect --data_dir data"
   step "wheel: an environment without torch" "rm above/lib/python3.*/site-packages/below.pth
     above/bin/unet --version 2>&1 | grep 'error: no package .torch.'"

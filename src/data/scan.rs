@@ -16,10 +16,10 @@ use super::values::{GreyBounds, GreyValues};
 
 /// What was found in the files of a dataset.
 pub struct Scan {
-    /// In the order of the cases; those of files that are amiss are left out.
+    /// Cases in their order; those of files that are amiss are left out.
     pub cases: Vec<ScannedCase>,
     pub grey: BTreeMap<SampleFormat, GreyValues>,
-    /// The same for each channel.
+    /// Grey values for each channel.
     pub channels: BTreeMap<SampleFormat, Vec<GreyValues>>,
     pub labels: LabelValues,
     /// What people should know of how files are read, a line each.
@@ -38,7 +38,7 @@ pub struct ScannedCase {
     /// What was kept of each page.
     pub kept: Vec<Option<RawSlice>>,
     grey: GreyBounds,
-    /// Of each page the values that a thousandth of its samples is below and above ([`GreyValues::percentiles`]).
+    /// Two values of each page, which a thousandth of its samples is below and above ([`GreyValues::percentiles`]).
     pub percentiles: Vec<[f64; 2]>,
     /// Pages of one value.
     pub flat_pages: usize,
@@ -94,7 +94,7 @@ impl Scan {
         failed.sort();
         let mut labels = LabelValues::default();
         let mut bounds: BTreeMap<SampleFormat, GreyBounds> = BTreeMap::new();
-        // In their order, on which sums of floats depend.
+        // Cases are added in their order, on which sums of floats depend.
         for case in &cases {
             bounds.entry(case.shape.format).or_default().merge(&case.grey);
             labels.merge(&case.labels);

@@ -9,7 +9,7 @@ pub struct File {
     big_endian: bool,
     big_tiff: bool,
     kind: Kind,
-    /// Of each page.
+    /// Height and, after it, width of each page.
     height: u8,
     width: u8,
     pages: u8,

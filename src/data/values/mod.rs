@@ -178,7 +178,7 @@ impl GreyValues {
             let left: u64 = rest().map(|(_, count)| count).sum();
             let beyond = left / ONE_IN;
             let [low, high] = [bin_after(beyond, rest())?, bin_after(beyond, rest().rev())?];
-            // Of two values alone neither is far from the others.
+            // Neither of two values alone is far from the others.
             let others = [low[0], high[1]];
             let is_far = left >= count / 100 && low != high && range.filled(others) < least;
             let share = (count - left) as f64 / count as f64;

@@ -51,7 +51,7 @@ const BFLOAT16: Arithmetic = Arithmetic { name: "bfloat16", kind: Kind::BFloat16
 /// How cuDNN chooses its kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernels {
-    /// Those that add in a fixed order, as with `--deterministic`.
+    /// Kernels that add in a fixed order, as with `--deterministic`.
     Fixed,
     /// The fastest in a trial, as training does by default. These may be others, fused convolutions among them.
     ByTrial,

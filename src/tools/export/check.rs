@@ -139,7 +139,7 @@ impl Check {
 /// overflow it is found here. The smallest image: float16 is slow on a CPU.
 fn half_logits(net: &UNet, slices: &Slices) -> Result<(Tensor, Tensor)> {
     let (smallest, _) = fitting_sides();
-    // Without the frame, which would be most of it.
+    // The image has no frame, which would be most of it.
     let first = &slices.slices[0];
     let images = resize(&normalise(&first.image.unsqueeze(0), first.range), smallest, smallest);
     let logits = tch::no_grad(|| net.forward(&images.to_kind(Kind::Half), false))?;
@@ -210,7 +210,7 @@ mod tests {
             let spec = ExportSpec { data, sides: None, softmax: false, padding: Some(padding), ..spec(false) };
             let (smallest, step) = spec.fitting_sides();
             let images = Tensor::rand([2, 1, smallest + step, smallest], (Kind::Float, Device::Cpu));
-            // By places of pixels, without libtorch's own padding.
+            // Pixels are placed one by one, without libtorch's own padding.
             let place = |index: i64, length: i64| match recipe {
                 Recipe::Reference => Some(index).filter(|&index| (0..length).contains(&index)),
                 // There and back is a period.

@@ -126,7 +126,7 @@ fn initializers(net: &UNet, spec: &ExportSpec) -> Vec<Constant> {
         numbers(format!("crop.{margin}.ends"), &[-margin; 2]);
     }
     if let Some(Padding { before, after, .. }) = spec.padding {
-        // Of all four axes: the input that names axes came with opset 18.
+        // Pixels of padding for all four axes: the input that names axes came with opset 18.
         numbers("pad.pixels".to_owned(), &[0, 0, before, before, 0, 0, after, after]);
     }
     if let Some(surplus) = spec.padding.map(Padding::surplus).filter(|&surplus| surplus > 0) {
@@ -238,7 +238,7 @@ impl Operations for Nodes {
 
     fn pad(&mut self, x: &str, padding: Padding) -> String {
         let mode = match padding.content {
-            // Of 0, where no value is given.
+            // A constant of 0, as no value is given.
             PaddingContent::Zeros => "constant",
             PaddingContent::Mirrored => "reflect",
         };

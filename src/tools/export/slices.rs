@@ -21,9 +21,9 @@ const SYNTHETIC_SIDE: usize = 512;
 /// The slices that the file is checked with: two, or one twice.
 pub struct Slices {
     pub slices: [Slice; 2],
-    /// In units of the file's samples.
+    /// Black and white in units of the file's samples.
     pub range: GreyRange,
-    /// In messages.
+    /// What messages call them.
     pub name: String,
 }
 

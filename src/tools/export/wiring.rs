@@ -14,11 +14,11 @@ pub trait Operations {
     fn relu(&mut self, x: &str) -> String;
     /// 2x2 max pooling.
     fn pool(&mut self, x: &str) -> String;
-    /// Without `margin` pixels on each of the four sides.
+    /// `x` without `margin` pixels on each of the four sides.
     fn crop(&mut self, x: &str, margin: i64) -> String;
     /// The frame around `x`.
     fn pad(&mut self, x: &str, padding: Padding) -> String;
-    /// Without the last `count` rows and columns.
+    /// `x` without its last `count` rows and columns.
     fn cut(&mut self, x: &str, count: i64) -> String;
     /// Channels of `x`, then of `skip`.
     fn join(&mut self, x: &str, skip: &str) -> String;

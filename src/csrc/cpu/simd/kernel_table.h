@@ -101,7 +101,7 @@ struct KernelTable {
 extern const KernelTable generic_f32, generic_f32_on_bf16;
 #if defined(__x86_64__)
 extern const KernelTable avx2_f32, avx2_f32_on_bf16, avx512_f32, avx512_f32_on_bf16, avx512_bf16;
-// The same as avx512_f32_on_bf16 with the CPU's own instruction that rounds to bf16.
+// avx512_f32_on_bf16, but with the CPU's own instruction that rounds to bf16.
 extern const KernelTable avx512_f32_on_bf16_rounding;
 #endif
 

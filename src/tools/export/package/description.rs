@@ -160,11 +160,11 @@ fn channels(names: &[String]) -> Value {
     json!({"type": "channel", "channel_names": names})
 }
 
-/// From stored samples to the graph's input.
+/// The steps from stored samples to the graph's input.
 fn preprocessing(spec: &ExportSpec) -> Vec<Value> {
     let step = |id: &str, kwargs: Value| json!({"id": id, "kwargs": kwargs});
     let (black, white) = (spec.range.black, spec.range.white);
-    // As numbers of f32 they have a point in YAML too, where 5e-5 would be text to some readers.
+    // Numbers of f32 have a point in YAML too, where 5e-5 would be text to some readers.
     let gain = f64::from((2.0 / (white - black)) as f32);
     let offset = f64::from((-1.0 - black * 2.0 / (white - black)) as f32);
     let mut steps = vec![step("ensure_dtype", json!({"dtype": "float32"}))];
@@ -222,7 +222,7 @@ mod tests {
     const RANGE: Recipe = Recipe::Native { grey: GreyScaling::Range };
     const IMAGE: Recipe = Recipe::Native { grey: GreyScaling::Image };
 
-    /// By hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
+    /// Worked out by hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
     #[test]
     fn grey_levels_are_scaled_in_the_terms_of_the_specification() {
         let close = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-6;
