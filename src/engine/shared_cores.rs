@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::native::process;
 
-/// Time between two looks, which take some 0.1 ms.
+/// Time between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Cores' worth of waiting from which on cores count as shared; two looks in a row must find it.
 const BUSY: f64 = 0.25;
