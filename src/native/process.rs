@@ -21,7 +21,7 @@ pub fn keep_freed_memory() {
 
 /// Whether threads that wait for each other sleep almost at once, or spin for some milliseconds first, as by default.
 ///
-/// Errors: no memory or no threads for it.
+/// Errors: the system allows no more threads.
 pub fn shorten_waits(on: bool) -> Result<()> {
     // SAFETY: takes a number, from any thread.
     check(unsafe { unet_shorten_waits(i32::from(on)) })

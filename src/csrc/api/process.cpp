@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
@@ -23,11 +24,31 @@ using unet::guard;
 
 namespace {
 
-// Threads of libgomp that do nothing. libgomp reads how long to spin from the environment when it is loaded, but spins
-// a thousandth of that while it manages more threads than there are cores.
+// Fails if the system allows no `count` threads more. Where libgomp cannot start a thread, it ends the process.
+void require_threads(int count) {
+  std::mutex gate;
+  std::unique_lock<std::mutex> closed(gate);
+  std::vector<std::thread> threads;
+  const auto end = [&] {
+    closed.unlock();
+    for (std::thread& thread : threads) thread.join();
+  };
+  try {
+    for (int i = 0; i < count; ++i) threads.emplace_back([&] { const std::lock_guard<std::mutex> opened(gate); });
+  } catch (...) {
+    end();
+    throw;
+  }
+  end();
+}
+
+// Threads of libgomp that do nothing. libgomp reads how long to spin from the environment when it is loaded, but hardly
+// spins while it manages more threads than there are cores.
 class IdleTeam {
  public:
-  IdleTeam() : owner_([this] { hold(); }) {
+  IdleTeam() : size_(std::max(2, omp_get_num_procs() - at::get_num_threads() + 2)) {
+    require_threads(size_);
+    owner_ = std::thread([this] { hold(); });
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return is_there_; });
   }
@@ -43,8 +64,7 @@ class IdleTeam {
  private:
   // A team lives as long as the thread that formed it.
   void hold() {
-    const int threads = std::max(2, omp_get_num_procs() - at::get_num_threads() + 2);
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(size_)
     {
     }
     std::unique_lock<std::mutex> lock(mutex_);
@@ -53,6 +73,7 @@ class IdleTeam {
     changed_.wait(lock, [this] { return !is_wanted_; });
   }
 
+  const int size_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_there_ = false, is_wanted_ = true;
