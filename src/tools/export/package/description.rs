@@ -5,10 +5,11 @@
 
 use anyhow::Result;
 use chrono::Utc;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::cli::package::{Author, Citation, PackageArgs, Place};
+use crate::cli::package::{Author, Citation, PackageArgs, Place, fits_in_name};
 use crate::data::spec::{GreyScaling, Recipe};
+use crate::model::sides::first_side;
 use crate::tools::export::onnx::OPSET;
 use crate::tools::export::spec::{ExportSpec, PaddingContent};
 
@@ -29,7 +30,7 @@ const PAPER: (&str, &str) = (
 );
 /// Pixels on each side that programs which work block by block are to take in beside each block: at least the frame,
 /// and a multiple of the grid of the poolings.
-const HALO: i64 = 96;
+pub const HALO: i64 = 96;
 /// Longest default name: longer ones get a warning.
 const LONGEST_NAME: usize = 64;
 
@@ -47,7 +48,7 @@ pub struct Description<'a> {
 pub fn sides(spec: &ExportSpec) -> (i64, i64) {
     let (smallest, step) = spec.fitting_sides();
     let least = halo(spec).map_or(smallest, |halo| 2 * halo + step);
-    (smallest + ((least - smallest).max(0) as u64).next_multiple_of(step as u64) as i64, step)
+    (first_side(least, (smallest, step)), step)
 }
 
 /// A mirrored frame is right at the edges of the image alone, so that blocks need pixels from around them. Networks of
@@ -183,10 +184,13 @@ fn preprocessing(spec: &ExportSpec) -> Vec<Value> {
 
 fn author(author: &Author) -> Value {
     let Author { name, affiliation, orcid, github_user } = author;
-    let known = [("name", Some(name)), ("affiliation", affiliation.as_ref()), ("orcid", orcid.as_ref())];
-    let known = known.into_iter().chain([("github_user", github_user.as_ref())]);
-    let fields: Map<String, Value> = known.filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect();
-    Value::Object(fields)
+    let mut fields = json!({"name": name});
+    for (key, value) in [("affiliation", affiliation), ("orcid", orcid), ("github_user", github_user)] {
+        if let Some(value) = value {
+            fields[key] = json!(value);
+        }
+    }
+    fields
 }
 
 fn citation(citation: &Citation) -> Value {
@@ -198,9 +202,9 @@ fn citation(citation: &Citation) -> Value {
 
 /// `U-Net for membrane and background`, of the characters that the specification allows.
 fn default_name(classes: &[String]) -> String {
-    let fits = |symbol: &char| symbol.is_ascii_alphanumeric() || "_+- ()".contains(*symbol);
-    let name: String = format!("U-Net for {}", classes.join(" and ")).chars().filter(fits).collect();
-    name.chars().take(LONGEST_NAME).collect::<String>().trim_end().to_owned()
+    let name = format!("U-Net for {}", classes.join(" and "));
+    let symbols = name.chars().filter(|&symbol| fits_in_name(symbol)).take(LONGEST_NAME);
+    symbols.collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]

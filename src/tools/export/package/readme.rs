@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::description::{Description, sides};
+use super::description::{Description, HALO, sides};
 use crate::data::spec::{GreyScaling, Recipe};
 use crate::files::read_json;
 use crate::recipe::preprocessing::{MARGIN, OUTPUT_SIDE};
@@ -75,10 +75,11 @@ fn frame(spec: &ExportSpec) -> String {
              lack a neighbour and differ slightly from those of a larger input; blocks that begin at multiples of 16 \
              pixels, without these rows and columns, join without seams."
         ),
-        (Recipe::Native { .. }, true) => "The network takes images at their stored resolution, and mirrors its input \
-             past the edges by itself. Programs that work block by block take 96 pixels around each block (the halo), \
-             so that blocks join without seams."
-            .to_owned(),
+        (Recipe::Native { .. }, true) => format!(
+            "The network takes images at their stored resolution, and mirrors its input past the edges by itself. \
+             Programs that work block by block take {HALO} pixels around each block (the halo), so that blocks join \
+             without seams."
+        ),
     }
 }
 
