@@ -108,7 +108,7 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
             outcome
         }
     };
-    // After an error the others may be gone, and NCCL would wait for them.
+    // The other ranks may be gone after an error, and NCCL would wait for them.
     if let (Ok(_), Err(error)) = (&outcome, compute.world.leave()) {
         journal.logger.warn(&format!("cannot end the connections to the other processes: {error:#}"));
     }

@@ -193,7 +193,7 @@ impl<'a, R: Read + Seek> Scanner<'a, R> {
         Ok(list.and_then(|list| list.first().copied()))
     }
 
-    /// How programs are to turn the image of the directory (TIFF 6.0); `None` where it does not say so, or unsoundly.
+    /// How programs are to turn the image of the directory (TIFF 6.0); `None` where no sound field says so.
     pub fn orientation(&mut self) -> Option<u64> {
         self.integer(ORIENTATION).ok().flatten()
     }

@@ -20,7 +20,7 @@ const MOST_POINTS: usize = 1000;
 #[derive(Debug, Serialize)]
 pub struct Run {
     pub name: String,
-    /// Its own report, as a page that shows several runs finds it.
+    /// Path of the run's own report, from the page that shows several runs; `None` where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
     /// Subjects, and what there is to say of each.

@@ -31,7 +31,7 @@ const PAPER: (&str, &str) = (
 /// Pixels on each side that programs which work block by block are to take in beside each block: at least the frame,
 /// and a multiple of the grid of the poolings.
 pub const HALO: i64 = 96;
-/// Longest default name: longer ones get a warning.
+/// Longest default name: the tools of the zoo warn of longer ones.
 const LONGEST_NAME: usize = 64;
 
 /// What a package says of itself.
@@ -226,7 +226,7 @@ mod tests {
     const RANGE: Recipe = Recipe::Native { grey: GreyScaling::Range };
     const IMAGE: Recipe = Recipe::Native { grey: GreyScaling::Image };
 
-    /// Worked out by hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
+    /// Expected values are worked out by hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
     #[test]
     fn grey_levels_are_scaled_in_the_terms_of_the_specification() {
         let close = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-6;
@@ -243,7 +243,7 @@ mod tests {
         };
         assert_eq!(ids(RANGE, [-1.0, 1.0]), ["ensure_dtype", "clip"]);
         assert_eq!(ids(IMAGE, [0.0, 1.0]), ["ensure_dtype", "scale_linear", "zero_mean_unit_variance"]);
-        // What some readers of YAML take for text: an exponent without a point.
+        // A number with an exponent and no point is text to some readers of YAML.
         let tiny = preprocessing(&spec(RANGE, [0.0, 40000.0], false))[1]["kwargs"]["gain"].to_string();
         assert!(tiny.contains('.') && (tiny.parse::<f64>().unwrap() - 5e-5).abs() < 1e-11, "{tiny}");
     }

@@ -71,7 +71,7 @@ fn archive(folder: &Path, names: &[&str], file: &File) -> Result<()> {
     let mut archive = ZipWriter::new(file);
     for name in names {
         let mut content = File::open(folder.join(name))?;
-        // Where sizes need 64 bits, the header must say so before the content.
+        // The header must say before the content that sizes need 64 bits.
         let is_large = content.metadata()?.len() >= u64::from(u32::MAX);
         let options = FileOptions::default().compression_method(CompressionMethod::Stored).large_file(is_large);
         archive.start_file(*name, options)?;
