@@ -109,7 +109,9 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
         }
     };
     // The other ranks may be gone after an error, and NCCL would wait for them.
-    if let (Ok(_), Err(error)) = (&outcome, compute.world.leave()) {
+    if outcome.is_ok()
+        && let Err(error) = compute.world.leave()
+    {
         journal.logger.warn(&format!("cannot end the connections to the other processes: {error:#}"));
     }
     outcome
