@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use tempfile::NamedTempFile;
+use serde_json::Value;
+use tempfile::{NamedTempFile, TempDir};
 
 /// How temporary names begin and end: by this the files of killed processes are known.
 const PREFIX: &str = ".unet-";
@@ -56,6 +57,11 @@ impl AtomicFile {
     }
 }
 
+/// Makes a folder under a temporary name beside `path`; it is removed when the result is dropped.
+pub fn temporary_folder(path: &Path) -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(PREFIX).suffix(SUFFIX).tempdir_in(folder(path))
+}
+
 /// Writes `path` so that at any moment it holds the old or the new content whole.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let attempt = || {
@@ -87,7 +93,18 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, &text)
 }
 
-/// Removes the temporary files of killed processes from `folder`, which need not be there.
+/// Reads a JSON file; `None` where it is absent.
+///
+/// Errors: a file that cannot be read, or is not JSON.
+pub fn read_json(path: &Path) -> Result<Option<Value>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let unusable = || format!("cannot read '{}'", path.display());
+    serde_json::from_slice(&fs::read(path).with_context(unusable)?).map(Some).with_context(unusable)
+}
+
+/// Removes the temporary files and folders of killed processes from `folder`, which need not be there.
 pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -98,16 +115,38 @@ pub fn remove_leftovers(folder: &Path) -> io::Result<()> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
-            fs::remove_file(entry.path())?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
         }
     }
     Ok(())
 }
 
-/// The folder of a file.
-fn folder(path: &Path) -> &Path {
+/// The folder that a file lies in: `.` for a name alone.
+pub fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_and_folders_of_killed_processes_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path(".unet-a.tmp"), "part").unwrap();
+        fs::create_dir(path(".unet-b.tmp")).unwrap();
+        fs::write(path(".unet-b.tmp/part"), "part").unwrap();
+        fs::write(path("mine.tmp"), "mine").unwrap();
+        remove_leftovers(folder.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["mine.tmp"]);
     }
 }

@@ -25,7 +25,7 @@ mod tools;
 
 native::startup::before_constructors!(answer_without_libtorch);
 
-/// Answers help, version, completions, man pages, errors of usage and a first contact; leaves everything else to
+/// Answers help, version, completions, man pages, errors of usage and an empty command line; leaves everything else to
 /// `main`.
 fn answer_without_libtorch(args: Vec<std::ffi::OsString>) {
     match task(args) {

@@ -526,8 +526,8 @@ fn bad_values_and_combinations_fail_with_one_line_and_code_2() {
     fails(dir.unet(&["layers", "--base_filters", "0"]), 2, &["--base_filters"]);
 }
 
-/// Without a word there is nothing to refuse: a newcomer is told what the program does. A script that has lost its
-/// flags gets the exit code of a bad command line, as before.
+/// A command line of no words has nothing to refuse: a newcomer is told what the program does. A script that has lost
+/// its flags gets the exit code of a bad command line, as before.
 #[test]
 fn the_program_alone_introduces_itself_in_six_lines() {
     let dir = TestDir::new();
@@ -542,7 +542,9 @@ fn the_program_alone_introduces_itself_in_six_lines() {
         assert!(told.contains(word), "no '{word}' in: {told}");
     }
     // What it proposes is taken: each command fails for want of data, not for its flags.
-    for line in told.lines().filter(|line| line.contains(":  ")) {
+    let proposals: Vec<&str> = told.lines().filter(|line| line.contains(":  ")).collect();
+    assert_eq!(proposals.len(), 3, "{told}");
+    for line in proposals {
         let command = line.split_once(": ").unwrap().1.split("    ").find(|part| part.contains("unet")).unwrap();
         let words: Vec<&str> = command.split_whitespace().skip(1).collect();
         let message = stderr(&dir.unet(&words).code(1));

@@ -327,13 +327,13 @@ fn masks_of_earlier_weights_are_never_kept_as_those_of_these() {
     predict("data/test", &[]).success();
     let old = dir.read("out/slice_00.png");
     dir.run(&format!("{SMALL} --seed 5 --overwrite")).success();
-    // Other images than those of the masks that are there.
+    // The images are others than those of the masks that are there.
     fs::create_dir(dir.path("others")).unwrap();
     fs::copy(dir.path("data/test/slice_00.png"), dir.path("others/a.png")).unwrap();
     predict("others", &[]).success();
     assert!(dir.read("out/a.png") != old, "the networks differ");
     fails(predict("data/test", &[]), 1, &["out/slice_00.png", "other weights", "--overwrite"]);
-    // Some of them are replaced: the run does not come to its end.
+    // Some masks are replaced: the run does not come to its end.
     let good = dir.read("data/test/slice_03.png");
     fs::write(dir.path("data/test/slice_03.png"), "nothing").unwrap();
     predict("data/test", &["--overwrite"]).code(1);

@@ -73,7 +73,7 @@ fn the_tools_of_the_zoo_accept_packages_of_both_recipes_and_of_any_data() {
     for (recipe, args) in [("reference", ""), ("native", "--recipe native --patch 36 --grey_scaling range")] {
         for [channels, classes] in [["1", "2"], ["1", "5"], ["3", "2"], ["3", "5"]] {
             let name = format!("{recipe}-{channels}-{classes}");
-            // One of them scales each image by itself.
+            // The last network scales each image by itself.
             let image = if name == "native-3-5" { "--grey_scaling image" } else { "" };
             train(&dir, &name, [channels, classes], &format!("{args} {image}"));
             let printed = export(&dir, &name, &name, &[]);
@@ -205,7 +205,7 @@ fn a_package_says_what_its_flags_and_its_run_say() {
     let side = |at: usize| u32::from_be_bytes(cover[at..at + 4].try_into().unwrap());
     assert_eq!((side(16), side(20)), (800, 400));
     assert!(cover.len() < 500_000);
-    // Nothing is left beside it.
+    // The folder in which the package was made is gone.
     assert!(dir.files("").iter().all(|name| !name.contains(".tmp")), "{:?}", dir.files(""));
 }
 

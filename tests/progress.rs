@@ -21,7 +21,7 @@ fn keys(dir: &TestDir) -> Vec<Vec<String>> {
     records.map(data).collect()
 }
 
-/// Runs a command that a run has proposed, with more flags, in the folder of `dir`.
+/// Runs a command that a run has proposed in the folder of `dir`: whether it succeeded, and what it printed.
 fn shell(dir: &TestDir, command: &str) -> (bool, String) {
     let mut shell = Command::new("sh");
     shell.env("OMP_WAIT_POLICY", "passive").current_dir(dir.path("")).args(["-c", command]);
@@ -66,7 +66,7 @@ fn the_last_line_has_the_command_that_predicts() {
     assert!(is_done, "{command}: {message}");
     assert!(dir.path("'my/pred/test-masks.tif").is_file());
     assert!(message.contains("\nnext: open \"'my/report.html\" in a browser\n"), "{message}");
-    // Images of other folders, where the dataset has none.
+    // The proposal names a folder of images where the dataset has none to predict.
     std::fs::remove_file(dir.path("data/test-volume.tif")).unwrap();
     let told = stdout(&dir.run(&format!("{TRAIN} --max_steps 1")).success());
     assert!(told.trim_end().ends_with("--input IMAGES --output MASKS --model_dir model --device cpu"), "{told}");
@@ -86,11 +86,11 @@ fn a_stopped_run_has_the_command_that_goes_on() {
     assert!(command.ends_with("--resume_training") && !command.contains("--overwrite"), "{command}");
     let (is_done, message) = shell(&dir, command);
     assert!(is_done, "{command}: {message}");
-    // It went on, and came to the end.
+    // The run went on, and came to its end.
     assert!(!message.contains("step 2 ") && message.contains("step 40 "), "{message}");
 }
 
-/// In a terminal of util-linux's `script`.
+/// The terminal is that of util-linux's `script`.
 #[test]
 fn a_terminal_shows_loss_score_speed_and_time_left() {
     let dir = TestDir::new();

@@ -281,8 +281,8 @@ fn a_split_without_slices_on_a_side_is_told_as_that() {
         dir.run(&format!("{TRAIN} --split split.json {FOLD} --max_steps 1"))
     };
     fails(run("[]"), 1, &["split.json", "no folds"]);
-    fails(run(r#"{"train": [], "validation": [1]}"#), 1, &["--split", "no slice that trains"]);
-    fails(run(r#"{"train": [1], "validation": []}"#), 1, &["--split", "no slice that validates"]);
+    fails(run(r#"{"train": [], "validation": [1]}"#), 1, &["--split 'split.json'", "no slice that trains"]);
+    fails(run(r#"{"train": [1], "validation": []}"#), 1, &["--split 'split.json'", "no slice that validates"]);
 }
 
 /// A control group that may use one core, for the time of a test; making it needs root.

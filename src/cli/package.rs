@@ -7,7 +7,8 @@ use crate::error::UsageError;
 /// What the package says that no file of the run knows.
 #[derive(Debug, Args)]
 pub struct PackageArgs {
-    /// With --to bioimageio: name of the model, 5 to 128 letters, digits and _+-() [default: U-Net for its classes]
+    /// With --to bioimageio: name of the model, 5 to 128 letters, digits, spaces and _+-() [default: U-Net for its
+    /// classes]
     #[arg(long, value_name = "TEXT", value_parser = name, help_heading = "Package for the BioImage Model Zoo")]
     pub name: Option<String>,
     /// With --to bioimageio: what the model is for, in a sentence [default: its classes and its recipe]
@@ -97,10 +98,14 @@ impl PackageArgs {
     }
 }
 
+/// Whether names of models may have this character.
+pub fn fits_in_name(symbol: char) -> bool {
+    symbol.is_ascii_alphanumeric() || "_+- ()".contains(symbol)
+}
+
 /// A name within the limits of the specification.
 fn name(text: &str) -> Result<String, String> {
-    let fits = |symbol: char| symbol.is_ascii_alphanumeric() || "_+- ()".contains(symbol);
-    if let Some(bad) = text.chars().find(|symbol| !fits(*symbol)) {
+    if let Some(bad) = text.chars().find(|symbol| !fits_in_name(*symbol)) {
         return Err(format!("'{bad}' is not allowed: letters, digits, spaces and _+-() are"));
     }
     match text.chars().count() {
@@ -125,7 +130,9 @@ fn author(text: &str) -> Result<Author, String> {
             (&mut author.affiliation, part)
         };
         if value.is_empty() || place.replace(value.to_owned()).is_some() {
-            return Err(format!("'{part}' is empty or a second one of its kind; expected NAME; AFFILIATION; ORCID"));
+            return Err(format!(
+                "'{part}' is empty or a second one of its kind; expected NAME; AFFILIATION; ORCID; @GITHUB_USER"
+            ));
         }
     }
     Ok(author)

@@ -11,7 +11,7 @@ use crate::error::{EXIT_USAGE, UsageError};
 pub enum Task {
     Tool(Box<Command>),
     Run(Box<Config>),
-    /// Nothing: a first contact, for [`introduce`].
+    /// Nothing: the program's name stands alone, which [`introduce`] answers.
     Nothing,
 }
 

@@ -52,7 +52,7 @@ impl Scan {
     }
 
     /// Warnings of images and channels that fill a small part of the range by which all are mapped: the network sees
-    /// next to nothing of them. Those of one value are told elsewhere.
+    /// next to nothing of them. Images of one value are told elsewhere.
     pub fn uneven(&self, all: &[Case], ranges: &BTreeMap<SampleFormat, GreyRange>) -> Vec<String> {
         let mut warnings = Vec::new();
         for (format, channels) in self.channels.iter().filter(|(_, channels)| channels.len() > 1) {

@@ -67,7 +67,7 @@ impl World {
         // Before the group: ranks of different kinds would wait for each other in vain.
         agree(&store, *rank, *size, settings).with_context(cannot_meet)??;
         if device.is_cuda() {
-            // NCCL's work is done behind our back: a thread of its own finds out that a rank is gone.
+            // NCCL has a thread of its own, which is the one to find out that a rank is gone.
             process::exit_if_ranks_are_lost(EXIT_LOST_RANKS);
         }
         let group = ProcessGroup::new(&store, *rank, *size, device.is_cuda()).with_context(cannot_meet)?;

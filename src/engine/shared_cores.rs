@@ -17,7 +17,7 @@ use crate::native::process;
 const INTERVAL: Duration = Duration::from_millis(250);
 /// Cores' worth of waiting from which on cores count as shared; two looks in a row must find it.
 const BUSY: f64 = 0.25;
-/// Below this cores count as the process's own again, after so many looks in a row.
+/// Cores' worth of waiting below which cores count as the process's own again; so many looks in a row must find it.
 const CALM: f64 = 0.1;
 const CALM_LOOKS: u32 = 8;
 
@@ -46,7 +46,7 @@ impl SharedCores {
                 (before, since) = (now, Instant::now());
             }
         };
-        // Without this thread a run is only slower.
+        // A run is only slower without this thread.
         thread::Builder::new().name("shared cores".to_owned()).spawn(watch).ok()?;
         Some(Self { stop })
     }

@@ -85,8 +85,8 @@ impl Backend {
         Ok(self == Self::Cpu && kind == Kind::BFloat16 && !cpu_layers::multiplies_bf16()?)
     }
 
-    /// The dtype in which libtorch's operations compute activations of `kind`: f32 where [`describe`](Self::describe)
-    /// says so, as libtorch takes ten times as long for bfloat16 without instructions for it.
+    /// The dtype in which libtorch's operations compute activations of `kind`: f32 where products are in f32, as
+    /// libtorch takes ten times as long for bfloat16 without instructions for it.
     pub fn arithmetic(self, kind: Kind) -> Result<Kind> {
         Ok(if self.multiplies_in_f32(kind)? { Kind::Float } else { kind })
     }

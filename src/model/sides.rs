@@ -86,6 +86,11 @@ pub fn fitting_sides() -> (i64, i64) {
     (smallest, 1 << LEVELS)
 }
 
+/// The first of the sides `smallest`, `smallest + step` and so on that is at least `least`.
+pub fn first_side(least: i64, (smallest, step): (i64, i64)) -> i64 {
+    smallest + ((least - smallest).max(0) as u64).next_multiple_of(step as u64) as i64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +101,7 @@ mod tests {
     fn sides_that_fit_are_evenly_apart_and_lose_the_same_margins() {
         let (smallest, step) = fitting_sides();
         assert_eq!((smallest, step), (188, 16));
+        assert_eq!([1, 188, 189, 204, 205].map(|least| first_side(least, (188, 16))), [188, 188, 204, 204, 220]);
         for side in 1..2000 {
             let fits = side >= smallest && side % step == smallest % step;
             assert_eq!(output_side(side).is_ok(), fits, "{side}");

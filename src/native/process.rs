@@ -27,8 +27,8 @@ pub fn shorten_waits(on: bool) -> Result<()> {
     check(unsafe { unet_shorten_waits(i32::from(on)) })
 }
 
-/// From now on a thread of libtorch that ends because ranks are lost, as NCCL's watchdog does, ends the process with
-/// `code` in place of an abort.
+/// Makes a thread of libtorch that ends because ranks are lost, as NCCL's watchdog does, end the process with `code` in
+/// place of an abort.
 pub fn exit_if_ranks_are_lost(code: u8) {
     // SAFETY: sets a handler of the C++ runtime, which needs nothing of ours.
     unsafe { unet_exit_if_ranks_are_lost(i32::from(code)) }

@@ -19,7 +19,7 @@ const DATE_FROM: Duration = Duration::from_secs(20 * 3600);
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    /// Where no bar is seen.
+    /// Progress as lines; `None` where a bar is seen, and where nothing is shown.
     lines: Option<RefCell<Lines>>,
 }
 

@@ -278,8 +278,8 @@ mod tests {
     }
 
     proptest! {
-        /// Windows lie inside every image that holds them, and in the middle of smaller ones. Those around a pixel have
-        /// it.
+        /// Windows lie inside every image that holds them, and have smaller ones in their middle. Windows around a
+        /// pixel have it.
         #[test]
         fn windows_of_any_image_lie_inside_or_in_the_middle(
             size in [1i64..200, 1i64..200],
@@ -300,7 +300,7 @@ mod tests {
                     let at = pixel[axis] as f64;
                     prop_assert!(around[axis] <= at && at < around[axis] + side as f64);
                 } else {
-                    // As many rows on both sides, or one more above.
+                    // Rows past the image are as many on both sides, or one more above.
                     let [above, below] = [-drawn[axis], drawn[axis] + side as f64 - size[axis] as f64];
                     prop_assert!(above == below || above == below + 1.0, "{} {}", above, below);
                     prop_assert_eq!(around[axis], drawn[axis]);

@@ -266,8 +266,9 @@ impl TrainingData {
         let split = split(config, layout, &slices)?;
         let validates = config.exec_mode.evaluates() || config.validation.is_some();
         if split.train.is_empty() || (validates && split.validation.is_empty()) {
-            let is_file = matches!(config.training.split, Some(SplitChoice::File(_)));
-            ensure!(!is_file, "--split: this fold has no slice that {}; list some", missing_side(&split));
+            if let Some(SplitChoice::File(path)) = &config.training.split {
+                bail!("--split '{}': this fold has no slice that {}; list some", path.display(), missing_side(&split));
+            }
             bail!(
                 "'{}' holds {}: too few for --crossvalidation_idx, which keeps a fifth of at least 2 for validation",
                 slices.cases[0].images[0].display(),

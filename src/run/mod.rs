@@ -108,8 +108,10 @@ fn start(config: &Config, rank: Option<&RankInfo>) -> Result<u8> {
             outcome
         }
     };
-    // After an error the others may be gone, and NCCL would wait for them.
-    if let (Ok(_), Err(error)) = (&outcome, compute.world.leave()) {
+    // The other ranks may be gone after an error, and NCCL would wait for them.
+    if outcome.is_ok()
+        && let Err(error) = compute.world.leave()
+    {
         journal.logger.warn(&format!("cannot end the connections to the other processes: {error:#}"));
     }
     outcome

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint;
 use crate::cli::ReportArgs;
+use crate::files;
 use crate::output::html;
 use crate::output::html::compare::{deviation, mean};
 use crate::output::html::run::Run;
@@ -56,8 +57,7 @@ fn evaluation(path: &Path) -> PathBuf {
 
 /// The model folder of a run: what is given, or where the given file is.
 fn folder(path: &Path) -> ModelDir {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    ModelDir::new(folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    ModelDir::new(if path.is_dir() { path } else { files::folder(path) })
 }
 
 /// What the page shows of a model folder, or of a file: the figures that it records.

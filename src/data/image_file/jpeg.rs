@@ -10,6 +10,7 @@ use zune_jpeg::JpegDecoder;
 
 use super::info::{ImageInfo, reader, require_plausible};
 use crate::data::samples::{SampleBuffer, SampleFormat, orientation_note};
+use crate::data::tiff::orientation_of_exif;
 
 /// Samples that a byte can stand for at most: a block of 64 takes at least two bits, and may be scaled up fourfold; a
 /// progressive file skips up to 32,767 blocks by a code.
@@ -20,7 +21,7 @@ pub struct Header {
     height: usize,
     width: usize,
     channels: usize,
-    /// EXIF's, 1 for an upright image.
+    /// Orientation of EXIF, 1 for an upright image.
     orientation: u64,
 }
 
@@ -36,7 +37,7 @@ impl Header {
             Some(other) => bail!("its colours are {other:?}, expected grey or RGB; save it as RGB"),
             None => bail!("it does not say what its colours are; export it again"),
         };
-        let orientation = decoder.exif().and_then(|exif| orientation(exif)).unwrap_or(1);
+        let orientation = decoder.exif().and_then(|exif| orientation_of_exif(exif)).unwrap_or(1);
         let (height, width) = (usize::from(info.height), usize::from(info.width));
         let header = Self { height, width, channels, orientation };
         require_plausible([header.height, header.width, channels], 1, length, MOST_EXPANSION)?;
@@ -75,23 +76,6 @@ fn decoder<R: BufRead + Seek>(file: R, colours: ColorSpace) -> JpegDecoder<R> {
     let options = DecoderOptions::default().set_strict_mode(true).jpeg_set_out_colorspace(colours);
     let sides = options.set_max_width(usize::from(u16::MAX)).set_max_height(usize::from(u16::MAX));
     JpegDecoder::new_with_options(file, sides)
-}
-
-/// The Orientation of EXIF data, which are a TIFF file of their own.
-fn orientation(exif: &[u8]) -> Option<u64> {
-    const ORIENTATION: u64 = 274;
-    let is_little = exif.starts_with(b"II");
-    let number = |at: usize, size: usize| {
-        let bytes = exif.get(at..at.checked_add(size)?)?;
-        let append = |sum: u64, &byte: &u8| sum << 8 | u64::from(byte);
-        Some(if is_little { bytes.iter().rev().fold(0, append) } else { bytes.iter().fold(0, append) })
-    };
-    let directory = number(4, 4)? as usize;
-    let fields = (0..number(directory, 2)? as usize).map(|field| directory + 2 + 12 * field);
-    fields
-        .map_while(|at| Some((number(at, 2)?, number(at + 8, 2)?)))
-        .find(|(tag, _)| *tag == ORIENTATION)
-        .map(|(_, v)| v)
 }
 
 fn damaged(error: &zune_jpeg::errors::DecodeErrors) -> anyhow::Error {

@@ -5,7 +5,7 @@
 //! Not here: what a page must be (`page`), samples (`read`).
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::str::FromStr;
 
 use super::{Fault, Resolution};
@@ -18,6 +18,7 @@ const MAX_TEXT: u64 = 4096;
 const MAX_LONG_TEXT: u64 = 64 << 20;
 
 const IMAGE_DESCRIPTION: u16 = 270;
+const ORIENTATION: u16 = 274;
 const X_RESOLUTION: u16 = 282;
 const Y_RESOLUTION: u16 = 283;
 const RESOLUTION_UNIT: u16 = 296;
@@ -192,6 +193,11 @@ impl<'a, R: Read + Seek> Scanner<'a, R> {
         Ok(list.and_then(|list| list.first().copied()))
     }
 
+    /// How programs are to turn the image of the directory (TIFF 6.0); `None` where no sound field says so.
+    pub fn orientation(&mut self) -> Option<u64> {
+        self.integer(ORIENTATION).ok().flatten()
+    }
+
     /// The bytes of a field, at most `most`; empty if there is no such field.
     pub fn raw(&mut self, tag: u16, most: u64) -> Result<Vec<u8>, Fault> {
         let Some(&field) = self.fields.get(&tag) else {
@@ -268,6 +274,14 @@ fn not_tiff(problem: &str) -> Fault {
     )
 }
 
+/// How programs are to turn an image, by its EXIF data, which are a TIFF file of their own.
+pub fn orientation_of_exif(exif: &[u8]) -> Option<u64> {
+    let mut reader = Cursor::new(exif);
+    let (mut scanner, first) = Scanner::start(&mut reader, exif.len() as u64).ok()?;
+    scanner.directory(first).ok()?;
+    scanner.orientation()
+}
+
 /// A value from the `key=value` lines that ImageJ writes as ImageDescription.
 pub fn imagej<T: FromStr>(description: &str, key: &str) -> Option<T> {
     if !description.starts_with("ImageJ=") {
@@ -276,4 +290,20 @@ pub fn imagej<T: FromStr>(description: &str, key: &str) -> Option<T> {
     let mut values = description.lines().filter_map(|line| line.split_once('='));
     let (_, value) = values.find(|(name, _)| *name == key)?;
     value.trim_matches(['\0', ' ']).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of one field, in both byte orders.
+    #[test]
+    fn exif_says_how_its_image_is_to_be_turned() {
+        let little = b"II\x2a\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let big = b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        assert_eq!(orientation_of_exif(little), Some(6));
+        assert_eq!(orientation_of_exif(big), Some(6));
+        assert_eq!(orientation_of_exif(&big[..20]), None);
+        assert_eq!(orientation_of_exif(b""), None);
+    }
 }

@@ -36,6 +36,7 @@ use std::path::{Path, PathBuf};
 
 pub use crate::data::samples::{SampleFormat, Samples};
 
+pub use directory::orientation_of_exif;
 pub use read::StackReader;
 pub use write::{SampleKind, StackWriter};
 

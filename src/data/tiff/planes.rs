@@ -15,8 +15,6 @@ use super::page::{self, Numbered, Page};
 use super::{Fault, Resolution};
 use crate::data::samples::orientation_note;
 
-const ORIENTATION: u16 = 274;
-
 /// What is in one file: at least one page, all of one size, type and number of channels.
 pub struct FilePages {
     /// The first page alone keeps the palette, which is that of all.
@@ -52,7 +50,7 @@ impl FilePages {
                 resolution = scanner.resolution(&text);
             }
             if orientation.is_none() {
-                orientation = orientation_note(scanner.integer(ORIENTATION).ok().flatten().unwrap_or(1));
+                orientation = orientation_note(scanner.orientation().unwrap_or(1));
             }
             slices |= could_be_slices(&text, page);
             promises.extend(Promise::read(scanner, &text, page).map(|promise| (directory, promise)));

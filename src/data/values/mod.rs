@@ -33,7 +33,7 @@ impl GreyRange {
         Self { black: 0.0, white }
     }
 
-    /// Share of it that lies between two values, 0 to 1.
+    /// Share of the range that lies between two values, 0 to 1.
     pub fn filled(self, values: [f64; 2]) -> f64 {
         let [low, high] = values.map(|value| value.clamp(self.black, self.white));
         (high - low) / (self.white - self.black)
@@ -59,7 +59,7 @@ pub enum GreyChoice {
 /// A value at one end of a range that many samples have, and that is far from all others.
 pub struct Outlier {
     pub value: f64,
-    /// Share of the samples that have it, or lie beyond.
+    /// Share of the samples that have the value, or lie beyond it.
     pub share: f64,
     /// Percentiles of the others.
     pub others: [f64; 2],

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::words;
+use crate::files::{folder, read_json};
 use crate::output::loss_table;
 use crate::output::model_dir::ModelDir;
 
@@ -19,7 +20,7 @@ const MOST_POINTS: usize = 1000;
 #[derive(Debug, Serialize)]
 pub struct Run {
     pub name: String,
-    /// Its own report, as a page that shows several runs finds it.
+    /// Path of the run's own report, from the page that shows several runs; `None` where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page: Option<String>,
     /// Subjects, and what there is to say of each.
@@ -63,22 +64,12 @@ impl Run {
 /// The path from the folder of the file `from` to the file `to`, so that both may be moved together. `None` where one
 /// of them is not there, or its path is not text.
 fn relative(from: &Path, to: &Path) -> Option<String> {
-    let folder = from.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (folder, to) = (fs::canonicalize(folder).ok()?, fs::canonicalize(to).ok()?);
+    let (folder, to) = (fs::canonicalize(folder(from)).ok()?, fs::canonicalize(to).ok()?);
     let shared = folder.components().zip(to.components()).take_while(|(one, other)| one == other).count();
     let up = folder.components().skip(shared).map(|_| "..".to_owned());
     let down = to.components().skip(shared).map(|part| Some(part.as_os_str().to_str()?.to_owned()));
     let parts: Option<Vec<String>> = up.map(Some).chain(down).collect();
     parts.map(|parts| parts.join("/"))
-}
-
-/// A JSON file; `None` where it is absent.
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let unusable = || format!("cannot read '{}'", path.display());
-    serde_json::from_slice(&fs::read(path).with_context(unusable)?).map(Some).with_context(unusable)
 }
 
 /// The columns of a table of losses that have values, each thinned.

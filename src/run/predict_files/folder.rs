@@ -106,7 +106,7 @@ impl OutputFolder {
         }
     }
 
-    /// Names of the images in the folder, without those for people.
+    /// Names of the images in the folder, without the pictures for people.
     fn images(&self) -> Result<BTreeSet<String>> {
         let read = || fs::read_dir(&self.path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>();
         let paths = read().with_context(|| format!("cannot read the folder '{}'", self.path.display()))?;

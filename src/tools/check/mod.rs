@@ -105,7 +105,7 @@ pub fn run(args: &CheckArgs) -> Result<()> {
 /// All checks of a device that is prepared for kernels in a fixed order.
 fn rows(device: Device, base_filters: i64) -> Result<Vec<CheckResult>> {
     let usual = Checker::new(Architecture::for_slices(base_filters), device);
-    // Other kernels serve for these.
+    // Other kernels serve for three channels and three classes.
     let unusual = Checker::new(Architecture { base_filters, channels: 3, classes: 3 }, device);
     let mut rows = usual.all()?;
     rows.extend(unusual.accuracy(Kernels::Fixed)?);

@@ -77,15 +77,14 @@ impl Samples {
 
     fn compare(&self, expected: &Self) -> Vec<CheckResult> {
         let row = |name: &str, value, limit| CheckResult { name: format!("{name}, CPU and device"), value, limit };
-        let far = |found: &[Tensor], expected: &[Tensor]| distance(found, expected);
         let (own, other) = (&self.reference, &expected.reference);
         let (windows, others) = (&self.native, &expected.native);
         vec![
-            row("augmented images", far(&own[0], &other[0]), LIMIT),
+            row("augmented images", distance(&own[0], &other[0]), LIMIT),
             row("labels of augmented images that differ", share_that_differs(&own[1], &other[1]), LABELS_LIMIT),
-            row("images of the native recipe", far(&windows[0], &others[0]), LIMIT),
+            row("images of the native recipe", distance(&windows[0], &others[0]), LIMIT),
             row("labels of the native recipe that differ", share_that_differs(&windows[1], &others[1]), LABELS_LIMIT),
-            row("weights of the native recipe", far(&windows[2], &others[2]), LIMIT),
+            row("weights of the native recipe", distance(&windows[2], &others[2]), LIMIT),
         ]
     }
 }

@@ -58,7 +58,7 @@ pub fn write_checked(
 /// Our own network, which files are compared with.
 pub struct Own {
     pub net: Predictor,
-    /// For files in float16: an image, and the logits for it in float16 arithmetic.
+    /// An image, and the logits for it in float16 arithmetic, to check files in float16.
     half: Option<(Tensor, Tensor)>,
 }
 
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// In both formats the frame is that of the recipe: our own network's output for an input framed by hand.
+    /// The frame is that of the recipe in both formats. Compared with our own network on an input framed by hand.
     #[test]
     fn files_that_frame_their_input_compute_what_a_framed_input_gives() {
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use crate::data::spec::{DataSpec, GreyScaling, Recipe};
 use crate::data::values::GreyRange;
 use crate::model::architecture::Architecture;
-use crate::model::sides::fitting_sides;
+use crate::model::sides::{first_side, fitting_sides};
 use crate::model::unet::Predictor;
 use crate::recipe::preprocessing::MARGIN;
 use crate::recipe::tiles::EDGE;
@@ -79,7 +79,7 @@ impl Padding {
             // The mirror image has one pixel less than the input.
             PaddingContent::Mirrored => self.before.max(self.after) + 1,
         };
-        fits + ((least - fits).max(0) as u64).next_multiple_of(step as u64) as i64
+        first_side(least, (fits, step))
     }
 
     /// `images` with the frame.

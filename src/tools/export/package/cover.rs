@@ -6,7 +6,6 @@ use tch::{Kind, Tensor};
 use super::test_images::TestImages;
 use crate::output::pictures::Canvas;
 use crate::output::pictures::sheet::tile::{self, Tile};
-use crate::recipe::preprocessing::MARGIN;
 use crate::tools::export::spec::ExportSpec;
 
 /// Side of each half in pixels: the zoo asks for pictures twice as wide as high, below 500 kB.
@@ -16,7 +15,7 @@ const SIDE: i64 = 400;
 pub fn cover(test: &TestImages, spec: &ExportSpec) -> Result<Vec<u8>> {
     let output = test.output.get(0);
     let side = output.size()[1].min(output.size()[2]);
-    let margin = if spec.padding.is_some() { 0 } else { MARGIN };
+    let margin = spec.lost() / 2;
     let image = test.input.get(0).narrow(1, margin, side).narrow(2, margin, side);
     let image = (image - spec.range.black) / (spec.range.white - spec.range.black);
     let image = if image.size()[0] == 3 { image } else { image.narrow(0, 0, 1) };

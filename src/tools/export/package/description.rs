@@ -5,10 +5,11 @@
 
 use anyhow::Result;
 use chrono::Utc;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::cli::package::{Author, Citation, PackageArgs, Place};
+use crate::cli::package::{Author, Citation, PackageArgs, Place, fits_in_name};
 use crate::data::spec::{GreyScaling, Recipe};
+use crate::model::sides::first_side;
 use crate::tools::export::onnx::OPSET;
 use crate::tools::export::spec::{ExportSpec, PaddingContent};
 
@@ -29,8 +30,8 @@ const PAPER: (&str, &str) = (
 );
 /// Pixels on each side that programs which work block by block are to take in beside each block: at least the frame,
 /// and a multiple of the grid of the poolings.
-const HALO: i64 = 96;
-/// Longest default name: longer ones get a warning.
+pub const HALO: i64 = 96;
+/// Longest default name: the tools of the zoo warn of longer ones.
 const LONGEST_NAME: usize = 64;
 
 /// What a package says of itself.
@@ -47,7 +48,7 @@ pub struct Description<'a> {
 pub fn sides(spec: &ExportSpec) -> (i64, i64) {
     let (smallest, step) = spec.fitting_sides();
     let least = halo(spec).map_or(smallest, |halo| 2 * halo + step);
-    (smallest + ((least - smallest).max(0) as u64).next_multiple_of(step as u64) as i64, step)
+    (first_side(least, (smallest, step)), step)
 }
 
 /// A mirrored frame is right at the edges of the image alone, so that blocks need pixels from around them. Networks of
@@ -183,10 +184,13 @@ fn preprocessing(spec: &ExportSpec) -> Vec<Value> {
 
 fn author(author: &Author) -> Value {
     let Author { name, affiliation, orcid, github_user } = author;
-    let known = [("name", Some(name)), ("affiliation", affiliation.as_ref()), ("orcid", orcid.as_ref())];
-    let known = known.into_iter().chain([("github_user", github_user.as_ref())]);
-    let fields: Map<String, Value> = known.filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect();
-    Value::Object(fields)
+    let mut fields = json!({"name": name});
+    for (key, value) in [("affiliation", affiliation), ("orcid", orcid), ("github_user", github_user)] {
+        if let Some(value) = value {
+            fields[key] = json!(value);
+        }
+    }
+    fields
 }
 
 fn citation(citation: &Citation) -> Value {
@@ -198,9 +202,9 @@ fn citation(citation: &Citation) -> Value {
 
 /// `U-Net for membrane and background`, of the characters that the specification allows.
 fn default_name(classes: &[String]) -> String {
-    let fits = |symbol: &char| symbol.is_ascii_alphanumeric() || "_+- ()".contains(*symbol);
-    let name: String = format!("U-Net for {}", classes.join(" and ")).chars().filter(fits).collect();
-    name.chars().take(LONGEST_NAME).collect::<String>().trim_end().to_owned()
+    let name = format!("U-Net for {}", classes.join(" and "));
+    let symbols = name.chars().filter(|&symbol| fits_in_name(symbol)).take(LONGEST_NAME);
+    symbols.collect::<String>().trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -222,7 +226,7 @@ mod tests {
     const RANGE: Recipe = Recipe::Native { grey: GreyScaling::Range };
     const IMAGE: Recipe = Recipe::Native { grey: GreyScaling::Image };
 
-    /// Worked out by hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
+    /// Expected values are worked out by hand: 0 to 255 is v / 127.5 - 1; 1000 to 5000 is (v - 3000) / 2000.
     #[test]
     fn grey_levels_are_scaled_in_the_terms_of_the_specification() {
         let close = |value: &Value, expected: f64| (value.as_f64().unwrap() - expected).abs() < 1e-6;
@@ -239,7 +243,7 @@ mod tests {
         };
         assert_eq!(ids(RANGE, [-1.0, 1.0]), ["ensure_dtype", "clip"]);
         assert_eq!(ids(IMAGE, [0.0, 1.0]), ["ensure_dtype", "scale_linear", "zero_mean_unit_variance"]);
-        // What some readers of YAML take for text: an exponent without a point.
+        // A number with an exponent and no point is text to some readers of YAML.
         let tiny = preprocessing(&spec(RANGE, [0.0, 40000.0], false))[1]["kwargs"]["gain"].to_string();
         assert!(tiny.contains('.') && (tiny.parse::<f64>().unwrap() - 5e-5).abs() < 1e-11, "{tiny}");
     }

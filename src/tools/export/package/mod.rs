@@ -17,6 +17,7 @@ use super::check::{Check, ONNX, TORCHSCRIPT, write_checked};
 use super::slices::Slices;
 use super::spec::ExportSpec;
 use crate::cli::ExportArgs;
+use crate::files::temporary_folder;
 use crate::model::unet::UNet;
 use crate::output::model_dir::ModelDir;
 use description::{COVER, Description, ONNX_FILE, README, TEST_INPUT, TEST_OUTPUT, TORCHSCRIPT_FILE};
@@ -33,9 +34,7 @@ const DESCRIPTION: &str = "rdf.yaml";
 /// Writes the package to `file`, once both of its networks are checked.
 pub fn write(args: &ExportArgs, spec: &ExportSpec, net: UNet, slices: &Slices, file: &File) -> Result<Vec<Check>> {
     let cannot_write = || format!("cannot write '{}'", args.out.display());
-    let beside = args.out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new().prefix(".unet-").suffix(".tmp").tempdir_in(beside);
-    let folder = folder.with_context(cannot_write)?;
+    let folder = temporary_folder(&args.out).with_context(cannot_write)?;
     let path = |name: &str| folder.path().join(name);
     let (onnx, torchscript) = (path(ONNX_FILE), path(TORCHSCRIPT_FILE));
     let files = [(&ONNX, onnx.as_path()), (&TORCHSCRIPT, torchscript.as_path())];
@@ -72,7 +71,7 @@ fn archive(folder: &Path, names: &[&str], file: &File) -> Result<()> {
     let mut archive = ZipWriter::new(file);
     for name in names {
         let mut content = File::open(folder.join(name))?;
-        // Where sizes need 64 bits, the header must say so before the content.
+        // The header must say before the content that sizes need 64 bits.
         let is_large = content.metadata()?.len() >= u64::from(u32::MAX);
         let options = FileOptions::default().compression_method(CompressionMethod::Stored).large_file(is_large);
         archive.start_file(*name, options)?;

@@ -1,14 +1,13 @@
 //! `README.md` of a package: what the network is for, how images become its input, and how well it did.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde_json::Value;
+use anyhow::Result;
 
-use super::description::{Description, sides};
+use super::description::{Description, HALO, sides};
 use crate::data::spec::{GreyScaling, Recipe};
+use crate::files::read_json;
 use crate::recipe::preprocessing::{MARGIN, OUTPUT_SIDE};
 use crate::recipe::tiles::EDGE;
 use crate::tools::export::spec::ExportSpec;
@@ -76,21 +75,19 @@ fn frame(spec: &ExportSpec) -> String {
              lack a neighbour and differ slightly from those of a larger input; blocks that begin at multiples of 16 \
              pixels, without these rows and columns, join without seams."
         ),
-        (Recipe::Native { .. }, true) => "The network takes images at their stored resolution, and mirrors its input \
-             past the edges by itself. Programs that work block by block take 96 pixels around each block (the halo), \
-             so that blocks join without seams."
-            .to_owned(),
+        (Recipe::Native { .. }, true) => format!(
+            "The network takes images at their stored resolution, and mirrors its input past the edges by itself. \
+             Programs that work block by block take {HALO} pixels around each block (the halo), so that blocks join \
+             without seams."
+        ),
     }
 }
 
 /// The scores of the run as a table.
 fn validation(scores: &Path) -> Result<String> {
-    if !scores.is_file() {
+    let Some(scores) = read_json(scores)? else {
         return Ok("The run that made these weights was not evaluated.\n".to_owned());
-    }
-    let cannot_read = || format!("cannot read '{}'", scores.display());
-    let scores: Value =
-        serde_json::from_slice(&fs::read(scores).with_context(cannot_read)?).with_context(cannot_read)?;
+    };
     let mut table =
         "Scores of the run on the slices that it kept for validation:\n\n| score | value |\n|---|---|\n".to_owned();
     let numbers = scores.as_object().into_iter().flatten().filter_map(|(key, value)| Some((key, value.as_f64()?)));

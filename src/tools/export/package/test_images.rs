@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 use super::description;
 use crate::data::slices::Slice;
 use crate::data::spec::{GreyScaling, Recipe};
+use crate::model::sides::first_side;
 use crate::recipe::normalisation::GreyMap;
 use crate::tools::export::check::Own;
 use crate::tools::export::slices::Slices;
@@ -26,14 +27,12 @@ pub struct TestImages {
 }
 
 impl TestImages {
-    /// Never of the user's own images: a package is made to be given away.
+    /// Images of the phantom, never the user's own: a package is made to be given away.
     pub fn new(own: &Own, spec: &ExportSpec) -> Result<Self> {
         let channels = spec.data.channels;
         let phantom = Slices::synthetic(Some(spec.range), channels).slices;
-        let (smallest, step) = description::sides(spec);
-        let fitting =
-            |side: i64| smallest + ((side + spec.lost() - smallest).max(0) as u64).next_multiple_of(step as u64) as i64;
-        let [height, width] = TEST_SIDES.map(fitting);
+        let sides = description::sides(spec);
+        let [height, width] = TEST_SIDES.map(|side| first_side(side + spec.lost(), sides));
         let levels = phantom[0].image.narrow(1, 0, height).narrow(2, 0, width).to_kind(Kind::Float) / 255.0;
         let stored = levels * (spec.range.white - spec.range.black) + spec.range.black;
         let grey = match spec.data.recipe {
