@@ -111,15 +111,20 @@ fn a_killed_run_with_schedule_and_average_ends_with_the_weights_of_an_unbroken_o
 
 /// Each flag has an effect on the weights; the rates themselves are tested by formula (`engine/schedule.rs`).
 #[test]
-fn schedule_warm_up_average_and_initialisation_change_the_weights() {
+fn schedule_warm_up_average_initialisation_and_dropout_change_the_weights() {
     let dir = phantom("");
     let mut seen = Vec::new();
-    for more in ["", "--schedule cosine", "--schedule poly", "--lr_warmup_steps 2", "--ema 0.5", "--init he"] {
+    let flags = "--schedule cosine,--schedule poly,--lr_warmup_steps 2,--ema 0.5,--init he,--dropout 0,--dropout 0.3";
+    for more in [""].into_iter().chain(flags.split(',')) {
         dir.run(&format!("--base_filters 1 --max_steps 4 --learning_rate 0.1 --overwrite {more}")).success();
         let weights = dir.read("model/model.safetensors");
         assert!(!seen.contains(&weights), "{more}");
         seen.push(weights);
     }
+    let plain = "--base_filters 1 --max_steps 5 --learning_rate 0.1 --resume_training";
+    let run = dir.run(plain).code(1);
+    assert!(common::stderr(&run).contains("dropout: 0.3"), "{}", common::stderr(&run));
+    dir.run(&format!("{plain} --dropout 0.3")).success();
 }
 
 /// The maps and places themselves are tested by formula (`data/border_weights.rs`, `data/emphasis.rs`).

@@ -103,6 +103,8 @@ pub struct Training {
     pub lr_warmup_steps: u64,
     /// Decay of the moving average of the weights.
     pub ema: Option<f64>,
+    /// Share of the bottleneck's outputs that dropout zeroes.
+    pub dropout: f64,
     pub init: InitChoice,
     /// The folder of a run, or a weight file, whose weights training begins with.
     pub init_from: Option<PathBuf>,
@@ -233,6 +235,7 @@ impl Config {
                 schedule: args.schedule,
                 lr_warmup_steps: args.lr_warmup_steps,
                 ema: args.ema,
+                dropout: args.dropout,
                 init: args.init,
                 init_from: args.init_from,
                 weight_decay: args.weight_decay,

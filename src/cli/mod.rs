@@ -30,6 +30,9 @@ pub use values::{
 use native::{BorderArgs, NativeArgs};
 use values::{below_one, class_weights, grey_range, not_negative, positive, share, whole};
 
+/// Dropout of the reference.
+pub const REFERENCE_DROPOUT: f64 = 0.5;
+
 /// Trains, evaluates and runs the U-Net for biomedical image segmentation.
 #[derive(Debug, Parser)]
 #[command(
@@ -229,6 +232,12 @@ pub struct RunArgs {
     /// Keep a moving average of the weights with this decay, such as 0.999, and use it for everything but training
     #[arg(long, value_name = "DECAY", value_parser = below_one, help_heading = "Training")]
     pub ema: Option<f64>,
+    /// Share of the deepest level's outputs that dropout zeroes in training; 0: none
+    #[arg(
+        long, value_name = "SHARE", default_value_t = REFERENCE_DROPOUT, value_parser = below_one,
+        help_heading = "Training"
+    )]
+    pub dropout: f64,
     /// How fresh weights are drawn: uniform by Glorot, as the reference's, or normal by He
     #[arg(
         long, value_name = "INIT", value_enum, default_value_t = InitChoice::Glorot, help_heading = "Training"
@@ -334,6 +343,7 @@ pub const TRAINING_ONLY: &[&str] = &[
     "schedule",
     "lr_warmup_steps",
     "ema",
+    "dropout",
     "init",
     "init_from",
     "evaluate_every",

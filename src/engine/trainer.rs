@@ -31,6 +31,8 @@ pub struct Hyperparameters {
     pub schedule: Schedule,
     /// Decay of the moving average of the weights; `None`: none is kept.
     pub ema: Option<f64>,
+    /// Share of the bottleneck's outputs that dropout zeroes.
+    pub dropout: f64,
     /// L2 coefficient.
     pub weight_decay: f64,
     /// The seed of dropout.
@@ -47,6 +49,7 @@ pub struct Trainer {
     runner: StepRunner,
     precision: Precision,
     loss: LossOptions,
+    dropout: f64,
     seed: u64,
     rank: u64,
     world_size: u64,
@@ -67,7 +70,7 @@ impl Trainer {
         runner: StepRunner,
         world: &World,
     ) -> Result<Self> {
-        let Hyperparameters { schedule, ema, weight_decay, seed } = hyperparameters;
+        let Hyperparameters { schedule, ema, dropout, weight_decay, seed } = hyperparameters;
         let params = params(&net);
         world.broadcast(&params.iter().collect::<Vec<_>>())?;
         let mut trainer = Self {
@@ -80,6 +83,7 @@ impl Trainer {
             runner,
             precision,
             loss: LossOptions::default(),
+            dropout,
             seed,
             rank: world.rank as u64,
             world_size: world.size as u64,
@@ -135,7 +139,7 @@ impl Trainer {
 
         self.optimizer.set_learning_rate(self.learning_rate());
         let ranks = LostRanks { rank: self.rank as usize, size: self.world_size as usize };
-        let losses = self.train_on(batch, true).map_err(|error| world::explain(error, ranks))?;
+        let losses = self.train_on(batch, self.dropout).map_err(|error| world::explain(error, ranks))?;
         self.progress.step += 1;
         self.progress.batches += self.world_size;
         self.progress.samples += self.world_size * images;
@@ -159,7 +163,7 @@ impl Trainer {
     }
 
     /// Forward, backward and update.
-    fn train_on(&mut self, batch: &Batch, dropout: bool) -> Result<Losses> {
+    fn train_on(&mut self, batch: &Batch, dropout: f64) -> Result<Losses> {
         let Self { net, optimizer, scaler, counters, reducer, runner, precision, loss: options, .. } = self;
         let mut work = |images: &Tensor, labels: &Tensor, weights: Option<&Tensor>| -> Result<[Tensor; 2]> {
             if let Some(reducer) = &reducer {

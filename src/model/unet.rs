@@ -15,9 +15,6 @@ use super::ops::{self, ReluGradient};
 use super::sides::{output_side, skip_sides};
 use crate::data::random::{Purpose, stream};
 
-/// Share of the bottleneck's outputs that dropout zeroes in training (reference).
-const DROPOUT: f64 = 0.5;
-
 /// The network and its f32 parameters.
 #[derive(Debug)]
 pub struct UNet {
@@ -42,7 +39,7 @@ impl Predictor {
     /// Logits as those of `UNet::forward`, without dropout and without gradients. `x` of any float dtype is cast to
     /// that of the activations, which the logits have too.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.net.forward_on(self.backend, &x.to_kind(self.kind), false))
+        tch::no_grad(|| self.net.forward_on(self.backend, &x.to_kind(self.kind), 0.0))
     }
 }
 
@@ -81,14 +78,15 @@ impl UNet {
 
     /// Logits `[N, classes, output_side(H), output_side(W)]` for `x` `[N, channels, H, W]`, in x's dtype.
     ///
-    /// `training` turns dropout on; its mask comes from libtorch's default generator.
+    /// `dropout` is the share of the bottleneck's outputs that is zeroed, 0 for none; its mask comes from libtorch's
+    /// default generator.
     ///
     /// Errors: sides for which `output_side` has none.
-    pub fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
-        self.forward_on(Backend::of(x)?, x, training)
+    pub fn forward(&self, x: &Tensor, dropout: f64) -> Result<Tensor> {
+        self.forward_on(Backend::of(x)?, x, dropout)
     }
 
-    fn forward_on(&self, backend: Backend, x: &Tensor, training: bool) -> Result<Tensor> {
+    fn forward_on(&self, backend: Backend, x: &Tensor, dropout: f64) -> Result<Tensor> {
         for side in &x.size()[2..] {
             output_side(*side)?;
         }
@@ -103,7 +101,7 @@ impl UNet {
             skips.push(skip);
         }
         let gradient = ReluGradient { input_is_relu: false, consumer: Consumer::Other };
-        x = self.bottleneck.forward(backend, &x, None, gradient)?.dropout(DROPOUT, training);
+        x = self.bottleneck.forward(backend, &x, None, gradient)?.dropout(dropout, true);
         for (step, block) in self.decoder.iter().enumerate() {
             // Dropout comes before the first step and does not apply the gradient of a ReLU.
             let consumer = if step + 1 < LEVELS { Consumer::Convolutions } else { Consumer::Head };
@@ -171,8 +169,26 @@ mod tests {
         let architecture = Architecture { base_filters: 2, channels: 1, classes: 3 };
         let net = UNet::with_fresh_weights(architecture, 0, Device::Cpu).unwrap();
         let x = |height, width| Tensor::zeros([2, 1, height, width], (Kind::Float, Device::Cpu));
-        assert_eq!(net.forward(&x(188, 204), false).unwrap().size(), [2, 3, 4, 20]);
-        assert!(net.forward(&x(188, 200), false).is_err());
+        assert_eq!(net.forward(&x(188, 204), 0.0).unwrap().size(), [2, 3, 4, 20]);
+        assert!(net.forward(&x(188, 200), 0.0).is_err());
+    }
+
+    /// Nearly everything is zeroed, so that the decoder sees the skip connections alone.
+    #[test]
+    fn dropout_zeroes_the_outputs_of_the_bottleneck() {
+        let architecture = Architecture { base_filters: 4, channels: 1, classes: 2 };
+        let net = UNet::with_weights_by(Init::He, architecture, 0, Device::Cpu).unwrap();
+        let x = Tensor::randn([1, 1, 188, 188], (Kind::Float, Device::Cpu));
+        let logits = |dropout| tch::no_grad(|| net.forward(&x, dropout)).unwrap();
+        let (whole, dropped) = (logits(0.0), logits(1.0 - 1e-9));
+        for (name, tensor) in net.parameters() {
+            if name.starts_with("bottleneck.") {
+                let _ = tch::no_grad(|| tensor.shallow_clone().zero_());
+            }
+        }
+        let without = logits(0.0);
+        assert!(crate::testing::largest_difference(&without, &dropped) < 1e-6);
+        assert!(crate::testing::largest_difference(&whole, &dropped) > 1e-3);
     }
 
     #[test]
@@ -219,7 +235,7 @@ mod tests {
         let architecture = Architecture { base_filters: 4, channels: 1, classes: 2 };
         let net = || UNet::with_fresh_weights(architecture, 0, Device::Cpu).unwrap();
         let x = Tensor::randn([1, 1, 188, 188], (Kind::Double, Device::Cpu));
-        let expected = tch::no_grad(|| net().forward(&x, false)).unwrap();
+        let expected = tch::no_grad(|| net().forward(&x, 0.0)).unwrap();
         let predictor = net().prepare_for_prediction(Kind::Double).unwrap();
         let found = tch::no_grad(|| predictor.forward(&x)).unwrap();
         assert_eq!(crate::testing::largest_difference(&found, &expected), 0.0);

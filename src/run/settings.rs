@@ -7,6 +7,7 @@ use tch::Device;
 
 use super::inputs::{Inputs, TestData};
 use crate::checkpoint::KERNELS;
+use crate::cli::REFERENCE_DROPOUT;
 use crate::cli::config::{Config, Training};
 use crate::cli::split::SplitChoice;
 use crate::data::spec::Recipe;
@@ -43,7 +44,7 @@ impl Settings {
         let kernels = Backend::new(device, precision.0)?.describe(precision.0)?;
         let Training { max_steps, learning_rate, weight_decay, augment, seed, crossvalidation_idx, .. } =
             &config.training;
-        let Training { schedule: decay, lr_warmup_steps, ema, init, init_from, split: choice, folds, .. } =
+        let Training { schedule: decay, lr_warmup_steps, ema, dropout, init, init_from, split: choice, folds, .. } =
             &config.training;
         let split_name = choice.as_ref().map(SplitChoice::name);
         let has_count = matches!(choice, Some(SplitChoice::Disjoint | SplitChoice::Blocks));
@@ -60,6 +61,7 @@ impl Settings {
         let native = (inputs.spec.recipe != Recipe::Reference).then_some((inputs.spec.recipe, &config.native));
         // Absent where they change nothing, as they are from checkpoints of programs without these flags.
         let (border_weight, border_sigma) = config.border.map(|border| (border.weight, border.sigma)).unzip();
+        let unusual_dropout = Some(*dropout).filter(|share| *share != REFERENCE_DROPOUT);
         let rare_share = Some(config.native.rare_class_share).filter(|share| *share > 0.0);
         let class_weights = inputs.training.as_ref().and_then(|data| data.class_weights.as_ref());
         // Absent from checkpoints of the challenge's data, as those of 0.1.0 are.
@@ -93,6 +95,8 @@ impl Settings {
             ("schedule", json!(decay), &[Record]),
             ("lr_warmup_steps", json!(lr_warmup_steps), &[Record]),
             ("ema", json!(ema), &[Resume, Ranks, Record]),
+            ("dropout", json!(unusual_dropout), &[Resume]),
+            ("dropout", json!(dropout), &[Ranks, Record]),
             ("init", json!(init.name()), &[Ranks, Record]),
             ("init_from", json!(init_from), &[Ranks, Record]),
             ("weight_decay", json!(weight_decay), &[Resume, Ranks, Record]),

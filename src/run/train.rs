@@ -230,7 +230,7 @@ pub fn new_trainer(config: &Config, compute: &Compute, logger: &Logger, data: &T
 }
 
 fn hyperparameters(config: &Config, compute: &Compute) -> Result<Hyperparameters> {
-    let Training { learning_rate, weight_decay, seed, ema, max_steps, lr_warmup_steps, .. } = config.training;
+    let Training { learning_rate, weight_decay, seed, ema, dropout, max_steps, lr_warmup_steps, .. } = config.training;
     let decay = match config.training.schedule {
         ScheduleChoice::Constant => Decay::Constant,
         ScheduleChoice::Cosine => Decay::Cosine,
@@ -244,7 +244,7 @@ fn hyperparameters(config: &Config, compute: &Compute) -> Result<Hyperparameters
              --schedule and --lr_warmup_steps"
         );
     }
-    Ok(Hyperparameters { schedule, ema, weight_decay, seed })
+    Ok(Hyperparameters { schedule, ema, dropout, weight_decay, seed })
 }
 
 /// Read by rank 0; the other ranks learn what it holds, and get the tensors when training begins.

@@ -243,7 +243,7 @@ fn the_full_network_s_probabilities_are_those_of_direct_convolution() {
             Kind::Float => 1e-5,
             _ => 1.5 * tch::no_grad(|| error(&softmax(plain_logits(&net(), &x)), &exact)),
         };
-        let logits = [tch::no_grad(|| net().forward(&x, false)).unwrap(), prepared.forward(&x).unwrap()];
+        let logits = [tch::no_grad(|| net().forward(&x, 0.0)).unwrap(), prepared.forward(&x).unwrap()];
         for logits in logits {
             let found = error(&softmax(logits), &exact);
             assert!(found < limit, "{kind:?}: {found}, limit {limit}");

@@ -224,7 +224,7 @@ impl Checker {
         let (images, labels) = (self.batch.images.to_device(device), self.batch.labels.to_device(device));
         let weights = self.batch.weights.as_ref().map(|weights| weights.to_device(device));
         let mut scaler = GradScaler::new(Precision(kind), device);
-        let logits = net.forward(&images.to_kind(kind), false)?;
+        let logits = net.forward(&images.to_kind(kind), 0.0)?;
         let losses = loss::weighted_losses(&logits, &labels, weights.as_ref(), &self.loss(device))?;
         let loss = scaler.scale(&losses.total());
         let gradients = Tensor::f_run_backward(&[loss], &parameters, false, false)?;
@@ -283,7 +283,7 @@ impl Checker {
 }
 
 fn hyperparameters() -> Hyperparameters {
-    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 5e-4, seed: SEED }
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, dropout: 0.5, weight_decay: 5e-4, seed: SEED }
 }
 
 fn is_finite(tensor: &Tensor) -> bool {
@@ -329,7 +329,7 @@ mod tests {
         let checker = Checker::new(Architecture::for_slices(1), Device::Cpu);
         let exact = [checker.gradients(Device::Cpu, Kind::Double).unwrap().0];
         let other = UNet::with_fresh_weights(Architecture::for_slices(1), SEED + 1, Device::Cpu).unwrap();
-        let others = other.forward(&checker.batch.images, false).unwrap();
+        let others = other.forward(&checker.batch.images, 0.0).unwrap();
         assert!(distance(&[others], &exact) > 0.1);
         let coarse = [checker.gradients(Device::Cpu, Kind::BFloat16).unwrap().0];
         let distance = distance(&coarse, &exact);

@@ -142,7 +142,7 @@ fn half_logits(net: &UNet, slices: &Slices) -> Result<(Tensor, Tensor)> {
     // The image has no frame, which would be most of it.
     let first = &slices.slices[0];
     let images = resize(&normalise(&first.image.unsqueeze(0), first.range), smallest, smallest);
-    let logits = tch::no_grad(|| net.forward(&images.to_kind(Kind::Half), false))?;
+    let logits = tch::no_grad(|| net.forward(&images.to_kind(Kind::Half), 0.0))?;
     Ok((images, logits.to_kind(Kind::Float)))
 }
 

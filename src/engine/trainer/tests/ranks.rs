@@ -20,7 +20,7 @@ use crate::tools::phantom;
 
 const STEPS: u64 = 5;
 const HYPERPARAMETERS: Hyperparameters =
-    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 0.0, seed: 3 };
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, dropout: 0.5, weight_decay: 0.0, seed: 3 };
 /// Tells a worker where the test's files are.
 const FOLDER: &str = "UNET_TEST_FOLDER";
 
@@ -98,7 +98,7 @@ fn batches_of<'a>(world: &World, stacks: &'a SliceSet, augment: bool) -> Trainin
 
 /// Step number `step` of a rank or of a process alone, without dropout; its losses.
 fn step_without_dropout(trainer: &mut Trainer, batches: &mut TrainingBatches<'_>, step: u64) -> [f64; 2] {
-    let losses = trainer.train_on(&batches.batch(step).unwrap(), false).unwrap();
+    let losses = trainer.train_on(&batches.batch(step).unwrap(), 0.0).unwrap();
     [losses.cross_entropy, losses.dice_loss].map(|loss| loss.double_value(&[]))
 }
 

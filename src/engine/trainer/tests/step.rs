@@ -15,7 +15,7 @@ use crate::testing::{largest_difference, pytorch_peer, shared, training_slices};
 use crate::tools::phantom;
 
 const HYPERPARAMETERS: Hyperparameters =
-    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, weight_decay: 5e-4, seed: 0 };
+    Hyperparameters { schedule: Schedule::constant(1e-4), ema: None, dropout: 0.5, weight_decay: 5e-4, seed: 0 };
 
 const TWO_CLASSES: Targets = Targets { classes: 2, has_ignored: false };
 
@@ -81,7 +81,7 @@ fn update_from(trainer: &mut Trainer, losses: &Losses) -> Vec<Tensor> {
 
 /// `Trainer::step` without dropout; its gradients.
 fn step_without_dropout(trainer: &mut Trainer, batch: &Batch) -> Vec<Tensor> {
-    let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), false).unwrap();
+    let logits = trainer.net.forward(&batch.images.to_kind(trainer.precision.0), 0.0).unwrap();
     update_from(trainer, &loss::losses(&logits, &batch.labels, &LossOptions::default()).unwrap())
 }
 
@@ -116,12 +116,12 @@ fn gradients_of_more_channels_and_classes_equal_those_of_pytorch() {
     let labels = labels.masked_fill(&scattered, 255);
     let batch = Batch::new(images, &labels);
     let Some(peer) = peer_step(&trainer, &batch, &["--double", "--class_weights", "0.5", "2", "4"]) else { return };
-    let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
+    let logits = tch::no_grad(|| trainer.net.forward(&batch.images, 0.0)).unwrap();
     let difference = largest_difference(&logits, &peer.logits);
     assert!(difference < 1e-5, "logits differ by {difference}");
     let class_weights = Some(Tensor::from_slice(&[0.5f32, 2.0, 4.0]));
     let options = LossOptions { class_weights, has_ignored: true };
-    let logits = trainer.net.forward(&batch.images.to_kind(Kind::Double), false).unwrap();
+    let logits = trainer.net.forward(&batch.images.to_kind(Kind::Double), 0.0).unwrap();
     let grads = update_from(&mut trainer, &loss::losses(&logits, &batch.labels, &options).unwrap());
     let (difference, name) = worst_gradient(&trainer, &grads, &peer);
     assert!(difference < 1e-6, "gradient of {name} differs by {difference} of its norm");
@@ -135,7 +135,7 @@ fn logits_and_updated_weights_of_the_full_network_equal_those_of_pytorch() {
     let batch = two_slices();
     let mut trainer = trainer(network(64), Kind::Float, false);
     let Some(peer) = peer_step(&trainer, &batch, &[]) else { return };
-    let logits = tch::no_grad(|| trainer.net.forward(&batch.images, false)).unwrap();
+    let logits = tch::no_grad(|| trainer.net.forward(&batch.images, 0.0)).unwrap();
     let difference = largest_difference(&logits, &peer.logits);
     assert!(difference < 1e-4, "logits differ by {difference}");
 
@@ -202,7 +202,7 @@ fn a_step_with_infinite_gradients_changes_nothing_but_the_scale() {
     trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
     let before: Vec<Tensor> = trainer.net.parameters().iter().map(|(_, tensor)| tensor.copy()).collect();
     let loss = |trainer: &Trainer, factor: f64| {
-        let term = trainer.net.forward(&batch.images, false).unwrap().sum(Kind::Float) * factor;
+        let term = trainer.net.forward(&batch.images, 0.0).unwrap().sum(Kind::Float) * factor;
         Losses { dice_loss: term.zeros_like(), cross_entropy: term }
     };
     let infinite = loss(&trainer, f64::INFINITY);
@@ -226,7 +226,7 @@ fn a_run_that_finds_no_loss_scale_is_stopped() {
     let images = two_slices().images.narrow(2, 0, 188).narrow(3, 0, 188);
     let mut trainer = trainer(network(1), Kind::Float, false);
     let overflow = |trainer: &mut Trainer| {
-        let term = trainer.net.forward(&images, false).unwrap().sum(Kind::Float) * f64::INFINITY;
+        let term = trainer.net.forward(&images, 0.0).unwrap().sum(Kind::Float) * f64::INFINITY;
         update_from(trainer, &Losses { dice_loss: term.zeros_like(), cross_entropy: term });
     };
     trainer.scaler = GradScaler::new(Precision(Kind::Half), Device::Cpu);
@@ -266,7 +266,7 @@ fn bfloat16_steps_stay_near_those_of_float32() {
     let batch = two_slices();
     let first_losses = [Kind::Float, Kind::BFloat16].map(|kind| {
         let net = network(4);
-        let logits = net.forward(&batch.images.to_kind(kind), false).unwrap();
+        let logits = net.forward(&batch.images.to_kind(kind), 0.0).unwrap();
         assert_eq!(logits.kind(), kind);
         loss::losses(&logits, &batch.labels, &LossOptions::default()).unwrap().total().double_value(&[])
     });
