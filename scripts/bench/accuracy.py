@@ -33,6 +33,7 @@ def parse(arguments):
     parser.add_argument("--pictures", type=Path, default=ROOT / "docs/pictures", help="folder for the plots")
     parser.add_argument("--only", nargs="+", metavar="GROUP", help="groups of the list to run")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="experiments of the list to run")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only rows of these seeds")
     parser.add_argument("--max_minutes", type=float, help="start no run after so many minutes")
     parser.add_argument("--left", action="store_true", help="only print what is left to do")
     parser.add_argument("--tables", action="store_true", help="only make tables and plots from the rows that are there")
@@ -52,7 +53,7 @@ class Harness:
 
     def open_jobs(self):
         """The jobs whose row is not there, or not current."""
-        for job in self.list.jobs(self.options.only, self.options.names):
+        for job in self.list.jobs(self.options.only, self.options.names, self.options.seeds):
             try:
                 versions = self.runs.versions(job.trainings, job.experiment.data)
             except FileNotFoundError as error:

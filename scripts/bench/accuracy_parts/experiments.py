@@ -4,7 +4,7 @@
 
     name, group, title   `name` becomes that of the rows' files
     from                 another experiment, whose own flags are taken over before those of `flags`
-    flags                flags of unet; `false` takes one back, `amp = "auto"` is --amp where the machine has bfloat16
+    flags                flags of unet; `false` takes one back
     seeds                a training for each
     minutes              in place of the flag max_steps: as many steps as a pilot says that these minutes take
     data                 a dataset, "isbi2012" by default
@@ -137,8 +137,8 @@ class ExperimentList:
     data: dict
     targets: list
 
-    def jobs(self, groups=None, names=None):
-        """All jobs, or those of some groups or experiments."""
+    def jobs(self, groups=None, names=None, seeds=None):
+        """All jobs, or those of some groups, experiments or seeds."""
         for wanted, known in ((groups, self.groups), (names, {each.name for each in self.experiments})):
             for name in wanted or []:
                 if name not in known:
@@ -148,7 +148,8 @@ class ExperimentList:
             for each in self.experiments
             if (not groups or each.group in groups) and (not names or each.name in names)
         ]
-        return [job for experiment in chosen for job in experiment.jobs()]
+        every = [job for experiment in chosen for job in experiment.jobs()]
+        return [job for job in every if seeds is None or set(job.seeds) <= set(seeds)]
 
 
 def read(path):

@@ -40,11 +40,6 @@ def threads():
     return int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
 
 
-def has_bfloat16():
-    """Whether --amp makes sense: a CPU that multiplies bfloat16, or a GPU."""
-    return bool({"avx512_bf16", "amx_bf16"} & flags(cpu_info())) or Path("/proc/driver/nvidia/version").exists()
-
-
 def sha256(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

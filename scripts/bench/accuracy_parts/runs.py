@@ -127,7 +127,7 @@ class Runs:
 
     def training_command(self, training, data, folder, start, max_steps):
         """`start` is the folder of the run whose weights it starts from."""
-        own = resolved(training.flags) | dict(max_steps=max_steps)
+        own = training.flags | dict(max_steps=max_steps)
         started = dict(init_from=start) if start else {}
         files = dict(data_dir=data, model_dir=folder, log_dir=folder, exec_mode="train")
         return [self.unet, *flags(**files, **(dict(log_every=LOG_EVERY) | own), seed=training.seed, **started)]
@@ -150,7 +150,7 @@ class Runs:
 
     def pilot(self, training, log_dir):
         """Times some steps of a training."""
-        own = {name: value for name, value in resolved(training.flags).items() if name not in NOT_IN_PILOT}
+        own = {name: value for name, value in training.flags.items() if name not in NOT_IN_PILOT}
         steps = dict(benchmark=True, warmup_steps=PILOT_WARMUP, max_steps=PILOT_WARMUP + PILOT_STEPS)
         files = dict(data_dir=self.datasets.folder(training.data), model_dir=log_dir, log_dir=log_dir)
         shutil.rmtree(log_dir, ignore_errors=True)
@@ -181,7 +181,7 @@ class Runs:
     def scoring_command(self, scoring, seed, data, folder, others):
         files = dict(data_dir=data, model_dir=folder, log_dir=folder, exec_mode="evaluate")
         ensemble = ["--ensemble", *others] if others else []
-        return [self.unet, *flags(**files, **resolved(scoring), seed=seed), *ensemble]
+        return [self.unet, *flags(**files, **scoring, seed=seed), *ensemble]
 
     def nnunet_command(self, training, data, folder):
         split = dict(fold=training.flags["crossvalidation_idx"], folds=training.flags.get("folds", 5))
@@ -204,6 +204,7 @@ class Runs:
             curve=run_log.validation_curve(folder / "learning_curves.csv"),
             log_sha256=machine.sha256(folder / "log.json"),
             device=config["device"],
+            kernels=config.get("kernels"),
             libtorch=config["libtorch_version"],
             held_out=config["validation_slices"],
         )
@@ -225,11 +226,6 @@ def steps_in(minutes, seconds_per_step):
     """A number of steps that is easy to read, and not above what the time allows."""
     steps = int(60 * minutes / seconds_per_step)
     return max(steps // 10 * 10, 1)
-
-
-def resolved(given):
-    """Flags with "auto" answered for this machine."""
-    return {name: machine.has_bfloat16() if value == "auto" else value for name, value in given.items()}
 
 
 def nnunet_version():
