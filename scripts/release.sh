@@ -13,7 +13,8 @@ die() {
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 [[ -z $(git status --porcelain) ]] || die "the checkout has changes; commit them first"
-grep -q "^## $version" CHANGELOG.md || die "CHANGELOG.md has no section '## $version'"
+grep -Eq "^## $version \([0-9]{4}-[0-9]{2}-[0-9]{2}\)\$" CHANGELOG.md ||
+  die "CHANGELOG.md has no section '## $version (YEAR-MONTH-DAY)'; write the date of the release there"
 scripts/setup/libtorch.sh
 cargo build --release --locked
 if [[ -z ${PACKAGES:-} ]]; then

@@ -5,15 +5,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source scripts/setup/pip.sh
-pins=scripts/setup/bioimageio.txt folder=.libtorch/bioimageio
-if cmp -s "$pins" "$folder/bioimageio.txt"; then
-  exit
-fi
-echo "setup: installing the tools of the BioImage Model Zoo of $pins into $folder" >&2
-find_pip
-# The folder appears under its own name only when it is complete.
-mkdir -p .libtorch
-rm -rf "$folder" "$folder.incomplete"
-"${pip[@]}" install --quiet --no-compile --no-deps --target "$folder.incomplete" --requirement "$pins"
-cp "$pins" "$folder.incomplete/"
-mv "$folder.incomplete" "$folder"
+install_pins "the tools of the BioImage Model Zoo" scripts/setup/bioimageio.txt .libtorch/bioimageio
