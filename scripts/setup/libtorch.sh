@@ -23,7 +23,7 @@ if [[ -n ${LIBTORCH:-} ]]; then
 fi
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-  die "Python 3.11 or later is needed for libtorch (the torch wheel) and the test tools; install python3, or set LIBTORCH"
+  die "Python 3.11 or later is needed for libtorch (in the torch wheel) and the tests; install it, or set LIBTORCH"
 if ! cmp -s "$wanted" "$packages/requirements.txt"; then
   echo "setup: fetching libtorch and the test tools into $packages (about 3 GB to download)" >&2
   find_pip
