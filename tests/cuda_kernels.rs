@@ -80,6 +80,11 @@ fn lost_ranks_have_their_exit_code_in_threads_of_libraries_too() {
 }
 
 #[test]
+fn gradients_on_a_parallel_branch_wait_for_what_they_need() {
+    expect_success("branch.cpp", &with_shim(&["torch_cpu", "c10"]), &[libtorch()]);
+}
+
+#[test]
 fn cudnn_has_a_fused_kernel_for_each_convolution() {
     if !libtorch().join("libtorch_cuda.so").exists() {
         eprintln!("skipped: this libtorch has no CUDA");

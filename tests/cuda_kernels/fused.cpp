@@ -1,5 +1,5 @@
-// Checks that cuDNN has a fused kernel for each 3x3 convolution of the network, on GPUs that need not be present.
-// tests/cuda_kernels.rs builds it with the shim and a libtorch with CUDA.
+// Checks that cuDNN has fused kernels for each 3x3 convolution and each up-convolution of the network, on GPUs that
+// need not be present. tests/cuda_kernels.rs builds it with the shim and a libtorch with CUDA.
 #include <cstdio>
 #include <string>
 
@@ -32,17 +32,26 @@ int main() {
                                {256, 512, 68}, {512, 512, 66},  {512, 1024, 32}, {1024, 1024, 30}, {1024, 512, 56},
                                {512, 512, 54}, {512, 256, 104}, {256, 256, 102}, {256, 128, 200},  {128, 128, 198},
                                {128, 64, 392}, {64, 64, 390}};
+  const int64_t up_convolutions[][3] = {{1024, 512, 28}, {512, 256, 52}, {256, 128, 100}, {128, 64, 196}};
   int failures = 0;
   for (const Gpu& gpu : gpus)
     for (const at::ScalarType type : {at::kHalf, at::kBFloat16, at::kFloat})
-      for (const int64_t images : {1, 8})
-        for (const auto [inputs, outputs, side] : layers) {
-          const size_t count =
-              unet::gpu::count_fused_convolutions(type, {images, inputs, side, side}, outputs, true, description(gpu));
-          if (count) continue;
+      for (const int64_t images : {1, 8}) {
+        const auto require = [&](const char* what, size_t count, int64_t inputs, int64_t outputs) {
+          if (count) return;
           failures++;
-          std::printf("%s, %s, batch %d, %d to %d channels: none\n", gpu.name, c10::toString(type), int(images),
-                      int(inputs), int(outputs));
-        }
+          std::printf("%s, %s, batch %d, %s of %d to %d channels: none\n", gpu.name, c10::toString(type), int(images),
+                      what, int(inputs), int(outputs));
+        };
+        const std::string described = description(gpu);
+        for (const auto [inputs, outputs, side] : layers)
+          require("convolution",
+                  unet::gpu::count_fused_convolutions(type, {images, inputs, side, side}, outputs, true, described),
+                  inputs, outputs);
+        for (const auto [inputs, outputs, side] : up_convolutions)
+          require("up-convolution",
+                  unet::gpu::count_fused_up_convolutions(type, {images, inputs, side, side}, outputs, true, described),
+                  inputs, outputs);
+      }
   return failures ? 1 : 0;
 }

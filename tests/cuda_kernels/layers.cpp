@@ -18,6 +18,7 @@
 #include "gpu/gpu_autograd.h"
 #include "gpu/kernel_launcher.h"
 #include "gpu/loss.h"
+#include "gpu/subpixel.h"
 
 namespace emulated {
 #include "emulation.h"
@@ -79,6 +80,11 @@ void launch(const char* kernel, const Tensor& x, unsigned grid_x, unsigned grid_
 bool compile_for(int) { return false; }
 
 Tensor fused_convolution(const Tensor&, const Tensor&, const Tensor&, const std::function<Tensor()>&) { return {}; }
+
+Tensor fused_up_convolution(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const std::function<Tensor()>&,
+                            bool) {
+  return {};
+}
 
 }  // namespace unet::gpu
 
@@ -186,6 +192,20 @@ static void check_network(int64_t channels, int64_t inputs, int64_t classes) {
   expect("the same with 16-bit weights", working, 1.5 * plain + 1e-5);
 }
 
+// The four parts of an up-convolution, each by libtorch's convolution, against the transposed convolution.
+static void check_parts() {
+  const auto random = [](at::IntArrayRef sizes) { return channels_last(at::randn(sizes, at::kDouble)); };
+  const Tensor x = random({2, 6, 5, 7}), weight = random({6, 4, 3, 3}), skip = random({2, 4, 10, 14}),
+               bias = at::randn({4}, at::kDouble);
+  const Tensor exact = at::cat({at::conv_transpose2d(x, weight, bias, {2, 2}, {1, 1}, {1, 1}).relu(), skip}, 1);
+  const Tensor found = unet::gpu::join_of_parts(x, skip, weight, [&](size_t i, const Tensor& own, Tensor& y) {
+    const auto [row, column] = unet::gpu::PARTS[i];
+    expect("a part's weight is dense", own.is_contiguous(at::MemoryFormat::ChannelsLast) ? 0 : 1, 0);
+    y.copy_(at::conv2d(at::constant_pad_nd(x, {0, column, 0, row}), own, bias).relu());
+  });
+  expect("an up-convolution in four parts", worst({found}, {exact}), 1e-14);
+}
+
 static void check_adam() {
   const auto random = [] {
     std::vector<unet::gpu::Weight> weights;
@@ -256,12 +276,15 @@ static void check_choice() {
   // 64 channels of 570x570 pixels pass 2^31 elements with image 104.
   expect("103 images fit", unet::gpu::fits_cudnn({103, 1, 572, 572}, 64) ? 0 : 1, 0);
   expect("104 images do not", unet::gpu::fits_cudnn({104, 1, 572, 572}, 64) ? 1 : 0, 0);
+  expect("an up-convolution of 104 images fits", unet::gpu::fits_cudnn_join({104, 64, 392, 392}) ? 0 : 1, 0);
+  expect("one of 110 images does not", unet::gpu::fits_cudnn_join({110, 64, 392, 392}) ? 1 : 0, 0);
   expect("104 images as input do not", unet::gpu::fits_cudnn({104, 64, 570, 570}, 8) ? 1 : 0, 0);
 }
 
 int main() {
   at::manual_seed(1);
   check_choice();
+  check_parts();
   check_network(16, 1, 2);
   check_network(24, 1, 2);
   check_network(16, 3, 4);

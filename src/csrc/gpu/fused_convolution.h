@@ -16,6 +16,11 @@ inline bool fits_cudnn(at::IntArrayRef x, int64_t outputs) {
   return x[0] * x[1] * x[2] * x[3] <= most && x[0] * outputs * (x[2] - 2) * (x[3] - 2) <= most;
 }
 
+// The same of an up-convolution that is joined with `skip`, [N, O, H, W]: the join is its largest tensor.
+inline bool fits_cudnn_join(at::IntArrayRef skip) {
+  return 2 * skip[0] * skip[1] * skip[2] * skip[3] <= std::numeric_limits<int32_t>::max();
+}
+
 // The fastest of `count` candidates that takes less than `limit`, in the unit of `time_of`; none if there is no such
 // one. A candidate for which `time_of` throws is left out, and costs no other; `on_failure` gets its error.
 inline std::optional<size_t> fastest_of(size_t count, float limit, const std::function<float(size_t)>& time_of,
@@ -39,9 +44,21 @@ inline std::optional<size_t> fastest_of(size_t count, float limit, const std::fu
 at::Tensor fused_convolution(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              const std::function<at::Tensor()>& in_two_steps);
 
+// relu(transposed 3x3 convolution of x with stride 2 + bias), joined with skip, by four kernels of cuDNN's that write
+// to their places in the join (subpixel.h). The result is undefined if cuDNN has no such kernels, if they do not
+// compute what `in_two_steps` does, or if they are slower, unless `even_if_slower`. Choice and timing are as in
+// `fused_convolution`.
+at::Tensor fused_up_convolution(const at::Tensor& x, const at::Tensor& skip, const at::Tensor& weight,
+                                const at::Tensor& bias, const std::function<at::Tensor()>& in_two_steps,
+                                bool even_if_slower);
+
 // The number of such kernels that cuDNN has for x with sizes [N, C, H, W] on a GPU that need not be present: `gpu` is
 // cuDNN's description of it in JSON.
 size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
                                 const std::string& gpu);
+
+// The same for the part of an up-convolution that has the fewest.
+size_t count_fused_up_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
+                                   const std::string& gpu);
 
 }  // namespace unet::gpu

@@ -1,282 +1,95 @@
-// A graph of three operations for cuDNN's backend, which has kernels for the whole graph; timing finds the fastest one.
-// libtorch's own fused convolution does not serve: it also adds a tensor, and if there is none to add, its kernels may
-// read the output and multiply it by zero.
-//
-// tests/cuda_kernels/fused.cpp makes plans for GPUs that are not present. This file has not run on a GPU.
+// This file has not run on a GPU.
 #include "gpu/fused_convolution.h"
 
 #include <ATen/ATen.h>
-#include <ATen/cudnn/Handle.h>
 #include <c10/core/DeviceGuard.h>
-#include <c10/core/Event.h>
 #include <c10/cuda/CUDAStream.h>
 #include <ATen/cuda/CUDAGraphsUtils.cuh>
 #include <algorithm>
 #include <array>
-#include <cstdio>
-#include <deque>
 #include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
-#include <string>
-#include <tuple>
-#include <vector>
 
-#include "gpu/cuda/cudnn_descriptor.h"
+#include "gpu/cuda/fused_plan.h"
 #include "gpu/kernel_arguments.h"
+#include "gpu/subpixel.h"
 
 namespace unet::gpu {
 namespace {
 
 using at::Tensor;
 
-// The number of kernels that are timed. cuDNN lists first the ones that it expects to be fast.
-constexpr size_t MAX_PLANS = 8;
-// A kernel that needs more bytes is not worth the pass that it saves.
-constexpr int64_t MAX_WORKSPACE = 256 << 20;
+constexpr float NO_LIMIT = std::numeric_limits<float>::infinity();
 
-// The GPU that plans are made for: that of a handle, or one that only a description tells of.
-struct Target {
-  cudnnHandle_t handle = nullptr;
-  const Descriptor* gpu = nullptr;
-};
+bool has_fused_kernels(at::ScalarType type) { return type == at::kHalf || type == at::kBFloat16 || type == at::kFloat; }
 
-struct Shape {
-  at::ScalarType type;
-  int64_t n, c, h, w, outputs;
-  // Whether fp32 may be rounded to TF32.
-  bool tf32;
+Sizes sizes_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2), x.size(3)}; }
 
-  auto key() const { return std::tuple(type, n, c, h, w, outputs, tf32); }
-};
-
-// The ids of the graph's tensors.
-enum Id : int64_t { X = 1, WEIGHT, BIAS, Y, PRODUCT, SUM };
-
-// A kernel that is ready to run, and the descriptors that it needs.
-struct ExecutionPlan {
-  std::shared_ptr<std::deque<Descriptor>> graph;
-  Descriptor config, plan;
-  int64_t workspace;
-};
-
-cudnnDataType_t data_type(at::ScalarType type) {
-  return type == at::kHalf ? CUDNN_DATA_HALF : type == at::kBFloat16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+bool rounds_to_tf32(const Tensor& x) {
+  return x.scalar_type() == at::kFloat && at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
 }
 
-// A tensor in channels-last memory. A virtual tensor exists only within a kernel.
-Descriptor tensor(Id id, cudnnDataType_t type, std::array<int64_t, 4> sizes, bool is_virtual = false) {
-  const std::array<int64_t, 4> strides{sizes[1] * sizes[2] * sizes[3], 1, sizes[3] * sizes[1], sizes[1]};
-  return Descriptor(CUDNN_BACKEND_TENSOR_DESCRIPTOR)
-      .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, static_cast<int64_t>(id))
-      .set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
-      .set(CUDNN_ATTR_TENSOR_DIMENSIONS, sizes)
-      .set(CUDNN_ATTR_TENSOR_STRIDES, strides)
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, int64_t{16})
-      .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, is_virtual)
-      .finalized();
-}
+bool is_timed() { return at::globalContext().benchmarkCuDNN(); }
 
-Descriptor pointwise(cudnnPointwiseMode_t mode) {
-  return Descriptor(CUDNN_BACKEND_POINTWISE_DESCRIPTOR)
-      .set(CUDNN_ATTR_POINTWISE_MODE, mode)
-      // NaN stays NaN, as in the own passes and libtorch, so that training notices an overflow.
-      .set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_PROPAGATE_NAN)
-      .set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT)
-      .finalized();
-}
-
-// The descriptors of the graph's parts and, as the last, of the graph. Within a kernel all numbers are fp32.
-std::deque<Descriptor> graph_of(const Shape& shape, const Target& target) {
-  const cudnnDataType_t type = data_type(shape.type);
-  const std::array<int64_t, 4> result{shape.n, shape.outputs, shape.h - 2, shape.w - 2};
-  // A deque, because its elements do not move when others are added.
-  std::deque<Descriptor> parts;
-  const auto add = [&](Descriptor part) -> const Descriptor& { return parts.emplace_back(std::move(part)); };
-  const Descriptor& x = add(tensor(X, type, {shape.n, shape.c, shape.h, shape.w}));
-  const Descriptor& weight = add(tensor(WEIGHT, type, {shape.outputs, shape.c, 3, 3}));
-  const Descriptor& bias = add(tensor(BIAS, type, {1, shape.outputs, 1, 1}));
-  const Descriptor& product = add(tensor(PRODUCT, CUDNN_DATA_FLOAT, result, true));
-  const Descriptor& sum = add(tensor(SUM, CUDNN_DATA_FLOAT, result, true));
-  const Descriptor& y = add(tensor(Y, type, result));
-  const Descriptor& add_mode = add(pointwise(CUDNN_POINTWISE_ADD));
-  const Descriptor& relu_mode = add(pointwise(CUDNN_POINTWISE_RELU_FWD));
-
-  const std::array<int64_t, 2> none{0, 0}, one{1, 1};
-  const Descriptor& convolution = add(Descriptor(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)
-                                          .set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT)
-                                          .set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_CROSS_CORRELATION)
-                                          .set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2})
-                                          .set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none)
-                                          .set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none)
-                                          .set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one)
-                                          .set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, one)
-                                          .finalized());
-  const Descriptor& multiply = add(Descriptor(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, weight)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, product)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f)
-                                       .set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f)
-                                       .finalized());
-  const Descriptor& add_bias = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add_mode)
-                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product)
-                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias)
-                                       .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum)
-                                       .finalized());
-  const Descriptor& relu = add(Descriptor(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)
-                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, relu_mode)
-                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, sum)
-                                   .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y)
-                                   .finalized());
-  Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, std::array{multiply.raw(), add_bias.raw(), relu.raw()});
-  if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, target.handle);
-  add(graph.finalized());
-  return parts;
-}
-
-// The configurations of engines for the graph. cuDNN puts those first that it expects to be fast.
-std::vector<Descriptor> configurations(const Descriptor& graph, const Target& target) {
-  Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph).set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_HEUR_MODE_A);
-  if (target.gpu) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target.gpu);
-  const Descriptor found = heuristics.finalized();
-  const int64_t count = found.get<cudnnBackendDescriptor_t>(CUDNN_ATTR_ENGINEHEUR_RESULTS, nullptr, 0);
-  std::vector<Descriptor> configs;
-  std::vector<cudnnBackendDescriptor_t> raw;
-  for (int64_t i = 0; i < count; i++) raw.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
-  const int64_t kept = found.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, raw.data(), count);
-  while (static_cast<int64_t>(configs.size()) > kept) configs.pop_back();
-  return configs;
-}
-
-// Whether a configuration may be used.
-enum class Use { yes, if_there_is_no_other, no };
-
-Use use_of(const Descriptor& config, const Shape& shape) {
-  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-  cudnnBackendDescriptor_t raw = engine.raw();
-  config.get(CUDNN_ATTR_ENGINECFG_ENGINE, &raw, 1);
-  std::array<cudnnBackendNumericalNote_t, CUDNN_NUMERICAL_NOTE_TYPE_COUNT> notes;
-  const int64_t count = engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, notes.data(), notes.size());
-  const auto accepts = [&](cudnnBackendNumericalNote_t note) {
-    // All other notes mean more rounding than the dtype has, or sums in an order that changes from run to run.
-    if (note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE) return shape.type != at::kFloat || shape.tf32;
-    return note == CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP;
-  };
-  if (!std::all_of(notes.begin(), notes.begin() + count, accepts)) return Use::no;
-  std::array<cudnnBackendBehaviorNote_t, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT> behaviour;
-  const int64_t behaviours = engine.get(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, behaviour.data(), behaviour.size());
-  const auto end = behaviour.begin() + behaviours;
-  // Such an engine compiles its kernel in up to a second.
-  return std::find(behaviour.begin(), end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) == end ? Use::yes
-                                                                                           : Use::if_there_is_no_other;
-}
-
-std::vector<ExecutionPlan> plans_for(const Shape& shape, const Target& target) {
-  const auto graph = std::make_shared<std::deque<Descriptor>>(graph_of(shape, target));
-  std::vector<ExecutionPlan> plans;
-  const auto add = [&](Descriptor& config) {
-    Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
-    if (target.handle) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, target.handle);
-    if (target.gpu) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.gpu);
-    // An engine may still refuse the configuration.
-    if (cudnnBackendFinalize(plan.raw()) != CUDNN_STATUS_SUCCESS) return;
-    int64_t workspace = 0;
-    plan.get(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, &workspace, 1);
-    if (workspace <= MAX_WORKSPACE) plans.push_back({graph, std::move(config), std::move(plan), workspace});
-  };
-  std::vector<Descriptor> compiled_now;
-  for (Descriptor& config : configurations(graph->back(), target)) {
-    if (plans.size() == MAX_PLANS) break;
-    const Use use = use_of(config, shape);
-    if (use == Use::yes) add(config);
-    if (use == Use::if_there_is_no_other) compiled_now.push_back(std::move(config));
+// What was chosen for each shape on each device, with and without timing; null where two steps are taken.
+template <class Plans>
+class Choices {
+ public:
+  // `choose` is called at the first question. While a graph is captured nothing can be tried, and the answer is null.
+  template <class Choose>
+  std::shared_ptr<Plans> find(const Tensor& x, const Shape& shape, Choose choose) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const Key key(x.get_device(), is_timed(), shape.key());
+    auto found = known_.find(key);
+    if (found != known_.end()) return found->second;
+    if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return nullptr;
+    std::shared_ptr<Plans> chosen;
+    try {
+      chosen = choose();
+    } catch (const c10::Error& error) {
+      warn_once(std::string("convolutions will be slower without cuDNN's fused kernels: ") +
+                error.what_without_backtrace());
+    }
+    return known_.emplace(key, chosen).first->second;
   }
-  for (Descriptor& config : compiled_now)
-    if (plans.empty()) add(config);
-  return plans;
+
+ private:
+  using Key = std::tuple<c10::DeviceIndex, bool, decltype(std::declval<Shape>().key())>;
+  std::mutex mutex_;
+  std::map<Key, std::shared_ptr<Plans>> known_;
+};
+
+// cuDNN's precompiled kernels add a bias of the dtype of the other tensors.
+Tensor cast(const Tensor& bias, const Tensor& x) { return aligned(bias.to(x.scalar_type()).contiguous()); }
+
+using FourPlans = std::array<std::shared_ptr<ExecutionPlan>, PARTS.size()>;
+
+// The shape of a part of the transposed convolution that writes to `y`.
+Shape shape_of(const Part& part, const Tensor& x, const Tensor& y) {
+  const Sizes strides{y.stride(0), y.stride(1), y.stride(2), y.stride(3)};
+  return {x.scalar_type(),         sizes_of(x),       y.size(1), {1 + part.row, 1 + part.column},
+          {part.row, part.column}, rounds_to_tf32(x), strides};
 }
 
-Tensor aligned(const Tensor& x) { return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 ? x : x.clone(); }
-
-Tensor run(const ExecutionPlan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  // cuDNN's precompiled kernels add a bias of the dtype of the other tensors. The cast is part of what `choose` times.
-  const Tensor added = aligned(bias.to(x.scalar_type()).contiguous());
-  Tensor y = at::empty({x.size(0), weight.size(0), x.size(2) - 2, x.size(3) - 2}, x.options(), CHANNELS_LAST);
-  const Tensor workspace = at::empty({plan.workspace}, x.options().dtype(at::kByte));
-  void* const room = workspace.data_ptr();
-  const std::array<void*, 4> pointers{x.data_ptr(), weight.data_ptr(), added.data_ptr(), y.data_ptr()};
-  const Descriptor pack = Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)
-                              .set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, std::array<int64_t, 4>{X, WEIGHT, BIAS, Y})
-                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, pointers.data(), pointers.size())
-                              .set_pointers(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, &room, 1)
-                              .finalized();
-  check(cudnnBackendExecute(at::native::getCudnnHandle(), plan.plan.raw(), pack.raw()), "running a fused convolution");
-  return y;
-}
-
-// The time of one run in milliseconds, from the fastest of three rounds.
-float time(const std::function<Tensor()>& work) {
-  // Launching one kernel may take longer than the kernel. In a round the launches of all runs but the first are made
-  // while the device is busy.
-  constexpr int RUNS = 10;
-  // The first run sets up the work and lets libtorch choose its own kernels.
-  work();
-  float fastest = std::numeric_limits<float>::infinity();
-  for (int round = 0; round < 3; round++) {
-    // Not at::cuda::CUDAEvent, whose inline functions refer to data of libc10_cuda (see `link` in build.rs).
-    c10::Event start(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT), end(c10::kCUDA, c10::EventFlag::BACKEND_DEFAULT);
-    start.record(c10::cuda::getCurrentCUDAStream());
-    for (int i = 0; i < RUNS; i++) work();
-    end.record(c10::cuda::getCurrentCUDAStream());
-    end.synchronize();
-    fastest = std::min(fastest, static_cast<float>(start.elapsedTime(end)) / RUNS);
-  }
-  return fastest;
-}
-
-void warn_once(const char* text) {
-  static std::mutex mutex;
-  static std::set<std::string> told;
-  const std::lock_guard<std::mutex> lock(mutex);
-  if (told.insert(text).second) std::fprintf(stderr, "warning: %s\n", text);
-}
-
-// Fails if the plan makes a number of NaN. Its engine need not promise that it does not, and a NaN that is lost would
-// hide that training has failed.
-void require_nan(const ExecutionPlan& plan, const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  const Tensor nan = at::full_like(bias, std::numeric_limits<double>::quiet_NaN());
-  // All outputs go through one ReLU, so that one image tells.
-  const bool kept = run(plan, x, weight, nan).select(0, 0).isnan().all().item<bool>();
-  TORCH_CHECK(kept, "a fused kernel of cuDNN's turns NaN into a number");
-}
-
-// The fastest plan for tensors of this shape; null if two steps are faster.
-std::shared_ptr<ExecutionPlan> choose(const Shape& shape, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                      const std::function<Tensor()>& in_two_steps) {
-  Target target;
-  target.handle = at::native::getCudnnHandle();
-  std::vector<ExecutionPlan> plans = plans_for(shape, target);
-  if (plans.empty()) return nullptr;
-  const bool timed = at::globalContext().benchmarkCuDNN();
-  const auto time_of = [&](size_t candidate) {
-    require_nan(plans[candidate], x, weight, bias);
-    // Without timing the first one that runs is taken, whatever the clock says.
-    return timed ? time([&] { return run(plans[candidate], x, weight, bias); }) : static_cast<float>(candidate);
-  };
-  const float limit = timed && in_two_steps ? time(in_two_steps) : std::numeric_limits<float>::infinity();
-  const auto best = fastest_of(plans.size(), limit, time_of, [](const std::exception& error) {
-    const auto* known = dynamic_cast<const c10::Error*>(&error);
-    warn_once((std::string("left out: ") + (known ? known->what_without_backtrace() : error.what())).c_str());
+// The fastest plan of each part; null if one has none.
+std::shared_ptr<FourPlans> plans_of_parts(const Tensor& x, const Tensor& skip, const Tensor& weight,
+                                          const Tensor& bias) {
+  FourPlans found;
+  join_of_parts(x, skip, weight, [&](size_t i, const Tensor& own, Tensor& y) {
+    found[i] = fastest_plan(shape_of(PARTS[i], x, y), bias, NO_LIMIT, [&](const ExecutionPlan& plan, const Tensor& b) {
+      execute(plan, x, own, b, y);
+      return y;
+    });
   });
-  return best ? std::make_shared<ExecutionPlan>(std::move(plans[*best])) : nullptr;
+  const bool is_whole = std::all_of(found.begin(), found.end(), [](const auto& plan) { return plan != nullptr; });
+  return is_whole ? std::make_shared<FourPlans>(std::move(found)) : nullptr;
+}
+
+Tensor join_by(const FourPlans& plans, const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias) {
+  return join_of_parts(x, skip, weight,
+                       [&](size_t i, const Tensor& own, Tensor& y) { execute(*plans[i], x, own, bias, y); });
 }
 
 }  // namespace
@@ -284,47 +97,66 @@ std::shared_ptr<ExecutionPlan> choose(const Shape& shape, const Tensor& x, const
 Tensor fused_convolution(const Tensor& x, const Tensor& weight, const Tensor& bias,
                          const std::function<Tensor()>& in_two_steps) {
   const at::ScalarType type = x.scalar_type();
-  if (type != at::kHalf && type != at::kBFloat16 && type != at::kFloat) return {};
-  if (!fits_cudnn(x.sizes(), weight.size(0))) return {};
-  const bool tf32 = at::globalContext().allowTF32CuDNN(at::Float32Op::CONV);
-  const Shape shape{type, x.size(0), x.size(1), x.size(2), x.size(3), weight.size(0), type == at::kFloat && tf32};
+  if (!has_fused_kernels(type) || !fits_cudnn(x.sizes(), weight.size(0))) return {};
   const c10::DeviceGuard guard(x.device());
   const Tensor input = aligned(x.contiguous(CHANNELS_LAST)),
                filters = aligned(weight.to(type).contiguous(CHANNELS_LAST));
+  const Shape shape{type, sizes_of(x), weight.size(0), {3, 3}, {0, 0}, rounds_to_tf32(x), {}};
+  // The cast of the bias is part of what is timed.
+  const auto run = [&](const ExecutionPlan& plan, const Tensor& added) {
+    Tensor y = at::empty(shape.y(), input.options(), CHANNELS_LAST);
+    execute(plan, input, filters, cast(added, input), y);
+    return y;
+  };
+  static Choices<ExecutionPlan> choices;
+  const auto plan = choices.find(x, shape, [&] {
+    const float limit = is_timed() && in_two_steps ? time(in_two_steps) : NO_LIMIT;
+    return fastest_plan(shape, bias, limit, run);
+  });
+  return plan ? run(*plan, bias) : Tensor();
+}
 
-  static std::mutex mutex;
-  // The device, whether plans are timed, the shape.
-  using Key = std::tuple<c10::DeviceIndex, bool, decltype(shape.key())>;
-  static std::map<Key, std::shared_ptr<ExecutionPlan>> chosen;
-  std::shared_ptr<ExecutionPlan> plan;
-  {
-    const std::lock_guard<std::mutex> lock(mutex);
-    const Key key(x.get_device(), at::globalContext().benchmarkCuDNN(), shape.key());
-    auto found = chosen.find(key);
-    if (found == chosen.end()) {
-      // While a graph is captured, nothing can be timed.
-      if (at::cuda::currentStreamCaptureStatus() != at::cuda::CaptureStatus::None) return {};
-      try {
-        plan = choose(shape, input, filters, bias, in_two_steps);
-      } catch (const c10::Error& error) {
-        std::fprintf(stderr, "warning: convolutions will be slower without cuDNN's fused kernels: %s\n",
-                     error.what_without_backtrace());
-      }
-      found = chosen.emplace(key, plan).first;
+Tensor fused_up_convolution(const Tensor& x, const Tensor& skip, const Tensor& weight, const Tensor& bias,
+                            const std::function<Tensor()>& in_two_steps, bool even_if_slower) {
+  const at::ScalarType type = x.scalar_type();
+  const int64_t outputs = weight.size(1);
+  if (!has_fused_kernels(type) || !fits_cudnn_join(skip.sizes()) || outputs % lane_width(x) != 0) return {};
+  const c10::DeviceGuard guard(x.device());
+  const Tensor input = aligned(x.contiguous(CHANNELS_LAST)), filters = weight.to(type);
+  const Shape whole{type, sizes_of(x), outputs, {3, 3}, {1, 1}, rounds_to_tf32(x), {}};
+  static Choices<FourPlans> choices;
+  const auto plans = choices.find(x, whole, [&]() -> std::shared_ptr<FourPlans> {
+    auto found = plans_of_parts(input, skip, filters, cast(bias, input));
+    if (!found) return nullptr;
+    const auto joined = [&] { return join_by(*found, input, skip, filters, cast(bias, input)); };
+    // A kernel that took no notice of the strides would write to wrong places.
+    const Tensor expected = in_two_steps().to(at::kFloat), distance = (joined().to(at::kFloat) - expected).norm();
+    if (!(distance <= 0.01 * expected.norm()).item<bool>()) {
+      warn_once("left out: fused kernels of cuDNN's that do not write an up-convolution where they should");
+      return nullptr;
     }
-    plan = found->second;
-  }
-  return plan ? run(*plan, input, filters, bias) : Tensor();
+    return even_if_slower || !is_timed() || time(joined) < time(in_two_steps) ? found : nullptr;
+  });
+  return plans ? join_by(*plans, input, skip, filters, cast(bias, input)) : Tensor();
 }
 
 size_t count_fused_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
                                 const std::string& gpu) {
-  Descriptor properties(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-  properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, gpu.c_str(), gpu.size() + 1);
-  const Descriptor described = properties.finalized();
-  Target target;
-  target.gpu = &described;
-  return plans_for({type, x[0], x[1], x[2], x[3], outputs, tf32}, target).size();
+  const DescribedGpu described(gpu);
+  return plans_for({type, {x[0], x[1], x[2], x[3]}, outputs, {3, 3}, {0, 0}, tf32, {}}, described.target()).size();
+}
+
+size_t count_fused_up_convolutions(at::ScalarType type, at::IntArrayRef x, int64_t outputs, bool tf32,
+                                   const std::string& gpu) {
+  const DescribedGpu described(gpu);
+  size_t fewest = std::numeric_limits<size_t>::max();
+  for (const auto [row, column] : PARTS) {
+    const int64_t pixel = 2 * outputs, image_row = 2 * x[3] * pixel;
+    const Sizes strides{2 * x[2] * image_row, 1, 2 * image_row, 2 * pixel};
+    const Shape part{type, {x[0], x[1], x[2], x[3]}, outputs, {1 + row, 1 + column}, {row, column}, tf32, strides};
+    fewest = std::min(fewest, plans_for(part, described.target()).size());
+  }
+  return fewest;
 }
 
 }  // namespace unet::gpu

@@ -40,6 +40,13 @@ at::Tensor fused_convolution(const at::Tensor&, const at::Tensor&, const at::Ten
   return {};
 }
 
+at::Tensor fused_up_convolution(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                const std::function<at::Tensor()>&, bool) {
+  return {};
+}
+
 size_t count_fused_convolutions(at::ScalarType, at::IntArrayRef, int64_t, bool, const std::string&) { return 0; }
+
+size_t count_fused_up_convolutions(at::ScalarType, at::IntArrayRef, int64_t, bool, const std::string&) { return 0; }
 
 }  // namespace unet::gpu
