@@ -4,11 +4,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 "$root/scripts/setup/libtorch.sh"
-peers=$root/.libtorch/peers
-export PYTHONPATH=$root/.libtorch/site-packages:$peers${PYTHONPATH:+:$PYTHONPATH}
-# OpenVINO gets a folder of its own: only this script needs it, and libtorch.sh replaces its own folder as a whole.
-if ! python3 -c 'import openvino' 2>/dev/null; then
-  python3 -m pip install --quiet --no-compile --no-deps --target "$peers" openvino openvino-telemetry packaging
-fi
+"$root/scripts/setup/openvino.sh"
+export PYTHONPATH=$root/.libtorch/site-packages:$root/.libtorch/openvino${PYTHONPATH:+:$PYTHONPATH}
 cargo build --release --locked --manifest-path "$root/Cargo.toml"
 exec python3 "$root/scripts/bench/peers.py" --unet "${UNET:-$root/target/release/unet}" --data_dir "$@"
