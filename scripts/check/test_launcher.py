@@ -2,6 +2,7 @@
 """Tests of the wheel's launcher (scripts/packaging/unet_segmentation), with stand-ins for torch and for the program."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[2] / "scripts/packaging/unet_segmentation"
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "scripts/packaging/unet_segmentation"
 # Prints where the loader is told to look, then the arguments.
 PROGRAM = '#!/bin/sh\nprintf "%s\\n" "libraries=$LD_LIBRARY_PATH" "$@"\n'
 
@@ -43,6 +45,17 @@ class Launcher(unittest.TestCase):
         return subprocess.run(
             command, env=environment, cwd=self.folder, capture_output=True, text=True, check=False, timeout=60
         )
+
+    def test_every_file_wants_the_version_that_the_program_is_built_against(self):
+        version = re.search(r'LIBTORCH_VERSION: &str = "([\d.]+)"', (ROOT / "build.rs").read_text())[1]
+        for path, line in (
+            ("scripts/packaging/unet_segmentation/__init__.py", f'TORCH_VERSION = "{version}"'),
+            ("scripts/packaging/pyproject.toml", f'dependencies = ["torch=={version}"]'),
+            ("scripts/setup/requirements.txt", f"torch=={version}"),
+            ("scripts/check/gpu_check.sh", f"if [[ $version != {version} ]]; then"),
+        ):
+            with self.subTest(path):
+                self.assertIn(line, (ROOT / path).read_text().splitlines())
 
     def test_arguments_arrive_and_the_loader_needs_no_help(self):
         for version in ("2.11.0", "2.11.0+cpu"):

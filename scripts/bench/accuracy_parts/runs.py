@@ -6,16 +6,14 @@ mixes with older runs, nor removes them.
 
 import hashlib
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from datetime import date
 from pathlib import Path
 
-from commands import CommandError, flags, logged_values
+from commands import CommandError, end, flags, logged_values, start, wait
 
 from . import machine, run_log
 from .experiments import LOG_EVERY
@@ -47,20 +45,17 @@ class StopSignalError(Exception):
 def execute(command, log):
     """Runs a command to its end; its output is added to the file `log`. Errors: CommandError with the last lines.
 
-    The command gets one SIGTERM when the script is interrupted, at which unet writes a checkpoint, and is waited for.
+    When the script is interrupted, the command gets a SIGTERM, at which unet writes a checkpoint, and is waited for.
     """
     command = list(map(str, command))
     with open(log, "a") as output:
         output.write(f"$ {' '.join(command)}\n")
         output.flush()
-        # A session of its own, so that the terminal's signal does not reach it a second time.
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = start(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            status = process.wait()
-        except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            raise
+            status, _ = wait(process)
+        finally:
+            end(process)
     if status:
         last = Path(log).read_text().splitlines()[-15:]
         raise CommandError(f"{' '.join(command)} ended with exit code {status}; {log} ends with\n" + "\n".join(last))
