@@ -11,18 +11,31 @@ enum class Algorithm { winograd, first_layer, aten };
 // With fewer outputs the forward pass of first_layer.h is slower than ATen: they fill too little of a vector.
 constexpr int64_t min_first_layer_outputs = 32;
 
+// Winograd is no faster with fewer channels.
+constexpr int64_t min_winograd_channels = 16;
+// With fewer channels, products of bf16 are too few to average out their rounding.
+constexpr int64_t min_bf16_channels = 64;
+// Of bf16 images with fewer input channels ATen's convolutions are faster than products of floats.
+constexpr int64_t min_floats_on_bf16_inputs = 32;
+
+struct Choice {
+  Algorithm algorithm;
+  const KernelTable* kernels;  // of Winograd
+};
+
 // For x with `first` channels and x2 with `second`, which is 0 without x2.
-Algorithm algorithm_for(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
+Choice choose(at::ScalarType dtype, int64_t first, int64_t second, int64_t outputs) {
   const KernelTable* k = kernels_for(dtype);
-  if (!k) return Algorithm::aten;
-  if (!second && 9 * first <= k->panel) return Algorithm::first_layer;
-  // Winograd is no faster with fewer channels. In bf16 it would also sum too few products to average out their
-  // rounding.
-  const int64_t least = k->element_bytes == 2 ? 64 : 16;
-  if (first + second < least || outputs < least) return Algorithm::aten;
-  if (k->element_bytes == 2 && leaves_bf16_to_onednn()) return Algorithm::aten;
-  if (k->element_bytes == 2 && (first % 2 || second % 2 || outputs % 2)) return Algorithm::aten;
-  return Algorithm::winograd;
+  const int64_t inputs = first + second;
+  if (!k) return {Algorithm::aten, nullptr};
+  if (!second && 9 * first <= k->panel) return {Algorithm::first_layer, k};
+  if (inputs < min_winograd_channels || outputs < min_winograd_channels) return {Algorithm::aten, nullptr};
+  if (k->element_bytes == 4) return {Algorithm::winograd, k};
+  if (leaves_bf16_to_onednn()) return {Algorithm::aten, nullptr};
+  const bool even = first % 2 == 0 && second % 2 == 0 && outputs % 2 == 0;
+  if (inputs >= min_bf16_channels && outputs >= min_bf16_channels && even) return {Algorithm::winograd, k};
+  if (inputs < min_floats_on_bf16_inputs) return {Algorithm::aten, nullptr};
+  return {Algorithm::winograd, &kernels_f32_on_bf16()};
 }
 
 int64_t channels(const at::Tensor& x) { return x.defined() ? x.size(1) : 0; }
@@ -55,11 +68,12 @@ at::Tensor masked(const at::Tensor& grad, const at::Tensor& output) {
 }
 
 // With filters packed by `pack_filters`, or with raw filters; the other is null.
-at::Tensor forward(const Inputs& in, const void* packed, const Filter* raw, const at::Tensor& bias, bool relu) {
+at::Tensor forward(const KernelTable& k, const Inputs& in, const void* packed, const Filter* raw,
+                   const at::Tensor& bias, bool relu) {
   const at::Tensor& x = in.x;
   at::Tensor y = empty_image(x.size(0), bias.size(0), x.size(2) - 2, x.size(3) - 2, x.scalar_type());
   const at::Tensor b = as_float(bias).contiguous();
-  Convolution convolution{*kernels_for(x.scalar_type()), in.images()};
+  Convolution convolution{k, in.images()};
   convolution.outputs = {image(y)};
   convolution.bias = b.data_ptr<float>();
   convolution.relu = relu;
@@ -78,13 +92,14 @@ bool keeps_taps(const KernelTable& k, const std::vector<Panel>& outputs, int64_t
 
 std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype) {
   const int64_t outputs = weight.size(0), summed_channels = weight.size(1);
-  switch (algorithm_for(dtype, summed_channels, 0, outputs)) {
+  const Choice choice = choose(dtype, summed_channels, 0, outputs);
+  switch (choice.algorithm) {
     case Algorithm::aten: return onednn_pack(weight, dtype);
     case Algorithm::first_layer: return std::nullopt;
     case Algorithm::winograd: break;
   }
   const at::Tensor w = as_float(weight);
-  const KernelTable& k = *kernels_for(dtype);
+  const KernelTable& k = *choice.kernels;
   const auto vectors = output_panels(k, outputs);
   const bool taps = keeps_taps(k, vectors, summed_channels);
   at::Tensor data = at::empty(
@@ -105,20 +120,20 @@ at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::T
                 "cannot convolve ", x.sizes(), " of ", dtype, " with ", packed.sizes(), " of ", packed.scalar_type());
     return onednn_conv3x3(in.joined(), packed, bias, relu);
   }
-  TORCH_CHECK(kernels_for(dtype) && packed.scalar_type() == element_type(*kernels_for(dtype)) &&
-                  algorithm_for(dtype, channels(x), channels(x2), bias.size(0)) == Algorithm::winograd &&
+  const Choice choice = choose(dtype, channels(x), channels(x2), bias.size(0));
+  TORCH_CHECK(choice.algorithm == Algorithm::winograd && packed.scalar_type() == element_type(*choice.kernels) &&
                   x.size(2) > 2 && x.size(3) > 2,
               "cannot convolve ", x.sizes(), " of ", dtype, " with filters packed for ", packed.scalar_type());
-  const KernelTable& k = *kernels_for(dtype);
+  const KernelTable& k = *choice.kernels;
   const auto vectors = output_panels(k, bias.size(0));
   const bool taps = keeps_taps(k, vectors, summed_channels);
   TORCH_CHECK(packed.numel() == (taps ? packed_taps_elements(k, vectors, summed_channels)
                                       : packed_elements(k, vectors, summed_channels)),
               "cannot convolve ", x.sizes(), " with filters packed for another number of channels");
-  if (!taps) return forward(in, packed.data_ptr(), nullptr, bias, relu);
+  if (!taps) return forward(k, in, packed.data_ptr(), nullptr, bias, relu);
   const int64_t tap = summed_channels * k.panel;
   const Filter raw{packed.data_ptr<float>(), 1, k.panel, 3 * tap, tap, false, 9 * tap};
-  return forward(in, nullptr, &raw, bias, relu);
+  return forward(k, in, nullptr, &raw, bias, relu);
 }
 
 at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias,
@@ -129,11 +144,12 @@ at::Tensor conv3x3(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& 
               "cannot convolve ", x.sizes(), " with ", weight.sizes(),
               "; channels must agree and images be 3 x 3 at least");
   const Inputs in(x, x2);
-  switch (algorithm_for(x.scalar_type(), channels(x), channels(x2), weight.size(0))) {
+  const Choice choice = choose(x.scalar_type(), channels(x), channels(x2), weight.size(0));
+  switch (choice.algorithm) {
     case Algorithm::winograd: {
       const at::Tensor w = as_float(weight);
       const Filter raw = filter_of(w, false, false);
-      return forward(in, nullptr, &raw, bias, relu);
+      return forward(*choice.kernels, in, nullptr, &raw, bias, relu);
     }
     case Algorithm::first_layer:
       if (weight.size(0) >= min_first_layer_outputs) return first_layer(in.x, as_float(weight), as_float(bias), relu);
@@ -149,7 +165,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   UNET_PROFILED("conv3x3 input gradient");
   const int64_t n = grad.size(0), h = grad.size(2) + 2, w = grad.size(3) + 2, second = weight.size(1) - first;
   const auto dtype = grad.scalar_type();
-  if (algorithm_for(dtype, first, second, weight.size(0)) != Algorithm::winograd) {
+  if (choose(dtype, first, second, weight.size(0)).algorithm != Algorithm::winograd) {
     const auto computed = arithmetic(dtype);
     const at::Tensor dx = at::convolution(masked(grad, output).to(computed), weight.to(computed), {}, {1, 1}, {0, 0},
                                           {1, 1}, true, {0, 0}, 1)
@@ -164,8 +180,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   const at::Tensor masks[2] = {mask.defined() ? channels_adjacent(mask) : mask,
                                mask2.defined() ? channels_adjacent(mask2) : mask2};
   // bf16 gradients are computed in floats too. With tiles rounded to bf16, their error was 1.8 times that of direct
-  // convolution in bf16; with floats it is 0.7 times. That takes a quarter more time, no more, because fp32 has larger
-  // tiles.
+  // convolution in bf16; with floats it is 0.7 times. That takes hardly more time, because fp32 has larger tiles.
   const KernelTable& k = dtype == at::kBFloat16 ? kernels_f32_on_bf16() : *kernels_for(dtype);
   Convolution convolution{k, {image(g)}};
   Image own_mask, output_masks[2];
@@ -187,8 +202,8 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
   UNET_PROFILED("conv3x3 weight gradient");
   const Inputs in(x, x2);
   const auto dtype = x.scalar_type();
-  const Algorithm algorithm = algorithm_for(dtype, channels(x), channels(x2), weight.size(0));
-  if (algorithm == Algorithm::aten) {
+  const Choice choice = choose(dtype, channels(x), channels(x2), weight.size(0));
+  if (choice.algorithm == Algorithm::aten) {
     const auto computed = arithmetic(dtype);
     const at::Tensor g = masked(grad, output).to(computed);
     auto all = at::convolution_backward(g, in.joined().to(computed), weight.to(computed),
@@ -197,12 +212,12 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
     return {as_float(std::get<1>(all)), as_float(std::get<2>(all))};
   }
   const at::Tensor g = channels_adjacent(grad), own = output.defined() ? channels_adjacent(output) : output;
-  if (algorithm == Algorithm::first_layer) return first_layer_grad(g, own, in.x, weight);
+  if (choice.algorithm == Algorithm::first_layer) return first_layer_grad(g, own, in.x, weight);
   at::Tensor dw = at::empty_like(weight, at::kFloat), db = at::empty({weight.size(0)}, at::kFloat);
   Image mask;
   if (own.defined()) mask = image(own);
-  filter_gradients(*kernels_for(dtype), in.images(), image(g), own.defined() ? &mask : nullptr,
-                   filter_of(dw, false, false), db.data_ptr<float>());
+  filter_gradients(*choice.kernels, in.images(), image(g), own.defined() ? &mask : nullptr, filter_of(dw, false, false),
+                   db.data_ptr<float>());
   return {dw, db};
 }
 

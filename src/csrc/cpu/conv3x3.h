@@ -6,10 +6,11 @@
 // and the crop of skip without concatenating them; a crop is a narrowed view. Weights [O, C, 3, 3] are fp32 in any
 // layout. Gradients of weights and biases are fp32.
 //
-// Three algorithms, each used where it was measured to be the fastest (`algorithm_for`):
+// Three algorithms, each used where it was measured to be the fastest (`choose`):
 // * first_layer.h for very few input channels.
-// * Winograd for layers with at least 16 channels (bf16: 64) on both sides. bf16 products need a CPU with
-//   them, else bf16 images are computed in floats. On a CPU with AMX ATen's convolution in bf16 is faster.
+// * Winograd for layers with at least 16 channels on both sides. In bf16 its products are of bf16 from 64 channels on
+//   both sides on, and of floats, with larger tiles, from 32 inputs on, or without instructions for bf16 products in
+//   all layers. On a CPU with AMX ATen's convolution in bf16 is faster.
 // * ATen's direct convolution for the rest; in prediction by onednn.h.
 #pragma once
 #include <ATen/ATen.h>
@@ -20,7 +21,7 @@ namespace unet {
 
 // Packs weights for many forward calls with inputs of `dtype`; packed weights replace the weights. None if the layer
 // has no packed form. Most layers keep their filters evaluated at Winograd's points. The largest layers keep them tap
-// by tap, because 36 points in fp32 are 4 times as large as 9 taps.
+// by tap, because 64 points in fp32 are 7 times as large as 9 taps.
 std::optional<at::Tensor> conv3x3_pack(const at::Tensor& weight, at::ScalarType dtype);
 at::Tensor conv3x3_packed(const at::Tensor& x, const at::Tensor& x2, const at::Tensor& packed, const at::Tensor& bias,
                           bool relu);

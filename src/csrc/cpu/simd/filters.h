@@ -146,7 +146,7 @@ void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t st
           transform_filter<T::tile>(taps, i + 1, second);
           for (int k = 0; k < points; ++k) store_pair(row + k * stride, first[k], second[k]);
         } else {
-#pragma GCC unroll 36
+#pragma GCC unroll 64
           for (int k = 0; k < points; ++k) store(row + k * stride, first[k]);
         }
       }

@@ -111,10 +111,10 @@ void transform_tiles(const Image& x, const Image* mask, const Tiles& tiles, int6
       transform<T, is_gradient, masked, side>(patch[0], masks[0], c, n, values);
       if (pairs) {
         transform<T, is_gradient, masked, side>(patch[1], masks[1], c, n, second);
-#pragma GCC unroll 36
+#pragma GCC unroll 64
         for (int k = 0; k < points; ++k) store_pair(v + k * stride + row * panel + 2 * c, values[k], second[k]);
       } else {
-#pragma GCC unroll 36
+#pragma GCC unroll 64
         for (int k = 0; k < points; ++k) store(v + k * stride + row * panel + c, values[k]);
       }
     });

@@ -35,7 +35,7 @@ struct F32 {
   typedef float Pixel;    // in images
   typedef float Element;  // in panels
   typedef float Word;
-  static constexpr int elements_per_word = 1, tile = 4;
+  static constexpr int elements_per_word = 1, tile = 6;
   UNET_INLINE Vector multiply_add(Vector sum, float a, Vector b) { return sum + a * b; }
 };
 

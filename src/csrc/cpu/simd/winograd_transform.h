@@ -7,18 +7,19 @@
 //   points, and each value costs one multiplication.
 // * So evaluate the filter (U = G g G^T) and the input tile (V = B^T d B) at the points in both directions, multiply
 //   value by value, and interpolate back (y = A^T [U . V] A).
-// * For m = 4 that takes 36 products for 16 pixels, 2.25 per pixel instead of 9. For m = 2 it takes 16 products for 4
+// * For m = 6 that takes 64 products for 36 pixels, 1.8 per pixel instead of 9. For m = 2 it takes 16 products for 4
 //   pixels, 4 per pixel.
 // * The sum over input channels comes before A. So the products at one point are a matrix product, [tiles, channels]
-//   times [channels, filters]: 36 (or 16) matrix products per layer.
+//   times [channels, filters]: 64 (or 16) matrix products per layer.
 // * Gradients use the same three matrices. The gradient of the input is the same convolution with flipped filters and 2
 //   pixels of padding. For the gradient of the filter, dU = V^T (A dy A^T) is summed over tiles; then dw = G^T dU G.
-// * The price is rounding. For m = 4, B^T and A^T hold constants up to 5 and 8. That makes fp32 errors about 5 times as
-//   large (1e-6 relative) and is too much for bf16. For m = 2 there are only additions and subtractions, which suits
-//   bf16.
+// * The price is rounding. For m = 6, B^T and A^T hold constants up to 5.25 and 32. That makes the error of the logits
+// in
+//   fp32 twice that of m = 4 (3e-6 of their norm with 64 filters) and is too much for bf16. For m = 2 there are only
+//   additions and subtractions, which suits bf16.
 //
-// The points are 0, 1, -1, 2, -2 and infinity for m = 4, and 0, 1, -1 and infinity for m = 2. `s` and `r` are the
-// distances between elements of the arrays before them.
+// The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity for m = 6, and 0, 1, -1 and infinity for m = 2. `s` and `r`
+// are the distances between elements of the arrays before them.
 #pragma once
 
 #define UNET_INLINE static inline __attribute__((always_inline))
@@ -27,68 +28,82 @@ template <int m>
 struct Winograd;
 
 template <>
-struct Winograd<4> {
-  static constexpr int alpha = 6;
+struct Winograd<6> {
+  static constexpr int alpha = 8;
 
   // t = B^T d
   template <class V>
   UNET_INLINE void input(const V* d, int s, V* t, int r) {
-    const V d0 = d[0], d1 = d[s], d2 = d[2 * s], d3 = d[3 * s], d4 = d[4 * s], d5 = d[5 * s];
-    const V even1 = d4 - 4.f * d2, odd1 = d3 - 4.f * d1;  // at +-1
-    const V even2 = d4 - d2, odd2 = 2.f * (d3 - d1);      // at +-2
-    t[0] = 4.f * d0 + (even2 - 4.f * d2);
+    const V d0 = d[0], d1 = d[s], d2 = d[2 * s], d3 = d[3 * s], d4 = d[4 * s], d5 = d[5 * s], d6 = d[6 * s],
+            d7 = d[7 * s];
+    const V even1 = (d2 + d6) - 4.25f * d4, odd1 = (d1 + d5) - 4.25f * d3;                    // at +-1
+    const V even2 = d6 + (0.25f * d2 - 1.25f * d4), odd2 = 0.5f * d1 - 2.5f * d3 + 2.f * d5;  // at +-2
+    const V even3 = d6 + (4.f * d2 - 5.f * d4), odd3 = 2.f * d1 - 2.5f * d3 + 0.5f * d5;      // at +-1/2
+    t[0] = (d0 - d6) + 5.25f * (d4 - d2);
     t[r] = even1 + odd1;
     t[2 * r] = even1 - odd1;
     t[3 * r] = even2 + odd2;
     t[4 * r] = even2 - odd2;
-    t[5 * r] = 4.f * d1 + (d5 - 5.f * d3);
+    t[5 * r] = even3 + odd3;
+    t[6 * r] = even3 - odd3;
+    t[7 * r] = (d7 - d1) + 5.25f * (d3 - d5);
   }
 
   // y = A^T p
   template <class V>
   UNET_INLINE void output(const V* p, int s, V* y, int r) {
-    const V sum1 = p[s] + p[2 * s], dif1 = p[s] - p[2 * s], sum2 = p[3 * s] + p[4 * s], dif2 = p[3 * s] - p[4 * s];
-    y[0] = p[0] + sum1 + sum2;
-    y[r] = dif1 + 2.f * dif2;
-    y[2 * r] = sum1 + 4.f * sum2;
-    y[3 * r] = dif1 + 8.f * dif2 + p[5 * s];
+    const V sum1 = p[s] + p[2 * s], dif1 = p[s] - p[2 * s], sum2 = p[3 * s] + p[4 * s], dif2 = p[3 * s] - p[4 * s],
+            sum3 = p[5 * s] + p[6 * s], dif3 = p[5 * s] - p[6 * s];
+    y[0] = p[0] + sum1 + sum2 + sum3;
+    y[r] = dif1 + 2.f * dif2 + 0.5f * dif3;
+    y[2 * r] = sum1 + 4.f * sum2 + 0.25f * sum3;
+    y[3 * r] = dif1 + 8.f * dif2 + 0.125f * dif3;
+    y[4 * r] = sum1 + 16.f * sum2 + 0.0625f * sum3;
+    y[5 * r] = dif1 + 32.f * dif2 + 0.03125f * dif3 + p[7 * s];
   }
 
   // p = A g: the gradient of `output`
   template <class V>
   UNET_INLINE void gradient(const V* g, int s, V* p, int r) {
-    const V even1 = g[0] + g[2 * s], odd1 = g[s] + g[3 * s];
-    const V even2 = g[0] + 4.f * g[2 * s], odd2 = 2.f * g[s] + 8.f * g[3 * s];
-    const V first = g[0], last = g[3 * s];
-    p[0] = first;
+    const V g0 = g[0], g1 = g[s], g2 = g[2 * s], g3 = g[3 * s], g4 = g[4 * s], g5 = g[5 * s];
+    const V even1 = g0 + g2 + g4, odd1 = g1 + g3 + g5;
+    const V even2 = g0 + 4.f * g2 + 16.f * g4, odd2 = 2.f * g1 + 8.f * g3 + 32.f * g5;
+    const V even3 = g0 + 0.25f * g2 + 0.0625f * g4, odd3 = 0.5f * g1 + 0.125f * g3 + 0.03125f * g5;
+    p[0] = g0;
     p[r] = even1 + odd1;
     p[2 * r] = even1 - odd1;
     p[3 * r] = even2 + odd2;
     p[4 * r] = even2 - odd2;
-    p[5 * r] = last;
+    p[5 * r] = even3 + odd3;
+    p[6 * r] = even3 - odd3;
+    p[7 * r] = g5;
   }
 
   // u = G w
   template <class V>
   UNET_INLINE void filter(const V* w, int s, V* u, int r) {
     const V w0 = w[0], w1 = w[s], w2 = w[2 * s];
-    const V even1 = (-1.f / 6) * (w0 + w2), odd1 = (-1.f / 6) * w1;
-    const V even2 = (1.f / 24) * w0 + (1.f / 6) * w2, odd2 = (1.f / 12) * w1;
-    u[0] = 0.25f * w0;
+    const V even1 = (-2.f / 9) * (w0 + w2), odd1 = (-2.f / 9) * w1;
+    const V even2 = (1.f / 90) * w0 + (2.f / 45) * w2, odd2 = (1.f / 45) * w1;
+    const V even3 = (32.f / 45) * w0 + (8.f / 45) * w2, odd3 = (16.f / 45) * w1;
+    u[0] = w0;
     u[r] = even1 + odd1;
     u[2 * r] = even1 - odd1;
     u[3 * r] = even2 + odd2;
     u[4 * r] = even2 - odd2;
-    u[5 * r] = w2;
+    u[5 * r] = even3 + odd3;
+    u[6 * r] = even3 - odd3;
+    u[7 * r] = w2;
   }
 
   // w = G^T u: the gradient of `filter`
   template <class V>
   UNET_INLINE void filter_gradient(const V* u, int s, V* w, int r) {
-    const V sum1 = u[s] + u[2 * s], dif1 = u[s] - u[2 * s], sum2 = u[3 * s] + u[4 * s], dif2 = u[3 * s] - u[4 * s];
-    w[0] = 0.25f * u[0] - (1.f / 6) * sum1 + (1.f / 24) * sum2;
-    w[r] = (1.f / 12) * dif2 - (1.f / 6) * dif1;
-    w[2 * r] = (1.f / 6) * (sum2 - sum1) + u[5 * s];
+    const V sum1 = u[s] + u[2 * s], dif1 = u[s] - u[2 * s], sum2 = u[3 * s] + u[4 * s], dif2 = u[3 * s] - u[4 * s],
+            sum3 = u[5 * s] + u[6 * s], dif3 = u[5 * s] - u[6 * s];
+    w[0] = u[0] - (2.f / 9) * sum1 + (1.f / 90) * sum2 + (32.f / 45) * sum3;
+    w[r] = (1.f / 45) * dif2 - (2.f / 9) * dif1 + (16.f / 45) * dif3;
+    w[2 * r] = (2.f / 45) * sum2 - (2.f / 9) * sum1 + (8.f / 45) * sum3 + u[7 * s];
   }
 };
 
