@@ -184,7 +184,7 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_input(const at::Tensor& grad, co
   const KernelTable& k = dtype == at::kBFloat16 ? kernels_f32_on_bf16() : *kernels_for(dtype);
   Convolution convolution{k, {image(g)}};
   Image own_mask, output_masks[2];
-  if (own.defined()) own_mask = image(own), convolution.input_mask = &own_mask;
+  if (own.defined()) own_mask = image(own), convolution.input_masks = {&own_mask};
   convolution.pad = 2;
   for (int i = 0; i < (second ? 2 : 1); ++i) {
     convolution.outputs.push_back(image(tensors[i]));
@@ -216,8 +216,8 @@ std::tuple<at::Tensor, at::Tensor> conv3x3_grad_weight(const at::Tensor& grad, c
   at::Tensor dw = at::empty_like(weight, at::kFloat), db = at::empty({weight.size(0)}, at::kFloat);
   Image mask;
   if (own.defined()) mask = image(own);
-  filter_gradients(*choice.kernels, in.images(), image(g), own.defined() ? &mask : nullptr, filter_of(dw, false, false),
-                   db.data_ptr<float>());
+  filter_gradients(*choice.kernels, in.images(), {image(g)}, {own.defined() ? &mask : nullptr},
+                   filter_of(dw, false, false), db.data_ptr<float>());
   return {dw, db};
 }
 

@@ -1,6 +1,7 @@
 #include "cpu/upconv.h"
 #include "cpu/onednn.h"
 #include "cpu/upconv_plane.h"
+#include "cpu/upconv_winograd.h"
 
 namespace unet {
 namespace {
@@ -42,6 +43,12 @@ bool own_kernels(at::ScalarType dtype, const at::Tensor& weight) {
   if (k && k->element_bytes == 2 && leaves_bf16_to_onednn()) return false;
   return k && weight.size(0) >= 16 && weight.size(1) >= 16 &&
          (k->element_bytes == 4 || (weight.size(0) % 2 == 0 && weight.size(1) % 2 == 0));
+}
+
+// Whether own kernels compute the layer by Winograd's algorithm. Its products of bf16 would be more than the nine
+// taps'.
+bool by_winograd(at::ScalarType dtype, int64_t inputs, int64_t outputs) {
+  return kernels_for(dtype)->element_bytes == 4 && upconv_suits_winograd(inputs, outputs);
 }
 
 // `taps` are the filters as `pack_taps` writes them.
@@ -168,6 +175,8 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     if (relu) y.relu_();
     return y.to(x.scalar_type());
   }
+  if (by_winograd(x.scalar_type(), weight.size(0), weight.size(1)))
+    return upconv_winograd(x, upconv_banks(weight), bias, relu);
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(x.scalar_type());
   const auto vectors = output_panels(k, weight.size(1));
@@ -178,6 +187,7 @@ at::Tensor upconv(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 
 std::optional<at::Tensor> upconv_pack(const at::Tensor& weight, at::ScalarType dtype) {
   if (!own_kernels(dtype, weight)) return onednn_pack_transposed(weight, dtype);
+  if (by_winograd(dtype, weight.size(0), weight.size(1))) return upconv_banks(weight);
   const at::Tensor w = as_float(weight);
   const KernelTable& k = *kernels_for(dtype);
   const auto vectors = output_panels(k, weight.size(1));
@@ -194,6 +204,11 @@ at::Tensor upconv_packed(const at::Tensor& x, const at::Tensor& packed, const at
     return onednn_upconv(channels_adjacent(x), packed, bias, relu);
   }
   const KernelTable* k = kernels_for(x.scalar_type());
+  if (k && by_winograd(x.scalar_type(), x.size(1), bias.size(0))) {
+    TORCH_CHECK(packed.dim() == 4 && packed.size(0) == 4 * bias.size(0) && packed.size(3) == x.size(1),
+                "cannot convolve ", x.sizes(), " with filters packed for other inputs");
+    return upconv_winograd(x, packed, bias, relu);
+  }
   TORCH_CHECK(k && packed.scalar_type() == element_type(*k) &&
                   packed.numel() == packed_taps_elements(*k, output_panels(*k, bias.size(0)), x.size(1)),
               "cannot convolve ", x.sizes(), " of ", x.scalar_type(), " with filters packed for other inputs");
@@ -216,6 +231,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_grad(const at::Tensor& gra
     if (input && mask.defined()) dx = at::threshold_backward(dx, mask, 0);
     return {dx, parameters ? as_float(dw) : dw, parameters ? as_float(db) : db};
   }
+  if (by_winograd(dtype, inputs, outputs))
+    return upconv_winograd_grad(grad, output, x, weight, mask, input, parameters);
   const KernelTable& k = *kernels_for(dtype);
   const at::Tensor gt = channels_adjacent(grad), xt = channels_adjacent(x),
                    yt = output.defined() ? channels_adjacent(output) : output;

@@ -53,8 +53,8 @@ struct TiledConvolution {
   // Transforms tiles first .. first + count of all input panels into v, which has `rows` rows, from row `row` on.
   void transform(int64_t first, int64_t count, void* v, int64_t row, int64_t rows) const {
     for (size_t p = 0; p < in.size(); ++p)
-      k.input(c.inputs[in[p].image], c.input_mask, tiles, first, count, in[p].channels,
-              element(k, v, (int64_t(p) * rows + row) * k.panel), row_stride(rows), false);
+      k.input(c.inputs[in[p].image], c.input_masks.empty() ? nullptr : c.input_masks[in[p].image], tiles, first, count,
+              in[p].channels, element(k, v, (int64_t(p) * rows + row) * k.panel), row_stride(rows), false);
   }
 
   // Multiplies `count` rows of v, which has `rows` rows, from row `row` on, by the filters u, whose points are u_stride

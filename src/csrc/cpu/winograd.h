@@ -10,25 +10,26 @@ int64_t packed_elements(const KernelTable&, const std::vector<Panel>& outputs, i
 void pack_filters(const KernelTable&, const Filter&, const std::vector<Panel>& outputs, int64_t summed_channels,
                   void* to);
 
-// A convolution of the concatenation of `inputs`, with `pad` zeros around it, to the channels of `outputs`.
+// A convolution of the concatenation of `inputs`, with `pad` zeros around it, to the channels of `outputs`. Filters are
+// 3x3, or 2x2 if the kernels are for these.
 struct Convolution {
   const KernelTable& kernels;
   std::vector<Image> inputs;
-  const Image* input_mask = nullptr;  // inputs count as 0 where it is not positive
   int64_t pad = 0;
   std::vector<Image> outputs = {};
-  std::vector<const Image*> output_masks =
-      {};  // one per output, or none; null, or outputs become 0 where it is not positive
+  // One per input and output, or none; null, or the input counts as 0, or the output becomes 0, where it is not
+  // positive.
+  std::vector<const Image*> input_masks = {}, output_masks = {};
   const float* bias = nullptr;
   bool relu = false;
 };
 // Either `packed` filters or `raw` ones are given, the other is null. Raw filters are transformed in the call.
 void convolve(const Convolution&, const void* packed, const Filter* raw);
 
-// Gradients of the filters and biases of an unpadded convolution of `inputs`, from `gradient`, the gradient of its
-// output. dw is a filter bank [output][input] in floats. db has an element per output; it may be null. The gradient
-// counts as 0 where `mask` is not positive; `mask` may be null.
-void filter_gradients(const KernelTable&, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
-                      const Filter& dw, float* db);
+// Gradients of the filters and biases of an unpadded convolution of `inputs`, from the gradients of its outputs. dw is
+// a filter bank [output][input] in floats. db has an element per output; it may be null. A gradient counts as 0 where
+// its mask is not positive; a mask may be null, or there are none.
+void filter_gradients(const KernelTable&, const std::vector<Image>& inputs, const std::vector<Image>& gradients,
+                      const std::vector<const Image*>& masks, const Filter& dw, float* db);
 
 }  // namespace unet

@@ -18,8 +18,8 @@ constexpr int64_t set_skew = 16;
 struct Gradients {
   const KernelTable& k;
   const std::vector<Image>& inputs;
-  const Image& gradient;
-  const Image* mask;
+  const std::vector<Image>& gradients;
+  const std::vector<const Image*>& masks;
   const Filter& dw;
   std::vector<Panel> in, out;
   Tiles tiles{};
@@ -35,8 +35,8 @@ struct Gradients {
       k.input(inputs[in[p].image], nullptr, tiles, first, count, in[p].channels,
               element(k, x_rows, (int64_t(p) * rows + row) * k.panel), x_stride, true);
     for (size_t q = 0; q < out.size(); ++q)
-      k.gradient(gradient, mask, tiles, first, count, out[q].channels,
-                 element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride, true);
+      k.gradient(gradients[out[q].image], masks.empty() ? nullptr : masks[out[q].image], tiles, first, count,
+                 out[q].channels, element(k, g_rows, (int64_t(q) * rows + row) * k.panel), g_stride, true);
   }
 
   // Sums over `count` tiles at one point into c[input channel][output channel]; adds to it if `accumulate`.
@@ -56,10 +56,11 @@ struct Gradients {
 
 }  // namespace
 
-void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, const Image& gradient, const Image* mask,
-                      const Filter& dw, float* db) {
-  Gradients g{k, inputs, gradient, mask, dw, panels(inputs, k.panel), panels({gradient}, k.panel)};
-  g.tiles = {gradient.n, divide_up(gradient.h, k.tile), divide_up(gradient.w, k.tile), 0};
+void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, const std::vector<Image>& gradients,
+                      const std::vector<const Image*>& masks, const Filter& dw, float* db) {
+  Gradients g{k, inputs, gradients, masks, dw, panels(inputs, k.panel), panels(gradients, k.panel)};
+  const Image& any = gradients[0];
+  g.tiles = {any.n, divide_up(any.h, k.tile), divide_up(any.w, k.tile), 0};
   const int64_t count = g.tiles.count(),
                 per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
   const int64_t batches = divide_up(count, std::max(rows_per_job, rows_limit / per_row));
@@ -72,7 +73,7 @@ void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, co
   // If there are enough pairs of panels, one job makes and uses the whole dU of a pair.
   const bool whole = count <= g.rows && g.pairs() >= 2 * at::get_num_threads();
   float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, g.pairs() * k.points * square * 4));
-  if (db) std::memset(db, 0, gradient.c * 4);
+  if (db) std::memset(db, 0, (g.out.back().all.first + g.out.back().all.count) * 4);
   for (int64_t first = 0; first < count; first += g.rows) {
     const int64_t now = std::min(g.rows, count - first);
     parallel_jobs(divide_up(now, rows_per_job), [&](int64_t job) {
@@ -80,9 +81,9 @@ void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, co
     });
     if (db)  // the sum over a gradient tile is its value at the point (1, 1)
       parallel_jobs(int64_t(g.out.size()), [&](int64_t q) {
-        const int64_t point = k.tile + 3;
+        const int64_t point = k.side + 1;
         k.column_sums(element(k, g.g_rows, point * g.g_stride + q * g.rows * k.panel), now, g.out[q].channels.count,
-                      db + g.out[q].channels.first, true);
+                      db + g.out[q].all.first, true);
       });
     if (whole)
       parallel_jobs(g.pairs(), [&](int64_t pair) {

@@ -88,4 +88,13 @@ const KernelTable& kernels_f32_on_bf16() {
   return generic_f32_on_bf16;
 }
 
+const KernelTable& kernels_2x2(bool on_bf16) {
+#if defined(__x86_64__)
+  const Isa chosen = isa();
+  if (chosen >= avx512_without_bf16) return on_bf16 ? avx512_f32_on_bf16_2x2 : avx512_f32_2x2;
+  if (chosen == avx2) return on_bf16 ? avx2_f32_on_bf16_2x2 : avx2_f32_2x2;
+#endif
+  return on_bf16 ? generic_f32_on_bf16_2x2 : generic_f32_2x2;
+}
+
 }  // namespace unet

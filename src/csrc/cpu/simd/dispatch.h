@@ -28,4 +28,7 @@ const KernelTable& kernels_bf16();
 // The kernels that read and write bf16 images and compute in floats.
 const KernelTable& kernels_f32_on_bf16();
 
+// The kernels for filters of 2x2 taps that compute in floats, for images of floats, or of bf16 if `on_bf16`.
+const KernelTable& kernels_2x2(bool on_bf16);
+
 }  // namespace unet

@@ -6,17 +6,20 @@
 namespace unet {
 namespace {
 
-// The 9 taps of at most `lanes` vector channels and `filter_rows` summed channels.
+// The side x side taps of at most `lanes` vector channels and `filter_rows` summed channels.
 constexpr int64_t filter_rows = 16;
+template <int side>
 struct Taps {
-  alignas(64) float values[9][filter_rows][lanes];
+  alignas(64) float values[side * side][filter_rows][lanes];
 };
 
 UNET_INLINE float* filter_at(const Filter& f, int64_t vector, int64_t sum) {
   return f.data + vector * f.stride_vector + sum * f.stride_sum;
 }
+template <int side>
 UNET_INLINE int64_t tap_offset(const Filter& f, int ky, int kx) {
-  return (f.flip ? 2 - ky : ky) * f.stride_y + (f.flip ? 2 - kx : kx) * f.stride_x;
+  constexpr int last = side - 1;
+  return (f.flip ? last - ky : ky) * f.stride_y + (f.flip ? last - kx : kx) * f.stride_x;
 }
 
 template <int distance, int... j>
@@ -42,28 +45,31 @@ UNET_INLINE void transpose(Vector (&v)[lanes]) {
   }
 }
 
-inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums, Taps& taps) {
+template <int side>
+void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums, Taps<side>& taps) {
   if (vectors < lanes || sums < filter_rows) __builtin_memset(&taps, 0, sizeof taps);
   if (f.stride_vector == 1 && vectors == lanes) {
     for (int64_t r = 0; r < sums; ++r) {
       const float* from = filter_at(f, vector, sum + r);
 #pragma GCC unroll 3
-      for (int ky = 0; ky < 3; ++ky)
+      for (int ky = 0; ky < side; ++ky)
 #pragma GCC unroll 3
-        for (int kx = 0; kx < 3; ++kx) store(taps.values[ky * 3 + kx][r], load(from + tap_offset(f, ky, kx)));
+        for (int kx = 0; kx < side; ++kx)
+          store(taps.values[ky * side + kx][r], load(from + tap_offset<side>(f, ky, kx)));
     }
     return;
   }
   if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
-    for (int ky = 0; ky < 3; ++ky)
-      for (int kx = 0; kx < 3; ++kx)
+    for (int ky = 0; ky < side; ++ky)
+      for (int kx = 0; kx < side; ++kx)
         for (int64_t r = 0; r < sums; r += lanes) {
           Vector square[lanes];
 #pragma GCC unroll 16
-          for (int l = 0; l < lanes; ++l) square[l] = load(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx));
+          for (int l = 0; l < lanes; ++l)
+            square[l] = load(filter_at(f, vector + l, sum + r) + tap_offset<side>(f, ky, kx));
           transpose(square);
 #pragma GCC unroll 16
-          for (int i = 0; i < lanes; ++i) store(taps.values[ky * 3 + kx][r + i], square[i]);
+          for (int i = 0; i < lanes; ++i) store(taps.values[ky * side + kx][r + i], square[i]);
         }
     return;
   }
@@ -71,36 +77,39 @@ inline void gather(const Filter& f, int64_t vector, int64_t vectors, int64_t sum
     for (int64_t r = 0; r < sums; ++r) {
       const float* from = filter_at(f, vector + l, sum + r);
 #pragma GCC unroll 3
-      for (int ky = 0; ky < 3; ++ky)
+      for (int ky = 0; ky < side; ++ky)
 #pragma GCC unroll 3
-        for (int kx = 0; kx < 3; ++kx) taps.values[ky * 3 + kx][r][l] = from[tap_offset(f, ky, kx)];
+        for (int kx = 0; kx < side; ++kx) taps.values[ky * side + kx][r][l] = from[tap_offset<side>(f, ky, kx)];
     }
 }
 
 // Fetches what `gather` reads next. If strides are powers of two, neither the caches nor the processor's own
 // prefetching help.
+template <int side>
 UNET_INLINE void prefetch(const Filter& f, int64_t vector, int64_t sum) {
   const bool along_vectors = f.stride_vector == 1;
   for (int64_t i = 0; i < (along_vectors ? filter_rows : lanes); ++i) {
     const float* from = along_vectors ? filter_at(f, vector, sum + i) : filter_at(f, vector + i, sum);
 #pragma GCC unroll 3
-    for (int ky = 0; ky < 3; ++ky)
+    for (int ky = 0; ky < side; ++ky)
 #pragma GCC unroll 3
-      for (int kx = 0; kx < 3; ++kx) __builtin_prefetch(from + tap_offset(f, ky, kx));
+      for (int kx = 0; kx < side; ++kx) __builtin_prefetch(from + tap_offset<side>(f, ky, kx));
   }
 }
 
-inline void scatter(const Taps& taps, const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums) {
+template <int side>
+void scatter(const Taps<side>& taps, const Filter& f, int64_t vector, int64_t vectors, int64_t sum, int64_t sums) {
   if (f.stride_sum == 1 && vectors == lanes && sums == filter_rows) {
-    for (int ky = 0; ky < 3; ++ky)
-      for (int kx = 0; kx < 3; ++kx)
+    for (int ky = 0; ky < side; ++ky)
+      for (int kx = 0; kx < side; ++kx)
         for (int64_t r = 0; r < sums; r += lanes) {
           Vector square[lanes];
 #pragma GCC unroll 16
-          for (int i = 0; i < lanes; ++i) square[i] = load(taps.values[ky * 3 + kx][r + i]);
+          for (int i = 0; i < lanes; ++i) square[i] = load(taps.values[ky * side + kx][r + i]);
           transpose(square);
 #pragma GCC unroll 16
-          for (int l = 0; l < lanes; ++l) store(filter_at(f, vector + l, sum + r) + tap_offset(f, ky, kx), square[l]);
+          for (int l = 0; l < lanes; ++l)
+            store(filter_at(f, vector + l, sum + r) + tap_offset<side>(f, ky, kx), square[l]);
         }
     return;
   }
@@ -108,42 +117,43 @@ inline void scatter(const Taps& taps, const Filter& f, int64_t vector, int64_t v
     for (int64_t r = 0; r < sums; ++r) {
       float* to = filter_at(f, vector + l, sum + r);
 #pragma GCC unroll 3
-      for (int ky = 0; ky < 3; ++ky)
+      for (int ky = 0; ky < side; ++ky)
 #pragma GCC unroll 3
-        for (int kx = 0; kx < 3; ++kx) to[tap_offset(f, ky, kx)] = taps.values[ky * 3 + kx][r][l];
+        for (int kx = 0; kx < side; ++kx) to[tap_offset<side>(f, ky, kx)] = taps.values[ky * side + kx][r][l];
     }
 }
 
-template <int m>
-UNET_INLINE void transform_filter(const Taps& taps, int64_t row, Vector* u) {
-  constexpr int alpha = Winograd<m>::alpha;
-  Vector w[9], half[alpha * 3];
+template <class W>
+UNET_INLINE void transform_filter(const Taps<W::taps>& taps, int64_t row, Vector* u) {
+  constexpr int alpha = W::alpha, side = W::taps;
+  Vector w[side * side], half[alpha * side];
 #pragma GCC unroll 9
-  for (int i = 0; i < 9; ++i) w[i] = load(taps.values[i][row]);
+  for (int i = 0; i < side * side; ++i) w[i] = load(taps.values[i][row]);
 #pragma GCC unroll 3
-  for (int j = 0; j < 3; ++j) Winograd<m>::filter(w + j, 3, half + j, 3);
+  for (int j = 0; j < side; ++j) W::filter(w + j, side, half + j, side);
 #pragma GCC unroll 8
-  for (int i = 0; i < alpha; ++i) Winograd<m>::filter(half + i * 3, 1, u + i * alpha, 1);
+  for (int i = 0; i < alpha; ++i) W::filter(half + i * side, 1, u + i * alpha, 1);
 }
 
 template <class T>
 void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t stride) {
-  constexpr int points = Winograd<T::tile>::alpha * Winograd<T::tile>::alpha;
+  typedef Winograd<T::tile> W;
+  constexpr int points = W::alpha * W::alpha;
   typename T::Element* u = static_cast<typename T::Element*>(to);
-  Taps taps;
+  Taps<W::taps> taps;
   for (int64_t r = 0; r < sum.count; r += filter_rows) {
     const int64_t rows = sum.count - r < filter_rows ? sum.count - r : filter_rows;
     for (int64_t l = 0; l < vector.count; l += lanes) {
       gather(f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows, taps);
       const bool last = l + lanes >= vector.count;
       if (!last || r + 2 * filter_rows <= sum.count)
-        prefetch(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
+        prefetch<W::taps>(f, vector.first + (last ? 0 : l + lanes), sum.first + r + (last ? filter_rows : 0));
       for (int64_t i = 0; i < rows; i += T::elements_per_word) {
         Vector first[points], second[points];
-        transform_filter<T::tile>(taps, i, first);
+        transform_filter<W>(taps, i, first);
         typename T::Element* row = u + (r + i) * panel + T::elements_per_word * l;
         if constexpr (T::elements_per_word == 2) {
-          transform_filter<T::tile>(taps, i + 1, second);
+          transform_filter<W>(taps, i + 1, second);
           for (int k = 0; k < points; ++k) store_pair(row + k * stride, first[k], second[k]);
         } else {
 #pragma GCC unroll 64
@@ -157,13 +167,13 @@ void filter(const Filter& f, Channels vector, Channels sum, void* to, int64_t st
 template <class T>
 void filter_gradient(const float* du, int64_t stride, const Filter& f, Channels vector, Channels sum) {
   typedef Winograd<T::tile> W;
-  constexpr int alpha = W::alpha;
-  Taps taps;
+  constexpr int alpha = W::alpha, side = W::taps;
+  Taps<side> taps;
   for (int64_t r = 0; r < sum.count; r += filter_rows) {
     const int64_t rows = sum.count - r < filter_rows ? sum.count - r : filter_rows;
     for (int64_t l = 0; l < vector.count; l += lanes) {
       for (int64_t i = 0; i < rows; ++i) {
-        Vector half[3 * alpha], w[9];
+        Vector half[side * alpha], w[side * side];
 #pragma GCC unroll 8
         for (int j = 0; j < alpha; ++j) {
           Vector column[alpha];
@@ -172,9 +182,9 @@ void filter_gradient(const float* du, int64_t stride, const Filter& f, Channels 
           W::filter_gradient(column, 1, half + j, alpha);
         }
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) W::filter_gradient(half + k * alpha, 1, w + k * 3, 1);
+        for (int k = 0; k < side; ++k) W::filter_gradient(half + k * alpha, 1, w + k * side, 1);
 #pragma GCC unroll 9
-        for (int k = 0; k < 9; ++k) store(taps.values[k][i], w[k]);
+        for (int k = 0; k < side * side; ++k) store(taps.values[k][i], w[k]);
       }
       scatter(taps, f, vector.first + l, vector.count - l < lanes ? vector.count - l : lanes, sum.first + r, rows);
     }
@@ -184,7 +194,7 @@ void filter_gradient(const float* du, int64_t stride, const Filter& f, Channels 
 template <class T>
 void tap(const Filter& f, int64_t ky, int64_t kx, Channels vector, Channels sum, void* to) {
   typename T::Element* b = static_cast<typename T::Element*>(to);
-  const float* from = filter_at(f, vector.first, sum.first) + tap_offset(f, ky, kx);
+  const float* from = filter_at(f, vector.first, sum.first) + tap_offset<3>(f, ky, kx);
   for (int64_t r = 0; r < sum.count; r += T::elements_per_word)
     for (int64_t l = 0; l < vector.count; l += lanes) {
       const int64_t n = vector.count - l < lanes ? vector.count - l : lanes;

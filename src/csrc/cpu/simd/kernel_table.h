@@ -35,8 +35,8 @@ struct Run {
   int64_t words;
 };
 
-// A bank of 3x3 filters, [vector channel][summed channel][ky][kx], with strides in floats. Vector channels become the
-// lanes of vectors; products sum over the summed channels. `flip` turns the filters by 180 degrees.
+// A bank of 3x3 or 2x2 filters, [vector channel][summed channel][ky][kx], with strides in floats. Vector channels
+// become the lanes of vectors; products sum over the summed channels. `flip` turns the filters by 180 degrees.
 struct Filter {
   float* data;
   int64_t stride_vector, stride_sum, stride_y, stride_x;
@@ -49,8 +49,9 @@ struct KernelTable {
   int64_t pixel_bytes;    // of a channel of an image's pixel
   int64_t element_bytes;  // of a channel of a panel's row
   int64_t panel;          // channels per panel
-  int64_t tile;           // m of F(m x m, 3x3)
-  int64_t points;         // (m + 2)^2
+  int64_t tile;           // m of F(m x m, 3x3), or of F(m x m, 2x2)
+  int64_t side;           // Winograd's points along a side
+  int64_t points;         // the square of it
 
   // Writes V = B^T d B of tiles first .. first + count to v[point * stride + row * panel + channel]. The input counts
   // as 0 where mask <= 0. `paired` interleaves rows 2i and 2i + 1 into words, as bf16 sums over rows need; no effect on
@@ -98,9 +99,11 @@ struct KernelTable {
 
 // The tables, one in each kernels_*.cpp.
 // `f32_on_bf16`: pixels in bf16, all else in floats.
-extern const KernelTable generic_f32, generic_f32_on_bf16;
+// `_2x2`: Winograd's functions are for filters of 2x2 taps.
+extern const KernelTable generic_f32, generic_f32_on_bf16, generic_f32_2x2, generic_f32_on_bf16_2x2;
 #if defined(__x86_64__)
-extern const KernelTable avx2_f32, avx2_f32_on_bf16, avx512_f32, avx512_f32_on_bf16, avx512_bf16;
+extern const KernelTable avx2_f32, avx2_f32_on_bf16, avx2_f32_2x2, avx2_f32_on_bf16_2x2;
+extern const KernelTable avx512_f32, avx512_f32_on_bf16, avx512_f32_2x2, avx512_f32_on_bf16_2x2, avx512_bf16;
 // avx512_f32_on_bf16, but with the CPU's own instruction that rounds to bf16.
 extern const KernelTable avx512_f32_on_bf16_rounding;
 #endif

@@ -14,6 +14,8 @@
 namespace unet {
 const KernelTable avx512_f32 = table<F32>("avx512");
 const KernelTable avx512_f32_on_bf16 = table<F32OnBF16>("avx512 on bf16 images");
+const KernelTable avx512_f32_2x2 = table<F32Of2x2>("avx512, 2x2");
+const KernelTable avx512_f32_on_bf16_2x2 = table<F32OnBF16Of2x2>("avx512 on bf16 images, 2x2");
 }  // namespace unet
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -12,4 +12,6 @@
 namespace unet {
 const KernelTable generic_f32 = table<F32>("generic");
 const KernelTable generic_f32_on_bf16 = table<F32OnBF16>("generic on bf16 images");
+const KernelTable generic_f32_2x2 = table<F32Of2x2>("generic, 2x2");
+const KernelTable generic_f32_on_bf16_2x2 = table<F32OnBF16Of2x2>("generic on bf16 images, 2x2");
 }  // namespace unet

@@ -9,8 +9,8 @@ namespace {
 
 template <class T>
 constexpr KernelTable table(const char* name) {
-  constexpr int64_t points = (T::tile + 2) * (T::tile + 2);
-  KernelTable kernels{name, sizeof(typename T::Pixel), sizeof(typename T::Element), panel, T::tile, points};
+  constexpr int64_t side = Winograd<T::tile>::alpha;
+  KernelTable kernels{name, sizeof(typename T::Pixel), sizeof(typename T::Element), panel, T::tile, side, side * side};
   kernels.input = tiles_to_panel<T, false>;
   kernels.gradient = tiles_to_panel<T, true>;
   kernels.output = output<T>;

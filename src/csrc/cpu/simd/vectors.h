@@ -44,6 +44,14 @@ struct F32OnBF16 : F32 {
   typedef uint16_t Pixel;
 };
 
+// The same for filters of 2x2 taps.
+struct F32Of2x2 : F32 {
+  static constexpr int tile = 7;
+};
+struct F32OnBF16Of2x2 : F32OnBF16 {
+  static constexpr int tile = 7;
+};
+
 #if UNET_BF16
 // bf16: each word is a pair of elements for the dot product.
 struct BF16 {
