@@ -5,7 +5,7 @@
 // In both directions y[2 i - 1 + k] += x[i] w[k]. So the parities of its row and column divide the output pixels into
 // four kinds. Each kind is a small convolution of x without products by zero: an even coordinate takes x[i] times tap
 // 1; an odd coordinate takes x[i] times tap 2 and x[i + 1] times tap 0. Each tap is a matrix product: [pixels, C] times
-// [C, O].
+// [C, O]. In floats most layers take fewer products by Winograd's algorithm (upconv_winograd.h).
 #pragma once
 #include <ATen/ATen.h>
 #include <optional>
