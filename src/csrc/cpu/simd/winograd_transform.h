@@ -13,12 +13,12 @@
 //   times [channels, filters]: 64 (or 16) matrix products per layer.
 // * Gradients use the same three matrices. The gradient of the input is the same convolution with flipped filters and 2
 //   pixels of padding. For the gradient of the filter, dU = V^T (A dy A^T) is summed over tiles; then dw = G^T dU G.
-// * The price is rounding. For m = 6, B^T and A^T hold constants up to 5.25 and 32. With 64 filters the logits in fp32 are
-//   3e-6 from exact ones, twice as far as for m = 4; in bf16 that is too much. For m = 2 there are only additions and
-//   subtractions, which suits bf16.
+// * The price is rounding. For m = 6, B^T and A^T hold constants up to 5.25 and 32. With 64 filters the logits in fp32
+//   are 3e-6 from exact ones, twice as far as for m = 4; in bf16 that is too much. For m = 2 there are only additions
+//   and subtractions, which suits bf16.
 //
-// The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity for m = 6, and 0, 1, -1 and infinity for m = 2. `s` and `r` are
-// the distances between elements of the arrays before them.
+// The points are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity for m = 6, and 0, 1, -1 and infinity for m = 2. `s` and `r`
+// are the distances between elements of the arrays before them.
 #pragma once
 
 #define UNET_INLINE static inline __attribute__((always_inline))
