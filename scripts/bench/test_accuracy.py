@@ -298,9 +298,9 @@ class ListTest(unittest.TestCase):
         for name in ("batch_1", "batch_4", "glorot"):
             training = found[name].training(0)
             self.assertEqual(training.flags["max_steps"] * training.batch_size, 1400, name)
-        ensemble = found["final_ensemble"].jobs()[0]
+        ensemble = found["ensemble"].jobs()[0]
         self.assertEqual([each.seed for each in ensemble.trainings], [0, 1, 2])
-        self.assertEqual(ensemble.trainings[1].wanted(), found["final_native"].training(1).wanted())
+        self.assertEqual(ensemble.trainings[1].wanted(), found["single"].training(1).wanted())
         self.assertEqual(found["transfer_tuned"].training(0).start.wanted(), found["final_native"].training(0).wanted())
 
     def test_the_page_has_a_table_for_each_group(self):
