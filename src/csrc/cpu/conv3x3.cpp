@@ -8,14 +8,14 @@ namespace {
 
 enum class Algorithm { winograd, first_layer, aten };
 
-// With fewer outputs the forward pass of first_layer.h is slower than ATen: they fill too little of a vector.
+// The forward pass of first_layer.h is slower than ATen with fewer outputs: they fill too little of a vector.
 constexpr int64_t min_first_layer_outputs = 32;
 
 // Winograd is no faster with fewer channels.
 constexpr int64_t min_winograd_channels = 16;
-// With fewer channels, products of bf16 are too few to average out their rounding.
+// Products of bf16 are too few to average out their rounding with fewer channels.
 constexpr int64_t min_bf16_channels = 64;
-// Of bf16 images with fewer input channels ATen's convolutions are faster than products of floats.
+// ATen's convolutions of bf16 images are faster than products of floats with fewer input channels.
 constexpr int64_t min_floats_on_bf16_inputs = 32;
 
 struct Choice {

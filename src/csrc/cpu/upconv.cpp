@@ -1,6 +1,7 @@
 #include "cpu/upconv.h"
 #include "cpu/onednn.h"
 #include "cpu/upconv_plane.h"
+#include "cpu/upconv_taps.h"
 #include "cpu/upconv_winograd.h"
 
 namespace unet {
@@ -10,14 +11,6 @@ namespace {
 constexpr int64_t rows_per_job = 128;
 // Pixels that the gradients of weights sum at a time.
 constexpr int64_t rows_per_product = 128;
-
-// Tap k of an even or odd output coordinate multiplies the pixel of x that lies `shift` further.
-struct Tap {
-  int64_t k, shift;
-};
-const Tap even_taps[] = {{1, 0}}, odd_taps[] = {{2, 0}, {0, 1}};
-int64_t tap_count(int64_t parity) { return parity ? 2 : 1; }
-const Tap& tap_of(int64_t parity, int64_t i) { return parity ? odd_taps[i] : even_taps[i]; }
 
 // Image n of a batch as an image of its own. With step 2, its pixels of parity (py, px) alone.
 Image pixels_of(const Image& x, const KernelTable& k, int64_t n, int64_t step = 1, int64_t py = 0, int64_t px = 0) {

@@ -1,5 +1,7 @@
 #include "cpu/upconv_winograd.h"
 
+#include "cpu/upconv_taps.h"
+
 namespace unet {
 namespace {
 
@@ -7,13 +9,11 @@ constexpr int64_t most_weights = 512 * 256;
 
 const KernelTable& kernels(const at::Tensor& x) { return kernels_2x2(x.scalar_type() == at::kBFloat16); }
 
-// Calls f(parity, tap of the 2x2 filter, tap of the 3x3 filter) along one side: an even coordinate takes x[i] times tap
-// 1, an odd one x[i] times tap 2 and x[i + 1] times tap 0.
+// Calls f(parity, tap of the 2x2 filter, tap of the 3x3 filter) along one side.
 template <class F>
 void each_tap(const F& f) {
-  f(0, 0, 1);
-  f(1, 0, 2);
-  f(1, 1, 0);
+  for (const int64_t parity : {0, 1})
+    for (int64_t i = 0; i < tap_count(parity); ++i) f(parity, tap_of(parity, i).shift, tap_of(parity, i).k);
 }
 
 // Calls f(one tap of the banks [2, 2, O, 2, 2, C], the same of a weight [O, 3, 3, C]) for each of the nine.

@@ -20,7 +20,7 @@ at::Tensor upconv_banks(const at::Tensor& weight);
 
 at::Tensor upconv_winograd(const at::Tensor& x, const at::Tensor& banks, const at::Tensor& bias, bool relu);
 
-// As upconv_grad in upconv.h.
+// Gradients as upconv_grad in upconv.h gives them.
 std::tuple<at::Tensor, at::Tensor, at::Tensor> upconv_winograd_grad(const at::Tensor& grad, const at::Tensor& output,
                                                                     const at::Tensor& x, const at::Tensor& weight,
                                                                     const at::Tensor& mask, bool input,

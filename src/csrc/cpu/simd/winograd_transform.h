@@ -26,9 +26,19 @@
 template <int m>
 struct Winograd;
 
-template <>
-struct Winograd<6> {
-  static constexpr int taps = 3, alpha = 8;
+// m outputs of a filter with `taps` taps at the points 0, x and -x for x = 1, 2 and 1/2, and infinity.
+template <int m, int taps_>
+struct AtEightPoints {
+  static constexpr int taps = taps_, alpha = 8;
+  static_assert(m + taps == alpha + 1, "a product of m + taps - 1 coefficients needs as many points");
+
+  // x^i for the three x
+  static constexpr float powers(int which, int i) {
+    const float power = float(1 << i);
+    return which == 0 ? 1.f : which == 1 ? power : 1.f / power;
+  }
+  // What G divides the values at x and -x by
+  static constexpr float scales[3] = {-2.f / 9, 1.f / 90, 32.f / 45};
 
   // t = B^T d
   template <class V>
@@ -51,121 +61,73 @@ struct Winograd<6> {
   // y = A^T p
   template <class V>
   UNET_INLINE void output(const V* p, int s, V* y, int r) {
-    const V sum1 = p[s] + p[2 * s], dif1 = p[s] - p[2 * s], sum2 = p[3 * s] + p[4 * s], dif2 = p[3 * s] - p[4 * s],
-            sum3 = p[5 * s] + p[6 * s], dif3 = p[5 * s] - p[6 * s];
-    y[0] = p[0] + sum1 + sum2 + sum3;
-    y[r] = dif1 + 2.f * dif2 + 0.5f * dif3;
-    y[2 * r] = sum1 + 4.f * sum2 + 0.25f * sum3;
-    y[3 * r] = dif1 + 8.f * dif2 + 0.125f * dif3;
-    y[4 * r] = sum1 + 16.f * sum2 + 0.0625f * sum3;
-    y[5 * r] = dif1 + 32.f * dif2 + 0.03125f * dif3 + p[7 * s];
+    interpolate<m>(p, s, y, r, [](int which, int i) __attribute__((always_inline)) { return powers(which, i); });
   }
 
   // p = A g: the gradient of `output`
   template <class V>
   UNET_INLINE void gradient(const V* g, int s, V* p, int r) {
-    const V g0 = g[0], g1 = g[s], g2 = g[2 * s], g3 = g[3 * s], g4 = g[4 * s], g5 = g[5 * s];
-    const V even1 = g0 + g2 + g4, odd1 = g1 + g3 + g5;
-    const V even2 = g0 + 4.f * g2 + 16.f * g4, odd2 = 2.f * g1 + 8.f * g3 + 32.f * g5;
-    const V even3 = g0 + 0.25f * g2 + 0.0625f * g4, odd3 = 0.5f * g1 + 0.125f * g3 + 0.03125f * g5;
-    p[0] = g0;
-    p[r] = even1 + odd1;
-    p[2 * r] = even1 - odd1;
-    p[3 * r] = even2 + odd2;
-    p[4 * r] = even2 - odd2;
-    p[5 * r] = even3 + odd3;
-    p[6 * r] = even3 - odd3;
-    p[7 * r] = g5;
+    evaluate<m>(g, s, p, r, [](int which, int i) __attribute__((always_inline)) { return powers(which, i); });
   }
 
   // u = G w
   template <class V>
   UNET_INLINE void filter(const V* w, int s, V* u, int r) {
-    const V w0 = w[0], w1 = w[s], w2 = w[2 * s];
-    const V even1 = (-2.f / 9) * (w0 + w2), odd1 = (-2.f / 9) * w1;
-    const V even2 = (1.f / 90) * w0 + (2.f / 45) * w2, odd2 = (1.f / 45) * w1;
-    const V even3 = (32.f / 45) * w0 + (8.f / 45) * w2, odd3 = (16.f / 45) * w1;
-    u[0] = w0;
-    u[r] = even1 + odd1;
-    u[2 * r] = even1 - odd1;
-    u[3 * r] = even2 + odd2;
-    u[4 * r] = even2 - odd2;
-    u[5 * r] = even3 + odd3;
-    u[6 * r] = even3 - odd3;
-    u[7 * r] = w2;
+    evaluate<taps>(w, s, u, r,
+                   [](int which, int i) __attribute__((always_inline)) { return scales[which] * powers(which, i); });
   }
 
   // w = G^T u: the gradient of `filter`
   template <class V>
   UNET_INLINE void filter_gradient(const V* u, int s, V* w, int r) {
-    const V sum1 = u[s] + u[2 * s], dif1 = u[s] - u[2 * s], sum2 = u[3 * s] + u[4 * s], dif2 = u[3 * s] - u[4 * s],
-            sum3 = u[5 * s] + u[6 * s], dif3 = u[5 * s] - u[6 * s];
-    w[0] = u[0] - (2.f / 9) * sum1 + (1.f / 90) * sum2 + (32.f / 45) * sum3;
-    w[r] = (1.f / 45) * dif2 - (2.f / 9) * dif1 + (16.f / 45) * dif3;
-    w[2 * r] = (2.f / 45) * sum2 - (2.f / 9) * sum1 + (8.f / 45) * sum3 + u[7 * s];
+    interpolate<taps>(u, s, w, r,
+                      [](int which, int i) __attribute__((always_inline)) { return scales[which] * powers(which, i); });
+  }
+
+ private:
+  // Values at the points of the polynomial with `count` coefficients from c on; `factor(which, i)` is that of
+  // coefficient i at the x numbered `which`.
+  template <int count, class V, class F>
+  UNET_INLINE void evaluate(const V* c, int s, V* values, int r, F factor) {
+    values[0] = c[0];
+#pragma GCC unroll 3
+    for (int which = 0; which < 3; ++which) {
+      V even = factor(which, 0) * c[0], odd = factor(which, 1) * c[s];
+#pragma GCC unroll 8
+      for (int i = 2; i < count; ++i) (i % 2 ? odd : even) += factor(which, i) * c[i * s];
+      values[(2 * which + 1) * r] = even + odd;
+      values[(2 * which + 2) * r] = even - odd;
+    }
+    values[7 * r] = c[(count - 1) * s];
+  }
+  // The transpose of `evaluate`.
+  template <int count, class V, class F>
+  UNET_INLINE void interpolate(const V* values, int s, V* c, int r, F factor) {
+    V sums[3], differences[3];
+#pragma GCC unroll 3
+    for (int which = 0; which < 3; ++which) {
+      const V plus = values[(2 * which + 1) * s], minus = values[(2 * which + 2) * s];
+      sums[which] = plus + minus, differences[which] = plus - minus;
+    }
+    const V first = values[0], last = values[7 * s];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) {
+      const V* both = i % 2 ? differences : sums;
+      V sum = factor(0, i) * both[0] + factor(1, i) * both[1] + factor(2, i) * both[2];
+      if (i == 0) sum += first;
+      if (i == count - 1) sum += last;
+      c[i * r] = sum;
+    }
   }
 };
 
-// Filters of 2x2 taps at the points of Winograd<6>: 64 products for 49 outputs, 1.3 for each instead of 4.
+// 64 products for 36 outputs of 3x3 taps.
 template <>
-struct Winograd<7> {
-  static constexpr int taps = 2, alpha = 8;
+struct Winograd<6> : AtEightPoints<6, 3> {};
 
-  template <class V>
-  UNET_INLINE void input(const V* d, int s, V* t, int r) {
-    Winograd<6>::input(d, s, t, r);
-  }
-
-  template <class V>
-  UNET_INLINE void output(const V* p, int s, V* y, int r) {
-    const V sum1 = p[s] + p[2 * s], dif1 = p[s] - p[2 * s], sum2 = p[3 * s] + p[4 * s], dif2 = p[3 * s] - p[4 * s],
-            sum3 = p[5 * s] + p[6 * s], dif3 = p[5 * s] - p[6 * s];
-    y[0] = p[0] + sum1 + sum2 + sum3;
-    y[r] = dif1 + 2.f * dif2 + 0.5f * dif3;
-    y[2 * r] = sum1 + 4.f * sum2 + 0.25f * sum3;
-    y[3 * r] = dif1 + 8.f * dif2 + 0.125f * dif3;
-    y[4 * r] = sum1 + 16.f * sum2 + 0.0625f * sum3;
-    y[5 * r] = dif1 + 32.f * dif2 + 0.03125f * dif3;
-    y[6 * r] = sum1 + 64.f * sum2 + 0.015625f * sum3 + p[7 * s];
-  }
-
-  template <class V>
-  UNET_INLINE void gradient(const V* g, int s, V* p, int r) {
-    const V g0 = g[0], g1 = g[s], g2 = g[2 * s], g3 = g[3 * s], g4 = g[4 * s], g5 = g[5 * s], g6 = g[6 * s];
-    const V even1 = g0 + g2 + g4 + g6, odd1 = g1 + g3 + g5;
-    const V even2 = g0 + 4.f * g2 + 16.f * g4 + 64.f * g6, odd2 = 2.f * g1 + 8.f * g3 + 32.f * g5;
-    const V even3 = g0 + 0.25f * g2 + 0.0625f * g4 + 0.015625f * g6, odd3 = 0.5f * g1 + 0.125f * g3 + 0.03125f * g5;
-    p[0] = g0;
-    p[r] = even1 + odd1;
-    p[2 * r] = even1 - odd1;
-    p[3 * r] = even2 + odd2;
-    p[4 * r] = even2 - odd2;
-    p[5 * r] = even3 + odd3;
-    p[6 * r] = even3 - odd3;
-    p[7 * r] = g6;
-  }
-
-  template <class V>
-  UNET_INLINE void filter(const V* w, int s, V* u, int r) {
-    const V w0 = w[0], w1 = w[s];
-    u[0] = w0;
-    u[r] = (-2.f / 9) * (w0 + w1);
-    u[2 * r] = (-2.f / 9) * (w0 - w1);
-    u[3 * r] = (1.f / 90) * w0 + (1.f / 45) * w1;
-    u[4 * r] = (1.f / 90) * w0 - (1.f / 45) * w1;
-    u[5 * r] = (32.f / 45) * w0 + (16.f / 45) * w1;
-    u[6 * r] = (32.f / 45) * w0 - (16.f / 45) * w1;
-    u[7 * r] = w1;
-  }
-
-  template <class V>
-  UNET_INLINE void filter_gradient(const V* u, int s, V* w, int r) {
-    const V sum1 = u[s] + u[2 * s], dif1 = u[s] - u[2 * s], sum2 = u[3 * s] + u[4 * s], dif2 = u[3 * s] - u[4 * s],
-            sum3 = u[5 * s] + u[6 * s], dif3 = u[5 * s] - u[6 * s];
-    w[0] = u[0] - (2.f / 9) * sum1 + (1.f / 90) * sum2 + (32.f / 45) * sum3;
-    w[r] = (1.f / 45) * dif2 - (2.f / 9) * dif1 + (16.f / 45) * dif3 + u[7 * s];
-  }
-};
+// 64 products for 49 outputs of 2x2 taps, 1.3 for each instead of 4.
+template <>
+struct Winograd<7> : AtEightPoints<7, 2> {};
 
 template <>
 struct Winograd<2> {

@@ -54,7 +54,7 @@ struct Shape {
   std::array<int64_t, 2> padding;
   // Whether fp32 may be rounded to TF32.
   bool tf32;
-  // Of the output; dense if there are none.
+  // Strides of the output; dense if there are none.
   std::optional<Sizes> strides;
 
   Sizes y() const { return {x[0], outputs, x[2] + padding[0] - kernel[0] + 1, x[3] + padding[1] - kernel[1] + 1}; }
