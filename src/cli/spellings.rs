@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use clap::{ArgAction, Command};
+use clap::{ArgAction, Command, ValueEnum};
+
+use super::values::ExecMode;
 
 /// The switches of a command by their names, with `_` between words and without `--`; the value is the first name.
 type Switches = BTreeMap<String, String>;
@@ -112,6 +114,17 @@ pub fn proposal<'a>(message: &str, tip: Option<&'a str>) -> Option<&'a str> {
         (false, Some(true)) => None,
         _ => tip,
     }
+}
+
+/// What to propose where a mode stands in place of a subcommand.
+pub fn mode_for(word: &str) -> Option<String> {
+    let mode = match word {
+        // Other programs' words.
+        "eval" | "val" | "validate" => "evaluate",
+        "test" | "infer" | "inference" | "segment" => "predict",
+        _ => word,
+    };
+    ExecMode::from_str(mode, true).is_ok().then(|| format!("to do that give --exec_mode {mode}"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The values that flags take: choices by name, and numbers in a range.
 
 use std::ops::RangeInclusive;
+use std::path::{Component, PathBuf};
 
 use clap::ValueEnum;
 
@@ -39,6 +40,20 @@ pub(super) fn grey_range(text: &str) -> Result<GreyRangeChoice, String> {
         Some((black, white)) if white > black => Ok(GreyRangeChoice::Given(black, white)),
         _ => Err("expected auto, type, or the values that are black and white, such as 0,4095".to_owned()),
     }
+}
+
+/// Fails for a path that begins with what a shell replaces, and has not: no folder of that name is to be made.
+pub(super) fn path(path: PathBuf) -> Result<PathBuf, String> {
+    let first = match path.components().next() {
+        Some(Component::Normal(name)) => name.to_string_lossy(),
+        _ => return Ok(path),
+    };
+    let example = match first.strip_prefix('$') {
+        Some("") | None if first != "~" => return Ok(path),
+        Some(_) => "write it without quotes",
+        None => "write $HOME in its place",
+    };
+    Err(format!("the shell has not replaced '{first}'; {example}, or ./{first} if a folder is called so"))
 }
 
 /// What a run does.
