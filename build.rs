@@ -20,13 +20,13 @@ const CUDA_SOURCES: [&str; 2] = ["gpu/cuda", "gpu/no_cuda"];
 const KERNELS: [&str; 6] = ["lane.cuh", "passes.cu", "first_layer.cu", "head.cu", "loss.cu", "adam.cu"];
 
 fn main() -> Result<()> {
-    let lib = PathBuf::from(env::var("DEP_TCH_LIBTORCH_LIB").context(
-        "torch-sys did not say where libtorch is; run scripts/setup/libtorch.sh, or set LIBTORCH to a libtorch 2.11.0",
-    )?);
+    let remedy = format!("run scripts/setup/libtorch.sh, or set LIBTORCH to a libtorch {LIBTORCH_VERSION}");
+    let lib = env::var("DEP_TCH_LIBTORCH_LIB");
+    let lib = PathBuf::from(lib.with_context(|| format!("torch-sys did not say where libtorch is; {remedy}"))?);
     // The link at the project root may be moved later; the program keeps the real folder.
     let lib = lib.canonicalize().with_context(|| {
         let lib = lib.display();
-        format!("no libtorch in '{lib}'; run scripts/setup/libtorch.sh, or set LIBTORCH to a libtorch 2.11.0")
+        format!("no libtorch in '{lib}'; {remedy}")
     })?;
     let include = lib.with_file_name("include");
     check_version(&include)?;

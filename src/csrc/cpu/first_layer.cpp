@@ -76,12 +76,11 @@ std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, cons
   // One row of sums more than there are taps: the last sums the gradient itself, which is the gradient of the bias.
   const int64_t size = (taps + 1) * q_count * f.panel;
   at::Tensor partial = at::zeros({jobs, q_count, taps + 1, f.panel}, at::kFloat);
-  const KernelTable& k = *kernels_for(grad.scalar_type());
-  const bool half = k.element_bytes == 2;
+  // Gradients become floats while they are packed.
+  const KernelTable& k = grad.scalar_type() == at::kBFloat16 ? kernels_f32_on_bf16() : f;
   parallel_jobs(jobs, [&](int64_t job) {
-    float* rows = static_cast<float*>(buffer(Buffer::own_rows, 3 * pixels_per_product * f.panel * 4));
+    float* rows = static_cast<float*>(buffer(Buffer::own_rows, 2 * pixels_per_product * f.panel * 4));
     float* pixels = rows + pixels_per_product * f.panel;
-    void* packed = half ? static_cast<void*>(pixels + pixels_per_product * f.panel) : pixels;
     float* sums = partial.data_ptr<float>() + job * size;
     const int64_t image_index = job / groups, begin = job % groups * rows_per_job;
     for (int64_t y = begin; y < std::min(h, begin + rows_per_job); ++y)
@@ -94,11 +93,8 @@ std::tuple<at::Tensor, at::Tensor> first_layer_grad(const at::Tensor& grad, cons
           const auto at = [&](const Image& i) {
             return pixel(k, i.data, image_index * i.stride_n + y * i.stride_h + first * i.stride_w + c);
           };
-          k.pack(at(from), output.defined() ? at(mask) : nullptr, from.stride_w, mask.stride_w, count, width, packed,
+          k.pack(at(from), output.defined() ? at(mask) : nullptr, from.stride_w, mask.stride_w, count, width, pixels,
                  false);
-          if (half)
-            for (int64_t i = 0; i < count * f.panel; ++i)
-              pixels[i] = float(static_cast<const at::BFloat16*>(packed)[i]);
           f.multiply_transposed(rows, pixels, count, taps + 1, width, sums + q * (taps + 1) * f.panel, true);
         }
       }
