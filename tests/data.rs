@@ -210,13 +210,18 @@ fn data_larger_than_memory_give_the_same_bits() {
 #[test]
 fn one_bad_file_costs_itself_alone_and_is_told() {
     let dir = phantom("--layout folders --classes 3 --channels 1");
-    dir.run(SMALL).success();
+    // What is no image to the program is told, in training too.
+    fs::write(dir.path("data/images/slice_99.bmp"), "BM").unwrap();
+    let printed = stdout(&dir.run(SMALL).success());
+    assert!(printed.contains("'data/images': 'slice_99.bmp' left out, no image files"), "{printed}");
+    fs::write(dir.path("data/test/slice_99.czi"), "ZISRAWFILE").unwrap();
     let good = dir.read("data/test/slice_02.png");
     fs::write(dir.path("data/test/slice_02.png"), &good[..good.len() / 2]).unwrap();
     png(&dir.path("data/test/slice_03.png"), [64, 64], 3, |y, x, c| (y + x + c) as u8);
     let predict = ["--exec_mode", "predict", "--model_dir", "model", "--input", "data/test", "--output", "out"];
     let run = dir.unet(&predict).code(1);
     let told = stderr(&run);
+    assert!(stdout(&run).contains("'data/test': 'slice_99.czi' left out"), "{}", stdout(&run));
     assert!(told.contains("slice_02.png") && told.contains("cut short"), "{told}");
     assert!(told.contains("slice_03.png' has 3 channels, the network takes 1 channel"), "{told}");
     assert!(told.contains("2 of 6 files could not be predicted"), "{told}");

@@ -206,6 +206,7 @@ fn runs_are_shown_side_by_side() {
     // Files of scores, and a folder, without a page.
     let plain = stdout(&dir.unet(&["report", "model", "other/eval.json"]).success());
     assert!(plain.contains(&format!("mean of 2: Dice {:.4}", (first + second) / 2.0)), "{plain}");
+    fails(dir.unet(&["report", "data"]), 1, &["no scores in 'data'", "--exec_mode evaluate"]);
     fails(dir.unet(&["report", "data", "--html", "none.html"]), 1, &["'data'", "--model_dir"]);
 }
 

@@ -152,7 +152,19 @@ fn scoring_slices_that_were_trained_on_is_pointed_out() {
         dir.run("--exec_mode train_and_evaluate --crossvalidation_idx 0 --base_filters 1 --max_steps 1").success();
     assert_eq!(stderr(&run), "");
     let warned = stderr(&dir.run("--exec_mode evaluate --crossvalidation_idx 0 --seed 5 --overwrite").success());
-    assert!(warned.contains("validation slices were trained on"), "{warned}");
+    assert!(warned.contains("validation slices were trained on by 'model'"), "{warned}");
+    // Networks that join in, or that training begins with; this one has seen all slices.
+    dir.run("--model_dir all --base_filters 1 --max_steps 1").success();
+    let warned = stderr(&dir.run("--exec_mode evaluate --crossvalidation_idx 0 --overwrite --ensemble all").success());
+    assert!(warned.contains("were trained on by 'all'") && !warned.contains("by 'model'"), "{warned}");
+    let fold = "--model_dir third --exec_mode train_and_evaluate --crossvalidation_idx 0 --max_steps 1 --init_from";
+    let warned = stderr(&dir.run(&format!("{fold} all/model.safetensors")).success());
+    assert!(warned.contains("were trained on by 'all/model.safetensors'"), "{warned}");
+    assert_eq!(stderr(&dir.run(&format!("{fold} model --overwrite")).success()), "");
+    // Slices of other data have the same numbers and are no others' slices.
+    fs::rename(dir.path("data/test-volume.tif"), dir.path("data/train-volume.tif")).unwrap();
+    let warned = stderr(&dir.run("--exec_mode evaluate --crossvalidation_idx 0 --seed 5 --overwrite").success());
+    assert!(!warned.contains("were trained on"), "{warned}");
 }
 
 #[test]

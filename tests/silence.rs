@@ -285,6 +285,53 @@ fn a_split_without_slices_on_a_side_is_told_as_that() {
     fails(run(r#"{"train": [1], "validation": []}"#), 1, &["--split 'split.json'", "no slice that validates"]);
 }
 
+#[test]
+fn membranes_that_have_most_pixels_are_told_to_be_something_else() {
+    let dir = TestDir::new();
+    let told = || stderr(&dir.run(&format!("{TRAIN} --max_steps 1 --overwrite")).success());
+    assert_eq!(told(), "");
+    if !alter(&dir, "data", "labels = 255 - labels") {
+        return;
+    }
+    assert!(told().contains("--label_map '255=membrane;0=background'"), "{}", told());
+    assert!(stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success()).contains("warning: most label pixels"));
+    let map = "0=background;255=object";
+    let args =
+        ["--data_dir", "data", "--model_dir", "made", "--base_filters", "2", "--max_steps", "1", "--label_map", map];
+    assert_eq!(stderr(&dir.unet(&args).success()), "");
+}
+
+#[test]
+fn images_that_validate_or_are_predicted_and_train_too_are_told() {
+    let dir = TestDir::new();
+    let split = |train: &str| fs::write(dir.path("split.json"), format!(r#"{{"train": {train}, "validation": [1]}}"#));
+    let run = || stderr(&dir.run(&format!("{TRAIN} --split split.json {FOLD} --max_steps 1 --overwrite")).success());
+    split("[0, 2, 3]").unwrap();
+    let inspect = || stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success());
+    assert!(!run().contains("nothing of new images") && !inspect().contains("nothing of new images"));
+    // Blank images are alike and no repetition.
+    if !alter(&dir, "data", "volume[1] = volume[0]; test[0] = volume[3]; volume[4] = volume[5] = 7") {
+        return;
+    }
+    let told = run();
+    assert!(told.contains("1 of 1 images that validate are among those that train"), "{told}");
+    assert!(told.contains("train-volume.tif' page 1, which is 'data/train-volume.tif' page 0"), "{told}");
+    split("[2, 3]").unwrap();
+    assert!(!run().contains("nothing of new images"));
+    let told = stderr(
+        &dir.run(&format!(
+            "{TRAIN} --split split.json --crossvalidation_idx 0 --max_steps 1 --overwrite \
+             --exec_mode train_and_predict"
+        ))
+        .success(),
+    );
+    assert!(told.contains("test images are training images too"), "{told}");
+    assert!(told.contains("test-volume.tif' page 0, which is 'data/train-volume.tif' page 3"), "{told}");
+    let told = inspect();
+    assert!(told.contains("warning: 1 of 6 images repeat earlier ones"), "{told}");
+    assert!(told.contains("1 of 6 images are training images too"), "{told}");
+}
+
 /// A control group that may use one core, for the time of a test; making it needs root.
 struct OneCore(PathBuf);
 

@@ -17,6 +17,20 @@ const LEAST_FILLED: f64 = 0.1;
 /// What to do about images or channels of different ranges.
 const TO_EVEN: &str = "scale them alike, or each by itself with --recipe native --grey_scaling image";
 
+/// A warning of a guessed map whose membranes, the lines between cells, have most pixels.
+fn warn_of_membrane(map: &LabelMap, pixels: &[u64]) -> Option<String> {
+    let (&[membrane, inside], [line, cell]) = (pixels, &map.written_values()[..]) else { return None };
+    // Labels of one class are told elsewhere.
+    (membrane > inside && inside > 0).then(|| {
+        format!(
+            "most label pixels ({}) are {line}, which in stacks stands for the membranes between cells; if {cell} is \
+             the membrane, give --label_map '{cell}=membrane;{line}=background', if {line} is the background of \
+             objects, --label_map '{line}=background;{cell}=object'",
+            percent(membrane as f64 / (membrane + inside) as f64)
+        )
+    })
+}
+
 /// A label map and what it makes of the labels.
 pub struct Mapped {
     pub map: LabelMap,
@@ -80,13 +94,12 @@ impl Scan {
         let count = pages.count();
         if let Some((case, (page, values))) = small.first().filter(|_| count > 1) {
             let [low, high] = values.map(short);
-            let page = if case.shape.pages > 1 { format!(" page {page} (first is 0)") } else { String::new() };
             warnings.push(format!(
-                "{} of {count} images have values in a small part of {}, by which all are mapped, such as '{}'{page} \
+                "{} of {count} images have values in a small part of {}, by which all are mapped, such as {} \
                  with {low} to {high}: look whether they were stored in another way; {TO_EVEN}",
                 small.len(),
                 ranges[&case.shape.format].describe(),
-                all[case.index].images[0].display()
+                case.place(all, *page)
             ));
         }
         warnings
@@ -145,7 +158,11 @@ impl Scan {
         let found = map.reading(&self.labels);
         let mut warnings = map.require(&found)?;
         warnings.extend(self.labels.palette_warning().filter(|_| !map.lookup().has_colours()));
-        Ok(Mapped { pixels: map.pixels(&found), map, warnings })
+        let pixels = map.pixels(&found);
+        if layout.kind.is_challenge() && given.or(trained).or(described).is_none() {
+            warnings.extend(warn_of_membrane(&map, &pixels));
+        }
+        Ok(Mapped { pixels, map, warnings })
     }
 
     /// As [`Self::choose_map`], with errors that name the file of the labels, or the folder.

@@ -13,6 +13,7 @@ pub mod loader;
 pub mod order;
 pub mod random;
 mod read_ahead;
+pub mod repeats;
 pub mod samples;
 pub mod scan;
 pub mod slices;

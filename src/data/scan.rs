@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::labels::LabelValues;
 use super::layout::Case;
 use super::loader::{CaseShape, Loader, RawSlice, rounding};
+use super::repeats::{Fingerprint, Fingerprinter};
 use super::samples::{SampleFormat, Samples};
 use super::values::{GreyBounds, GreyValues};
 
@@ -40,8 +41,8 @@ pub struct ScannedCase {
     grey: GreyBounds,
     /// Two values of each page, which a thousandth of its samples is below and above ([`GreyValues::percentiles`]).
     pub percentiles: Vec<[f64; 2]>,
-    /// Pages of one value.
-    pub flat_pages: usize,
+    /// What tells whether pages are equal.
+    pub fingerprints: Vec<Fingerprint>,
     labels: LabelValues,
     /// Label values of each page; `None` for more than a map could list.
     pub page_labels: Vec<Option<LabelValues>>,
@@ -162,21 +163,23 @@ fn scan_case(
     let bytes_of_weights = if with_weights { shape.height * shape.width * size_of::<f32>() } else { 0 };
     let (mut channels, mut percentiles) = (Vec::new(), Vec::new());
     let (mut grey, mut labels) = (GreyBounds::default(), LabelValues::default());
-    let (mut flat_pages, mut page_labels) = (0, Vec::new());
+    let (mut fingerprints, mut page_labels) = (Vec::new(), Vec::new());
     let mut hashes = [Sha256::new(), Sha256::new()];
     let mut kept = Vec::with_capacity(shape.pages);
     for page in 0..shape.pages {
         let (mut of_channels, mut first) = (vec![GreyValues::new(shape.format); shape.channels], 0);
+        let mut fingerprint = Fingerprinter::new([shape.height, shape.width]);
         let mut slice = loader.load(index, page, |samples| {
             // Each file has channels of its own.
             let of_file = samples.len() / (shape.height * shape.width);
             add_channels(&mut of_channels[first..first + of_file], samples);
             first += of_file;
             hash(&mut hashes[0], samples);
+            fingerprint.add(samples);
         })?;
         let of_page = merged(shape.format, &of_channels);
         grey.merge(&of_page.bounds);
-        flat_pages += usize::from(of_page.bounds.is_constant());
+        fingerprints.push((!of_page.bounds.is_constant()).then(|| fingerprint.finish()));
         percentiles.push(of_page.percentiles());
         merge(&mut channels, &of_channels);
         if let Some(raw) = &slice.labels {
@@ -202,7 +205,25 @@ fn scan_case(
     }
     let sha256 = hashes.map(hexadecimal);
     merge(values.entry(shape.format).or_default(), &channels);
-    Ok(ScannedCase { index, shape, kept, grey, percentiles, flat_pages, labels, page_labels, sha256 })
+    Ok(ScannedCase { index, shape, kept, grey, percentiles, fingerprints, labels, page_labels, sha256 })
+}
+
+impl ScannedCase {
+    /// The file of a page, and the page where there are several; for messages.
+    pub fn place(&self, all: &[Case], page: usize) -> String {
+        let path = all[self.index].images[0].display();
+        if self.shape.pages > 1 { format!("'{path}' page {page} (first is 0)") } else { format!("'{path}'") }
+    }
+
+    /// Each page's place, and what tells whether pages are equal.
+    pub fn places<'a>(&'a self, all: &'a [Case]) -> impl Iterator<Item = (String, Fingerprint)> + 'a {
+        self.fingerprints.iter().enumerate().map(|(page, print)| (self.place(all, page), *print))
+    }
+
+    /// Pages of one value.
+    pub fn flat_pages(&self) -> usize {
+        self.fingerprints.iter().filter(|print| print.is_none()).count()
+    }
 }
 
 impl RawSlice {

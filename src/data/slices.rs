@@ -18,6 +18,7 @@ use super::emphasis::EmphasisOptions;
 use super::findings::Mapped;
 use super::labels::{LabelMap, Lookup};
 use super::layout::{Case, Kind, Layout, fail_with};
+use super::repeats::Fingerprint;
 use super::samples::SampleFormat;
 use super::scan::Scan;
 use super::spec::DataSpec;
@@ -35,6 +36,7 @@ pub struct SliceInfo {
     pub page: usize,
     /// C, H, W.
     pub size: [usize; 3],
+    pub fingerprint: Fingerprint,
 }
 
 /// How a dataset is read.
@@ -67,8 +69,6 @@ pub struct SliceSet {
     pub class_pixels: Vec<u64>,
     /// The classes of each slice, a bit each; empty without labels.
     pub slice_classes: Vec<u64>,
-    /// Slices whose image is of one value.
-    pub flat_slices: usize,
     /// SHA-256 of the images' and of the labels' raw samples.
     pub sha256: [String; 2],
     /// What the user should know, though nothing is amiss.
@@ -146,7 +146,6 @@ impl SliceSet {
             formats: Vec::new(),
             kept: Vec::new(),
             slice_classes,
-            flat_slices: scan.cases.iter().map(|case| case.flat_pages).sum(),
             class_pixels,
             sha256: scan.sha256.clone(),
             warnings,
@@ -166,9 +165,9 @@ impl SliceSet {
     fn keep(&mut self, scan: Scan, ranges: &BTreeMap<SampleFormat, GreyRange>) {
         for case in scan.cases {
             let shape = case.shape;
-            for (page, raw) in case.kept.into_iter().enumerate() {
+            for (page, (raw, fingerprint)) in case.kept.into_iter().zip(case.fingerprints).enumerate() {
                 let size = [shape.channels, shape.height, shape.width];
-                self.infos.push(SliceInfo { case: case.index, page, size });
+                self.infos.push(SliceInfo { case: case.index, page, size, fingerprint });
                 self.formats.push(shape.format);
                 self.kept.push(raw.map(|raw| Slice::new(raw, ranges[&shape.format], self.lookup.as_deref())));
             }
@@ -248,6 +247,11 @@ impl SliceSet {
         self.infos.len()
     }
 
+    /// Slices whose image is of one value.
+    pub fn flat_slices(&self) -> usize {
+        self.infos.iter().filter(|info| info.fingerprint.is_none()).count()
+    }
+
     /// Whether all slices are in memory.
     pub fn is_in_memory(&self) -> bool {
         self.on_demand.is_none()
@@ -300,6 +304,11 @@ impl SliceSet {
     pub fn size(&self, index: usize) -> [usize; 2] {
         let [_, height, width] = self.infos[index].size;
         [height, width]
+    }
+
+    /// These slices with what tells whether their images are equal.
+    pub fn fingerprints(&self, indices: impl IntoIterator<Item = usize>) -> Vec<(usize, Fingerprint)> {
+        indices.into_iter().map(|index| (index, self.infos[index].fingerprint)).collect()
     }
 
     /// The file of a slice, and its page where the file has several; for messages.

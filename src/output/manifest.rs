@@ -52,9 +52,12 @@ pub fn manifest(mut settings: Map<String, Value>, datasets: &[DatasetRecord]) ->
     Value::Object(settings)
 }
 
-/// The slices that the run in `model_dir` trains on; `None` where its record does not tell.
-pub fn train_slices(model_dir: &ModelDir) -> Option<Vec<usize>> {
-    Vec::deserialize(&read(model_dir)?["train_slices"]).ok()
+/// The slices that the run in `model_dir` trains on, if its images have this checksum; `None` where they have not, or
+/// where its record does not tell.
+pub fn train_slices(model_dir: &ModelDir, sha256: &str) -> Option<Vec<usize>> {
+    let record = read(model_dir)?;
+    let has_images = record["datasets"][0]["sha256"] == sha256;
+    Vec::deserialize(&record["train_slices"]).ok().filter(|_| has_images)
 }
 
 /// How the images were mapped that the run in `model_dir` trained on; `None` where its record does not tell.

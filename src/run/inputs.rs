@@ -9,6 +9,7 @@ use super::class_weights::class_weights;
 use super::context::Compute;
 use super::learnable;
 use super::memory;
+use super::repeats;
 use super::samples;
 use super::split::split;
 use crate::checkpoint;
@@ -42,6 +43,8 @@ pub struct Inputs {
     pub test: Option<TestData>,
     /// What the network in use is for.
     pub spec: DataSpec,
+    /// Files that are left out.
+    notes: Vec<String>,
 }
 
 /// Labelled slices, and which of them are kept for validation.
@@ -126,10 +129,10 @@ impl Inputs {
     pub fn read(config: &Config, device: Device, trained: Option<&DataSpec>, bar: &ReadingBar) -> Result<Self> {
         let Some(Needs { layout, training, test }) = Needs::of(config)? else {
             let Source::Files { input, .. } = &config.source else { bail!("no images") };
-            let files = loose::find(input)?;
+            let loose::Found { cases, notes } = loose::find(input)?;
             let spec = trained.cloned().unwrap_or_else(DataSpec::isbi);
             recipe(config, trained)?;
-            return Ok(Self { training: None, test: Some(TestData::Files(files)), spec });
+            return Ok(Self { training: None, test: Some(TestData::Files(cases)), spec, notes });
         };
         let map = label_map(config)?;
         let options = ReadOptions {
@@ -155,6 +158,9 @@ impl Inputs {
                 let trained = training.as_ref().map(|data| &data.slices.spec).or(trained);
                 let mut slices = SliceSet::test(&layout, &ReadOptions { trained, ..options })?;
                 slices.spec.recipe = recipe;
+                if let Some(data) = &training {
+                    repeats::warn_of_test(&mut slices, &data.slices, &data.split);
+                }
                 Some(TestData::Slices(Box::new(slices)))
             }
             (true, false) => Some(TestData::Files(layout.test.clone())),
@@ -162,7 +168,7 @@ impl Inputs {
         let own = training.as_ref().map(|data| &data.slices.spec);
         let of_test = test.as_ref().and_then(TestData::slices).map(|slices| &slices.spec);
         let spec = own.or(trained).or(of_test).cloned().unwrap_or_else(DataSpec::isbi);
-        let inputs = Self { training, test, spec };
+        let inputs = Self { training, test, spec, notes: layout.notes };
         inputs.require_channels(trained)?;
         Ok(inputs)
     }
@@ -226,6 +232,7 @@ impl Inputs {
             Some(TestData::Files(cases)) => logger.note(&format!("test data: {} files", cases.len())),
             None => {}
         }
+        self.notes.iter().for_each(|note| logger.note(note));
         let sets = self.training.iter().map(|data| &data.slices).chain(self.test.as_ref().and_then(TestData::slices));
         for slices in sets {
             slices.notes.iter().for_each(|note| logger.note(note));
@@ -276,6 +283,9 @@ impl TrainingData {
             );
         }
         learnable::require(config, layout, &mut slices, &split)?;
+        if validates {
+            repeats::warn_of_validation(&mut slices, &split);
+        }
         let class_weights = class_weights(config, &slices)?;
         let border = config.border.map(|Border { weight, sigma }| BorderTerm { weight, sigma });
         let has_rare_classes = config.native.rare_class_share > 0.0;

@@ -30,7 +30,7 @@ pub fn require(config: &Config, layout: &Layout, slices: &mut SliceSet, split: &
 
 /// The result are warnings.
 fn check(slices: &SliceSet, split: &Split) -> Result<Vec<String>> {
-    let (flat, count) = (slices.flat_slices, slices.len());
+    let (flat, count) = (slices.flat_slices(), slices.len());
     ensure!(
         flat < count,
         "each of the {count} images is of one value: there is nothing to learn; export them again, and look at them \

@@ -10,7 +10,6 @@ use crate::checkpoint;
 use crate::cli;
 use crate::cli::config::{Benchmark, Config, Source};
 use crate::cli::{GreyRangeChoice, WeightsChoice};
-use crate::data::folds::Split;
 use crate::data::labels::LabelMap;
 use crate::data::layout::Case;
 use crate::data::spec::DataSpec;
@@ -50,6 +49,7 @@ mod next_steps;
 mod out_of_memory;
 mod predict;
 mod predict_files;
+mod repeats;
 pub mod samples;
 mod settings;
 pub mod sheets;
@@ -184,6 +184,9 @@ fn work(
     weights: &Path,
 ) -> Result<u8> {
     let mode = config.exec_mode;
+    if let Some(data) = &inputs.training {
+        repeats::warn_of_trained(config, data, &journal.logger);
+    }
     let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
         match train(config, settings, compute, journal, inputs, data)? {
             Outcome::Completed(net) => trained(config, compute, journal, *net)?,
@@ -202,7 +205,6 @@ fn work(
         let options = PredictionOptions { tile: inputs::tile(config, net.architecture, compute), tta: config.tta };
         let nets = ensemble::join(config, compute, &journal.logger, net, &inputs.spec)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
-            warn_of_known_slices(&data.split, journal);
             evaluate::evaluate(compute, journal, &nets, data, options)?;
             if mode.trains() {
                 journal.tracker.draw_curves(&journal.logger);
@@ -317,20 +319,6 @@ fn record(settings: &Settings, inputs: &Inputs, net: &UNet, logger: &mut Logger)
     let record = manifest::manifest(settings.of_record(net.architecture), &inputs.datasets());
     logger.parameters(record.clone());
     record
-}
-
-/// Warns where validation slices were trained on: with another fold or seed than in training, scores flatter.
-fn warn_of_known_slices(split: &Split, journal: &Journal) {
-    let trained = manifest::train_slices(&journal.model_dir).unwrap_or_default();
-    let count = split.validation.iter().filter(|slice| trained.contains(slice)).count();
-    if count > 0 {
-        journal.logger.warn(&format!(
-            "{count} of {} validation slices were trained on, see train_slices in '{}'; \
-             give the --crossvalidation_idx and --seed of the training",
-            split.validation.len(),
-            journal.model_dir.config().display()
-        ));
-    }
 }
 
 /// Takes the model folder for this process, which writes there as long as it keeps the result. Fails before any work

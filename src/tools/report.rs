@@ -150,7 +150,14 @@ fn words(row: &FileScores) -> String {
 }
 
 fn read(path: &Path) -> Result<FileScores> {
-    let path = &evaluation(path);
+    let (given, path) = (path, &evaluation(path));
+    if given.is_dir() && !path.exists() {
+        bail!(
+            "no scores in '{}' ('{}'): evaluate the run first (--exec_mode evaluate --crossvalidation_idx FOLD)",
+            given.display(),
+            path.display()
+        );
+    }
     let text = fs::read(path).with_context(|| format!("cannot read '{}'", path.display()))?;
     let text = String::from_utf8_lossy(&text);
     let records = records(&text);

@@ -5,24 +5,33 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::cases::{Case, entries};
+use super::cases::{Case, entries, note_others};
 use super::missing::{explain_file, explain_folder};
 use crate::data::image_file::has_image_suffix;
+
+/// Images that were named, and notes on what is left out of the folders among them.
+pub struct Found {
+    pub cases: Vec<Case>,
+    pub notes: Vec<String>,
+}
 
 /// The images among `paths`, in their order; those of a folder in the order of their names, without its subfolders.
 ///
 /// Errors: a path that is not there, a folder without images, and two images whose results would have one name.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
+pub fn find(paths: &[PathBuf]) -> Result<Found> {
+    let (mut cases, mut notes) = (Vec::new(), Vec::new());
     for path in paths {
         if path.is_dir() {
             if let Some(problem) = explain_folder(path) {
                 bail!("{problem}");
             }
-            let images: Vec<PathBuf> = entries(path)?.into_iter().filter(|path| has_image_suffix(path)).collect();
+            let (images, others): (Vec<PathBuf>, Vec<PathBuf>) =
+                entries(path)?.into_iter().partition(|path| has_image_suffix(path));
             if images.is_empty() {
                 bail!("no image in the folder '{}'; name a folder with .tif, .png or .jpg files", path.display());
             }
+            let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            notes.extend(note_others(path, &others.iter().map(name).collect::<Vec<_>>()));
             cases.extend(images.into_iter().map(case));
         } else if path.exists() {
             cases.push(case(path.clone()));
@@ -42,7 +51,7 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<Case>> {
             );
         }
     }
-    Ok(cases)
+    Ok(Found { cases, notes })
 }
 
 fn case(path: PathBuf) -> Case {

@@ -157,8 +157,10 @@ fn a_folder_of_no_layout_names_those_that_are_known() {
 fn named_files_and_folders_become_cases_and_results_of_one_name_are_refused() {
     let folder = folder(&["in/b.png", "in/a.tif", "in/x.txt", "c.jpg", "other/b.tif", "empty/x.txt"]);
     let find = |names: &[&str]| loose::find(&names.iter().map(|name| folder.path().join(name)).collect::<Vec<_>>());
-    assert_eq!(names(&find(&["c.jpg", "in"]).unwrap()), ["c", "a", "b"]);
-    let refused = |names: &[&str]| format!("{:#}", find(names).unwrap_err());
+    let found = find(&["c.jpg", "in"]).unwrap();
+    assert_eq!(names(&found.cases), ["c", "a", "b"]);
+    assert!(found.notes.len() == 1 && found.notes[0].contains("'x.txt' left out"), "{:?}", found.notes);
+    let refused = |names: &[&str]| format!("{:#}", find(names).err().unwrap());
     assert!(refused(&["in", "other"]).contains("one name"));
     assert!(refused(&["empty"]).contains("no image"));
     assert!(refused(&["nothing"]).contains("no file or folder"));

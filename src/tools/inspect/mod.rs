@@ -12,6 +12,7 @@ use crate::data::findings::Mapped;
 use crate::data::folds;
 use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
+use crate::data::repeats::{self, Fingerprint};
 use crate::data::samples::SampleFormat;
 use crate::data::scan::Scan;
 use crate::data::spec::DataSpec;
@@ -32,14 +33,15 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     let mut report = Report::new(layout.kind.name(), layout.notes.clone());
     report.problems = inspection.missing();
     report.problems.extend(layout.problems.iter().cloned());
-    let training = inspection.set("training", &layout.training, None);
+    let mut training = inspection.set("training", &layout.training, None);
     // The mapping of the training images is kept.
     let trained =
         training.as_ref().map(|(_, found)| DataSpec { grey_ranges: found.ranges.clone(), ..DataSpec::isbi() });
-    let test = inspection.set("test", &layout.test, trained.as_ref());
+    let mut test = inspection.set("test", &layout.test, trained.as_ref());
     if let (Some((_, training)), Some((_, test))) = (&training, &test) {
         report.comparison.extend(compare(training, test));
     }
+    warn_of_repeats(&mut training, &mut test);
     if let (Some((_, training)), Kind::Folders | Kind::ObjectMasks | Kind::NnUnet) = (&training, layout.kind) {
         report.command = Some(command(args, training, &layout));
     }
@@ -66,6 +68,8 @@ struct Inspection<'a> {
 struct Found {
     channels: usize,
     slices: usize,
+    /// Where each image is from, and what tells whether two are equal.
+    images: Vec<(String, Fingerprint)>,
     ranges: BTreeMap<SampleFormat, GreyRange>,
 }
 
@@ -127,13 +131,14 @@ impl Inspection<'_> {
         }
         set.warnings.extend(scan.outliers(&ranges));
         let slices = set.sizes.iter().map(|size| size.slices).sum();
-        let flat: usize = scan.cases.iter().map(|case| case.flat_pages).sum();
+        let images: Vec<(String, Fingerprint)> = scan.cases.iter().flat_map(|case| case.places(cases)).collect();
+        let flat: usize = scan.cases.iter().map(|case| case.flat_pages()).sum();
         match flat {
             0 => {}
             flat if flat == slices => set.problems.push(format!("all {slices} images are of one value each")),
             flat => set.warnings.push(format!("{flat} of {slices} images are of one value each")),
         }
-        Found { channels: set.channels, slices, ranges }
+        Found { channels: set.channels, slices, images, ranges }
     }
 
     fn labels(&self, scan: &Scan, slices: usize, set: &mut Set) {
@@ -151,6 +156,35 @@ impl Inspection<'_> {
         }
         let has_own_folds = self.layout.description.as_ref().is_some_and(|description| !description.folds.is_empty());
         set.warnings.extend(folds::warn_of_few(slices).filter(|_| !has_own_folds));
+    }
+}
+
+/// Warnings of images that occur more than once among those with labels, and of test images among those.
+fn warn_of_repeats(training: &mut Option<(Set, Found)>, test: &mut Option<(Set, Found)>) {
+    let Some((training, known)) = training else { return };
+    let prints = |found: &Found| -> Vec<Fingerprint> { found.images.iter().map(|(_, print)| *print).collect() };
+    let (of, place) = (known.images.len(), |index: usize| &known.images[index].0);
+    let known = prints(known);
+    let repeated = repeats::within(&known);
+    if let Some(&[image, same]) = repeated.first() {
+        training.warnings.push(format!(
+            "{} of {of} images repeat earlier ones, such as {}, which is {}: a fold that trains on one and validates \
+             on the other has scores that say nothing of new images; leave repeated images out",
+            repeated.len(),
+            place(image),
+            place(same)
+        ));
+    }
+    let Some((test, found)) = test else { return };
+    let repeated = repeats::among(prints(found).into_iter().enumerate(), known.into_iter().enumerate());
+    if let Some(&[image, same]) = repeated.first() {
+        test.warnings.push(format!(
+            "{} of {} images are training images too, such as {}, which is {}: their masks say nothing of new images",
+            repeated.len(),
+            found.images.len(),
+            found.images[image].0,
+            place(same)
+        ));
     }
 }
 
