@@ -4,7 +4,9 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::{TestDir, fails, python, send, stderr, stdout, wait_for};
 
@@ -90,6 +92,28 @@ fn an_interrupted_run_ends_with_the_best_weights_and_scores_of_an_unbroken_one()
     assert_eq!(column(&unbroken, "eval_total_loss").len(), 20);
     assert_eq!(column(&unbroken, "eval_total_loss"), column(&broken, "eval_total_loss"));
     assert_eq!(column(&unbroken, "v_rand_thin"), column(&broken, "v_rand_thin"));
+}
+
+/// Its score can be the best one, so that the run is not complete without it.
+#[test]
+fn a_signal_in_the_last_step_leaves_its_validation_to_the_run_that_goes_on() {
+    let args = "--base_filters 16 --crossvalidation_idx 0 --max_steps 1 --evaluate_every 1 --keep_best accuracy";
+    let (unbroken, broken) = (TestDir::new(), TestDir::new());
+    unbroken.run(args).success();
+    let mut run = broken.command(args).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for("the record of the run", || broken.path("model/config.json").exists());
+    send("-TERM", run.id());
+    let mut told = String::new();
+    run.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(143), "{told}");
+    assert!(told.contains("after step 1 of 1") && told.contains("--resume_training"), "{told}");
+    assert!(!broken.path("model/best.safetensors").exists());
+    broken.run(&format!("{args} --resume_training")).success();
+    for name in ["model.safetensors", "best.safetensors", "checkpoints/step-0000000001.safetensors"] {
+        let name = format!("model/{name}");
+        assert!(unbroken.read(&name) == broken.read(&name), "{name}");
+    }
+    assert_eq!(column(&unbroken, "eval_total_loss"), column(&broken, "eval_total_loss"));
 }
 
 #[test]

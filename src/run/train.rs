@@ -132,7 +132,15 @@ pub fn train(
     if config.resume_training && trainer.progress.step > first {
         warn_of_earlier_results(config, journal);
     }
-    finish(compute, journal, trainer, &data.slices.spec, last, ending)
+    let step = trainer.progress.step;
+    let is_complete = step == last && !validator.is_due(step, last);
+    if let (Some(Ending::Signal(signal)), false) = (ending, is_complete) {
+        journal.tracker.draw_curves(&journal.logger);
+        let name = stop::name(signal);
+        journal.logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));
+        return Ok(Outcome::Stopped(signal));
+    }
+    finish(compute, journal, trainer, &data.slices.spec)
 }
 
 /// Warns of results of the weights that a run has gone on from, which it does not make anew.
@@ -148,26 +156,11 @@ fn warn_of_earlier_results(config: &Config, journal: &Journal) {
     }
 }
 
-/// Draws the learning curves, and writes the weights unless a signal ended training before step `last`.
-fn finish(
-    compute: &Compute,
-    journal: &Journal,
-    trainer: Trainer,
-    spec: &DataSpec,
-    last: u64,
-    ending: Option<Ending>,
-) -> Result<Outcome> {
+/// Draws the learning curves and writes the weights.
+fn finish(compute: &Compute, journal: &Journal, trainer: Trainer, spec: &DataSpec) -> Result<Outcome> {
     let Journal { model_dir, logger, tracker } = journal;
     tracker.draw_curves(logger);
-    let step = trainer.progress.step;
-    if let Some(Ending::Signal(signal)) = ending
-        && step < last
-    {
-        let name = stop::name(signal);
-        logger.warn(&format!("stopped by {name} after step {step} of {last}; go on with --resume_training"));
-        return Ok(Outcome::Stopped(signal));
-    }
-    let net = trainer.into_network();
+    let (step, net) = (trainer.progress.step, trainer.into_network());
     if compute.world.is_main() {
         checkpoint::save_weights(&model_dir.weights(), &net, spec, step, None)?;
         logger.result(&format!("weights: {}", model_dir.weights().display()));

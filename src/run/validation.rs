@@ -67,6 +67,11 @@ impl Validator {
         self.duration
     }
 
+    /// Whether the slices are still to be scored after `step`, because a signal came before.
+    pub fn is_due(&self, step: u64, last: u64) -> bool {
+        self.due(step, last).is_some()
+    }
+
     /// What to do where the slices are to be scored after `step`, and have not been yet. The last step is one of them
     /// where the best weights are kept, so that its own can be these.
     fn due(&self, step: u64, last: u64) -> Option<Validation> {
