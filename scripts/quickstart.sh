@@ -8,7 +8,7 @@ data=${1:-}
 "$root/scripts/setup/libtorch.sh"
 cd "$root"
 cargo build --release --locked
-unet=$root/target/release/unet
+unet=target/release/unet
 
 if [[ -z $data ]]; then
   data=results/phantom
