@@ -185,7 +185,7 @@ fn work(
 ) -> Result<u8> {
     let mode = config.exec_mode;
     if let Some(data) = &inputs.training {
-        repeats::warn_of_trained(config, data, &journal.logger);
+        repeats::warn_of_trained(config, &data.slices, &data.split, &journal.logger);
     }
     let net = if let (true, Some(data)) = (mode.trains(), &inputs.training) {
         match train(config, settings, compute, journal, inputs, data)? {

@@ -1,6 +1,5 @@
 //! Warnings of images that occur more than once where scores or masks are then better than those of new images.
 
-use super::inputs::TrainingData;
 use crate::cli::config::Config;
 use crate::data::folds::Split;
 use crate::data::repeats;
@@ -44,20 +43,20 @@ pub fn warn_of_test(test: &mut SliceSet, training: &SliceSet, split: &Split) {
 
 /// Warns where slices that validate were trained on by a network in use: the one that is evaluated, others of its
 /// ensemble, or the one that training begins with.
-pub fn warn_of_trained(config: &Config, data: &TrainingData, logger: &Logger) {
+pub fn warn_of_trained(config: &Config, slices: &SliceSet, split: &Split, logger: &Logger) {
     let mode = config.exec_mode;
     let begins_with = config.training.init_from.as_deref().filter(|_| mode.trains() && !config.resume_training);
     let evaluated = (!mode.trains()).then_some(config.model_dir.as_path());
     let ensemble = config.ensemble.iter().map(AsRef::as_ref);
     for network in evaluated.into_iter().chain(begins_with).chain(ensemble) {
         let model_dir = ModelDir::new(if network.is_dir() { network } else { files::folder(network) });
-        let trained = manifest::train_slices(&model_dir, &data.slices.sha256[0]).unwrap_or_default();
-        let count = data.split.validation.iter().filter(|slice| trained.contains(slice)).count();
+        let trained = manifest::train_slices(&model_dir, &slices.sha256[0]).unwrap_or_default();
+        let count = split.validation.iter().filter(|slice| trained.contains(slice)).count();
         if count > 0 {
             logger.warn(&format!(
                 "{count} of {} validation slices were trained on by '{}' (train_slices in '{}'): scores say nothing of \
                  new images then; give the --crossvalidation_idx, --split and --seed of its training, or leave it out",
-                data.split.validation.len(),
+                split.validation.len(),
                 network.display(),
                 model_dir.config().display()
             ));
