@@ -271,7 +271,7 @@ fn the_documented_python_runs_and_predicts_as_the_program_does() {
 /// The same for networks of the native recipe, with images of more than one tile and of less.
 #[test]
 fn the_documented_python_predicts_by_the_native_recipe_too() {
-    for (size, more) in [(420, "--grey_scaling image"), (70, "")] {
+    for (size, more) in [(420, "--grey_scaling image"), (70, "--grey_scaling range")] {
         let dir = TestDir::new();
         let size = size.to_string();
         dir.unet(&["phantom", "--out", "data", "--slices", "2", "--size", &size, "--overwrite"]).success();

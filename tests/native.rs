@@ -21,8 +21,11 @@ fn a_network_of_the_native_recipe_is_used_by_that_recipe() {
     let dir = phantom("--layout folders --classes 3 --channels 3");
     dir.run(&format!("{NATIVE} --max_steps 3 --exec_mode train_and_evaluate --crossvalidation_idx 0")).success();
     let config = dir.json("model/config.json");
-    assert_eq!((&config["recipe"]["name"], &config["recipe"]["grey"]), (&"native".into(), &"range".into()));
+    assert_eq!((&config["recipe"]["name"], &config["recipe"]["grey"]), (&"native".into(), &"image".into()));
     assert_eq!(config["patch"], 68);
+    // The defaults of the recipe; warm-up is a tenth of three steps, rounded down.
+    assert_eq!((&config["schedule"], &config["init"]), (&"cosine".into(), &"he".into()));
+    assert_eq!((&config["learning_rate"], &config["lr_warmup_steps"]), (&0.001.into(), &0.into()));
     let scores = dir.read("model/eval.json");
     // The same from the weights alone, whatever the size of the tiles, to rounding.
     dir.run("--exec_mode evaluate --crossvalidation_idx 0 --overwrite").success();

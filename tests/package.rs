@@ -124,7 +124,7 @@ fn the_tools_of_the_zoo_predict_by_a_package_what_the_program_predicts() {
     // The size that the reference's recipe resizes to, and one that the native recipe takes as it is.
     let cases = [
         ("reference", "", "388"),
-        ("range", "--recipe native --patch 36", "240"),
+        ("range", "--recipe native --patch 36 --grey_scaling range", "240"),
         ("image", "--recipe native --patch 36 --grey_scaling image", "240"),
     ];
     for (name, args, size) in cases {

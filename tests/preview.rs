@@ -196,7 +196,7 @@ fn mirrored(at: isize, length: isize) -> usize {
 fn samples_of_the_native_recipe_are_windows_of_the_stored_images() {
     let dir = phantom("--layout folders --channels 3 --classes 3");
     // The side of the input is 68 + 184, and shown as it is.
-    let shown = Preview::new(&dir, "--recipe native --patch 68 --seed 5", 3, 252);
+    let shown = Preview::new(&dir, "--recipe native --patch 68 --grey_scaling range --seed 5", 3, 252);
     let (mut seen, mut places) = ([0; 3], Vec::new());
     for (sample, name) in shown.slices().iter().enumerate() {
         let [image, mask] = ["images", "masks"].map(|folder| dir.read(&format!("data/{folder}/{name}.png")));
@@ -264,7 +264,7 @@ fn recipe_augmentation_and_seed_change_the_samples_and_the_same_flags_do_not() {
         ("--augment".to_owned(), 286),
         ("--augment --seed 1".to_owned(), 286),
         (native.to_owned(), 268),
-        (format!("{native} --grey_scaling image"), 268),
+        (format!("{native} --grey_scaling range"), 268),
         (format!("{native} --augment"), 268),
         (format!("{native} --augment --augmentations flips"), 268),
         (format!("{native} --augment --augmentations elastic,grey"), 268),
@@ -331,14 +331,14 @@ fn dark_images_are_told_and_grey_scaling_brightens_them() {
         let args = format!("--data_dir dark --out p.png --overwrite --samples 2 --grey_range type {args}");
         stderr(&preview(&dir, &args).success())
     };
-    let dark = warned("--recipe native --patch 20");
+    let dark = warned("--recipe native --patch 20 --grey_scaling range");
     for words in
-        ["warning: the grey levels of 2 of 2 slices span less than 5 %", "a.png' 0.9 %", "--grey_scaling image"]
+        ["warning: the grey levels of 2 of 2 slices span less than 5 %", "a.png' 0.9 %", "leave out --grey_scaling range"]
     {
         assert!(dark.contains(words), "{dark}");
     }
-    assert!(warned("").contains("--recipe native --grey_scaling image"));
-    let scaled = warned("--recipe native --patch 20 --grey_scaling image");
+    assert!(warned("").contains("train with --recipe native"));
+    let scaled = warned("--recipe native --patch 20");
     assert!(scaled.contains("1 of 2 slices") && scaled.contains("b.png' 0.0 %: "), "{scaled}");
     // Nothing is said of usual images.
     let usual = stderr(&preview(&dir, "--out p.png --overwrite --augment").success());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::native::{Border, Native, PATCH};
+use super::native::{Border, Defaults, Native, PATCH};
 use super::split::{SplitChoice, check_folds};
 use super::validation::{Validation, check_weights};
 use super::{
@@ -153,6 +153,7 @@ impl Config {
         } else {
             Native::new(&args.native, args.tile)?
         };
+        let defaults = Defaults::of(args.recipe, args.max_steps);
         let border = if mode.trains() { Border::of_training(&args.border, args.recipe)? } else { None };
         check_folds(&args, given)?;
         let validation = Validation::new(&args)?;
@@ -231,12 +232,12 @@ impl Config {
             base_filters: args.base_filters.map(|n| n as i64),
             training: Training {
                 max_steps: args.max_steps,
-                learning_rate: args.learning_rate,
-                schedule: args.schedule,
-                lr_warmup_steps: args.lr_warmup_steps,
+                learning_rate: args.learning_rate.unwrap_or(defaults.learning_rate),
+                schedule: args.schedule.unwrap_or(defaults.schedule),
+                lr_warmup_steps: args.lr_warmup_steps.unwrap_or(defaults.lr_warmup_steps),
                 ema: args.ema,
                 dropout: args.dropout,
-                init: args.init,
+                init: args.init.unwrap_or(defaults.init),
                 init_from: args.init_from,
                 weight_decay: args.weight_decay,
                 augment: args.augment,

@@ -212,23 +212,19 @@ pub struct RunArgs {
         help_heading = "Training"
     )]
     pub batch_size: u64,
-    /// Adam's learning rate
+    /// Adam's learning rate [default: 0.0001; native recipe: 0.001]
+    #[arg(long = "learning_rate", value_name = "RATE", value_parser = positive, help_heading = "Training")]
+    pub learning_rate: Option<f64>,
+    /// How the learning rate falls: constant, half a cosine to 0, or (1 - done)^0.9 [default: constant; native recipe:
+    /// cosine]
+    #[arg(long, value_name = "DECAY", value_enum, help_heading = "Training")]
+    pub schedule: Option<ScheduleChoice>,
+    /// First steps, in which the learning rate rises evenly from 0 [default: 0; native recipe: 50, or a tenth of
+    /// --max_steps if that is less]
     #[arg(
-        long = "learning_rate", value_name = "RATE", default_value_t = 1e-4, value_parser = positive,
-        help_heading = "Training"
+        long = "lr_warmup_steps", value_name = "N", value_parser = whole(0..=1_000_000_000), help_heading = "Training"
     )]
-    pub learning_rate: f64,
-    /// How the learning rate falls: constant, half a cosine to 0, or (1 - done)^0.9
-    #[arg(
-        long, value_name = "DECAY", value_enum, default_value_t = ScheduleChoice::Constant, help_heading = "Training"
-    )]
-    pub schedule: ScheduleChoice,
-    /// First steps, in which the learning rate rises evenly from 0
-    #[arg(
-        long = "lr_warmup_steps", value_name = "N", default_value_t = 0, value_parser = whole(0..=1_000_000_000),
-        help_heading = "Training"
-    )]
-    pub lr_warmup_steps: u64,
+    pub lr_warmup_steps: Option<u64>,
     /// Keep a moving average of the weights with this decay, such as 0.999, and use it for everything but training
     #[arg(long, value_name = "DECAY", value_parser = below_one, help_heading = "Training")]
     pub ema: Option<f64>,
@@ -238,11 +234,10 @@ pub struct RunArgs {
         help_heading = "Training"
     )]
     pub dropout: f64,
-    /// How fresh weights are drawn: uniform by Glorot, as the reference's, or normal by He
-    #[arg(
-        long, value_name = "INIT", value_enum, default_value_t = InitChoice::Glorot, help_heading = "Training"
-    )]
-    pub init: InitChoice,
+    /// How fresh weights are drawn: uniform by Glorot, as the reference's, or normal by He [default: glorot; native
+    /// recipe: he]
+    #[arg(long, value_name = "INIT", value_enum, help_heading = "Training")]
+    pub init: Option<InitChoice>,
     /// Begin with the weights of another run: its folder, or a weight file. For another number of classes the last
     /// layer is fresh
     #[arg(long = "init_from", value_name = "MODEL", help_heading = "Training")]

@@ -3,7 +3,9 @@
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::values::{AugmentationChoice, GreyScalingChoice, RecipeChoice, positive, share, whole};
+use super::values::{
+    AugmentationChoice, GreyScalingChoice, InitChoice, RecipeChoice, ScheduleChoice, positive, share, whole,
+};
 use crate::error::UsageError;
 
 // The flags of native training samples. Not a doc comment: clap would make it the description of each command.
@@ -13,8 +15,8 @@ pub struct NativeArgs {
     /// 388]
     #[arg(long, value_name = "PIXELS", value_parser = whole(4..=16_388), help_heading = "Recipe")]
     pub patch: Option<u64>,
-    /// What grey levels are scaled by: the range of the sample type, or each image's own mean and deviation [default:
-    /// range]
+    /// What grey levels are scaled by: each image's own mean and deviation, or the range of the sample type [default:
+    /// image]
     #[arg(long = "grey_scaling", value_name = "BY", value_enum, help_heading = "Recipe")]
     pub grey_scaling: Option<GreyScalingChoice>,
     /// What --augment does in the native recipe, between commas [default: flips,rotation,scale,elastic,grey]
@@ -69,6 +71,35 @@ pub struct Border {
     pub sigma: f64,
 }
 
+/// How the weights begin and how fast they change where no flag says it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Defaults {
+    pub learning_rate: f64,
+    pub schedule: ScheduleChoice,
+    pub lr_warmup_steps: u64,
+    pub init: InitChoice,
+}
+
+impl Defaults {
+    /// The reference's own, or those that docs/accuracy.md found to be better, in `max_steps` of training.
+    pub fn of(recipe: Option<RecipeChoice>, max_steps: u64) -> Self {
+        match recipe {
+            Some(RecipeChoice::Native) => Self {
+                learning_rate: 1e-3,
+                schedule: ScheduleChoice::Cosine,
+                lr_warmup_steps: (max_steps / 10).min(50),
+                init: InitChoice::He,
+            },
+            Some(RecipeChoice::Reference) | None => Self {
+                learning_rate: 1e-4,
+                schedule: ScheduleChoice::Constant,
+                lr_warmup_steps: 0,
+                init: InitChoice::Glorot,
+            },
+        }
+    }
+}
+
 /// Side of the output of a training window by default: the network's (paper, figure 1).
 pub(super) const PATCH: i64 = 388;
 /// The paper's.
@@ -98,7 +129,7 @@ impl Native {
         }
         Ok(Self {
             patch,
-            grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Range),
+            grey_scaling: args.grey_scaling.unwrap_or(GreyScalingChoice::Image),
             augmentations: args.augmentations.clone().unwrap_or_else(|| AUGMENTATIONS.to_vec()),
             rare_class_share: args.rare_class_share,
             tile: tile.map(|tile| tile as i64),

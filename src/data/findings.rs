@@ -15,7 +15,7 @@ use super::values::{GreyChoice, GreyRange, GreyValues, Outlier, percent, short};
 /// Share of a range that an image, or a channel of all images, fills at least. All together fill half of it.
 const LEAST_FILLED: f64 = 0.1;
 /// What to do about images or channels of different ranges.
-const TO_EVEN: &str = "scale them alike, or each by itself with --recipe native --grey_scaling image";
+const TO_EVEN: &str = "scale them alike, or each by itself with --recipe native";
 
 /// A warning of a guessed map whose membranes, the lines between cells, have most pixels.
 fn warn_of_membrane(map: &LabelMap, pixels: &[u64]) -> Option<String> {

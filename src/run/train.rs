@@ -233,8 +233,8 @@ fn hyperparameters(config: &Config, compute: &Compute) -> Result<Hyperparameters
     let schedule = Schedule { base: learning_rate, decay, warmup_steps: lr_warmup_steps, steps };
     if !schedule.is_constant() && compute.xla && compute.device.is_cuda() {
         bail!(
-            "--xla on a GPU replays a step with the learning rate that it was captured with; leave out --xla, or \
-             --schedule and --lr_warmup_steps"
+            "--xla on a GPU replays a step with the learning rate that it was captured with; leave out --xla, \
+             or give --schedule constant --lr_warmup_steps 0"
         );
     }
     Ok(Hyperparameters { schedule, ema, dropout, weight_decay, seed })

@@ -267,8 +267,10 @@ impl Shown {
             let channel = spans.iter().position(|span| *span < LEAST_SPAN).unwrap_or(0);
             let of = if spans.len() == 1 { String::new() } else { format!("channel {channel} of ") };
             let advice = match recipe {
-                Recipe::Reference => "rescale the stored values, or train with --recipe native --grey_scaling image",
-                Recipe::Native { grey: GreyScaling::Range } => "rescale the stored values, or add --grey_scaling image",
+                Recipe::Reference => "rescale the stored values, or train with --recipe native",
+                Recipe::Native { grey: GreyScaling::Range } => {
+                    "rescale the stored values, or leave out --grey_scaling range"
+                }
                 Recipe::Native { grey: GreyScaling::Image } => "look whether it is empty",
             };
             format!(

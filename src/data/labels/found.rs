@@ -162,8 +162,11 @@ impl LabelValues {
         let shown = counts.iter().map(|&(value, count)| format!("{value}{} ({})", colour(value), share(count)));
         let mut text = shown.collect::<Vec<_>>().join(", ");
         if left_out > 0 || self.overflowed {
-            let more = if self.overflowed { "more than " } else { "" };
-            text += &format!(" and {more}{left_out} others");
+            text += &match (left_out, self.overflowed) {
+                (1, false) => " and 1 other".to_owned(),
+                (_, false) => format!(" and {left_out} others"),
+                (_, true) => format!(" and more than {left_out} others"),
+            };
         }
         text
     }

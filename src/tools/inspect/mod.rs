@@ -237,7 +237,7 @@ fn quoted(text: &str) -> String {
 /// The command that trains on a dataset.
 fn command(args: &InspectArgs, training: &Found, layout: &Layout) -> String {
     let mut words = vec![format!("unet --data_dir {}", quoted(&args.dataset.data_dir.display().to_string()))];
-    words.push("--model_dir results --augment".to_owned());
+    words.push("--model_dir results --recipe native --augment".to_owned());
     words.extend(args.dataset.label_map.as_ref().map(|map| format!("--label_map {}", quoted(map))));
     if args.dataset.grey_range != GreyRangeChoice::Auto {
         words.push(format!("--grey_range {}", args.dataset.grey_range.name()));
