@@ -332,9 +332,11 @@ fn dark_images_are_told_and_grey_scaling_brightens_them() {
         stderr(&preview(&dir, &args).success())
     };
     let dark = warned("--recipe native --patch 20 --grey_scaling range");
-    for words in
-        ["warning: the grey levels of 2 of 2 slices span less than 5 %", "a.png' 0.9 %", "leave out --grey_scaling range"]
-    {
+    for words in [
+        "warning: the grey levels of 2 of 2 slices span less than 5 %",
+        "a.png' 0.9 %",
+        "leave out --grey_scaling range",
+    ] {
         assert!(dark.contains(words), "{dark}");
     }
     assert!(warned("").contains("train with --recipe native"));
