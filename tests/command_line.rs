@@ -54,8 +54,8 @@ const ARGUMENTS: [(&str, &[&str]); 11] = [
             "--batch_size, --batch-size <N> [default: 1]",
             "--learning_rate, --learning-rate <RATE> [default: 0.0001; native recipe: 0.001]",
             "--schedule <DECAY> [default: constant; native recipe: cosine] [possible values: constant, cosine, poly]",
-            "--lr_warmup_steps, --lr-warmup-steps <N> [default: 0; native recipe: 50, or a tenth of --max_steps if \
-             that is less]",
+            "--lr_warmup_steps, --lr-warmup-steps <N> [default: 0; native recipe: 50, or a tenth of all steps if that \
+             is less]",
             "--ema <DECAY>",
             "--dropout <SHARE> [default: 0.5]",
             "--init <INIT> [default: glorot; native recipe: he] [possible values: glorot, he]",

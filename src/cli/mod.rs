@@ -219,8 +219,8 @@ pub struct RunArgs {
     /// cosine]
     #[arg(long, value_name = "DECAY", value_enum, help_heading = "Training")]
     pub schedule: Option<ScheduleChoice>,
-    /// First steps, in which the learning rate rises evenly from 0 [default: 0; native recipe: 50, or a tenth of
-    /// --max_steps if that is less]
+    /// First steps, in which the learning rate rises evenly from 0 [default: 0; native recipe: 50, or a tenth of all
+    /// steps if that is less]
     #[arg(
         long = "lr_warmup_steps", value_name = "N", value_parser = whole(0..=1_000_000_000), help_heading = "Training"
     )]
