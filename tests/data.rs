@@ -43,17 +43,8 @@ fn folders(dir: &TestDir, sizes: &[[u32; 2]], channels: usize, values: &[u8]) {
     }
 }
 
-fn empty() -> TestDir {
-    let dir = TestDir::new();
-    fs::remove_dir_all(dir.path("data")).unwrap();
-    dir
-}
-
 fn phantom(args: &str) -> TestDir {
-    let dir = empty();
-    let args: Vec<&str> = "phantom --out data --slices 6 --size 64".split(' ').chain(args.split(' ')).collect();
-    dir.unet(&args).success();
-    dir
+    TestDir::phantom(6, 64, args)
 }
 
 /// The different bytes of a mask.
@@ -122,7 +113,7 @@ fn nnunet_data_train_by_their_own_folds() {
 
 #[test]
 fn masks_of_single_objects_are_merged() {
-    let dir = empty();
+    let dir = TestDir::empty();
     for index in 0..5usize {
         let folder = format!("data/id{index}");
         png(&dir.path(&format!("{folder}/images/id{index}.png")), [48, 32], 3, |y, x, c| (y * x + c) as u8);
@@ -143,7 +134,7 @@ fn masks_of_single_objects_are_merged() {
 
 #[test]
 fn a_label_map_joins_values_ignores_others_and_its_first_values_are_written() {
-    let dir = empty();
+    let dir = TestDir::empty();
     folders(&dir, &[[64, 48]; 5], 1, &[10, 11, 20, 30]);
     let run = dir.run(SMALL);
     fails(run, 1, &["10 (25.00 %), 11 (25.00 %)", "--label_map '10=class_0;"]);
@@ -169,7 +160,7 @@ fn a_label_map_joins_values_ignores_others_and_its_first_values_are_written() {
 
 #[test]
 fn images_of_several_sizes_train_and_their_masks_have_their_size() {
-    let dir = empty();
+    let dir = TestDir::empty();
     let sizes = [[64, 48], [30, 90], [200, 17], [64, 48], [33, 33]];
     folders(&dir, &sizes, 1, &[0, 255]);
     let printed = stdout(&dir.run(SMALL).success());
@@ -238,7 +229,7 @@ fn one_bad_file_costs_itself_alone_and_is_told() {
 
 #[test]
 fn a_prediction_that_is_killed_goes_on_and_ends_with_the_masks_of_an_unbroken_one() {
-    let dir = empty();
+    let dir = TestDir::empty();
     folders(&dir, &[[40, 40]; 60], 1, &[0, 255]);
     dir.run(&format!("{SMALL} --model_dir model")).success();
     let predict = |out: &str| {
@@ -392,7 +383,7 @@ fn a_network_for_other_images_is_refused() {
 
 #[test]
 fn every_bad_file_of_a_dataset_is_listed() {
-    let dir = empty();
+    let dir = TestDir::empty();
     folders(&dir, &[[32, 32]; 6], 1, &[0, 255]);
     let good = dir.read("data/images/01.png");
     fs::write(dir.path("data/images/01.png"), &good[..good.len() - 30]).unwrap();
@@ -417,7 +408,7 @@ fn every_bad_file_of_a_dataset_is_listed() {
 
 #[test]
 fn labels_that_are_lossy_in_colour_or_of_one_class_are_told() {
-    let dir = empty();
+    let dir = TestDir::empty();
     folders(&dir, &[[40, 24]; 5], 1, &[0, 0]);
     fails(dir.run(SMALL), 1, &["all labels are of the class 'background'", "--label_map"]);
     png(&dir.path("data/masks/00.png"), [40, 24], 3, |_, x, c| if x < 10 && c == 0 { 200 } else { 0 });
@@ -430,7 +421,7 @@ fn labels_that_are_lossy_in_colour_or_of_one_class_are_told() {
 
 #[test]
 fn colour_masks_train_by_a_map_and_come_back_in_colour() {
-    let dir = empty();
+    let dir = TestDir::empty();
     for index in 0..5 {
         png(&dir.path(&format!("data/images/{index}.png")), [40, 32], 1, |y, x, _| (9 * y + x) as u8);
         let colour = |_: usize, x: usize, c: usize| if x < 15 { [255, 0, 0][c] } else { [0, 0, 128][c] };

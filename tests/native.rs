@@ -9,11 +9,7 @@ use common::{TestDir, fails, python, stdout, wait_for};
 const NATIVE: &str = "--recipe native --patch 68 --base_filters 2 --batch_size 2 --augment";
 
 fn phantom(args: &str) -> TestDir {
-    let dir = TestDir::new();
-    fs::remove_dir_all(dir.path("data")).unwrap();
-    let args: Vec<&str> = "phantom --out data --slices 6 --size 96".split(' ').chain(args.split_whitespace()).collect();
-    dir.unet(&args).success();
-    dir
+    TestDir::phantom(6, 96, args)
 }
 
 #[test]

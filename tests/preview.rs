@@ -97,12 +97,7 @@ fn preview(dir: &TestDir, args: &str) -> Assert {
 
 /// Three slices of 200x200 in `data`.
 fn phantom(args: &str) -> TestDir {
-    let dir = TestDir::new();
-    fs::remove_dir_all(dir.path("data")).unwrap();
-    let args: Vec<&str> =
-        "phantom --out data --slices 3 --size 200".split(' ').chain(args.split_whitespace()).collect();
-    dir.unet(&args).success();
-    dir
+    TestDir::phantom(3, 200, args)
 }
 
 /// A tile's pixels on the line from `first` to `last`, which are not those of the image.

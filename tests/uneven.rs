@@ -12,13 +12,7 @@ const TRAIN: &str = "--base_filters 2 --learning_rate 0.003 --batch_size 2";
 /// Images that are mapped together, of which one is stored in another way, and channels of different ranges.
 #[test]
 fn images_and_channels_that_fill_little_of_their_range_are_told() {
-    let phantom = |layout: &str| {
-        let dir = TestDir::new();
-        fs::remove_dir_all(dir.path("data")).unwrap();
-        let args = format!("phantom --out data --slices 6 --size 64 --layout {layout}");
-        dir.unet(&args.split(' ').collect::<Vec<_>>()).success();
-        dir
-    };
+    let phantom = |layout: &str| TestDir::phantom(6, 64, &format!("--layout {layout}"));
     let darken = |dir: &TestDir, names: &str, factor: u32| {
         let code = format!(
             "import sys, glob, numpy\nfrom PIL import Image\n\
@@ -71,4 +65,43 @@ fn values_that_stand_for_nothing_and_pages_stored_otherwise_are_told() {
     assert!(alter(&dir, "data", "volume = volume.astype('f4'); volume[:, :, :9] = -9999"));
     let told = stderr(&dir.run(&format!("{TRAIN} --max_steps 1 --grey_range 0,255")).success());
     assert!(!told.contains("-9999"), "{told}");
+}
+
+/// The reference recipe resizes images of any size to one; the native one sees pixels as they are stored.
+#[test]
+fn objects_of_another_size_than_in_training_are_told() {
+    let dir = TestDir::new();
+    dir.unet(&["phantom", "--out", "large", "--slices", "2", "--size", "128"]).success();
+    let predict = |input: &[&str]| {
+        let args = ["--exec_mode", "predict", "--model_dir", "model", "--overwrite", "--device", "cpu"];
+        stderr(&dir.unet(&[&args, input].concat()).success())
+    };
+    dir.run(&format!("{TRAIN} --max_steps 1")).success();
+    assert_eq!(predict(&["--data_dir", "data"]), "");
+    for input in [&["--data_dir", "large"][..], &["--input", "large/test-volume.tif", "--output", "out"]] {
+        let told = predict(input);
+        assert!(
+            told.contains("objects are 0.50 times as large") && told.contains("128x128, in training 64x64"),
+            "{told}"
+        );
+    }
+    // Pixels of 4 nm, and of 8.
+    let code = "import sys, tifffile
+for path, side in ((sys.argv[1], 0.004), (sys.argv[2], 0.008), (sys.argv[3], 0.0041)):
+    stack = tifffile.imread(path)
+    tifffile.imwrite(path, stack, imagej=True, resolution=(1 / side, 1 / side), metadata={'unit': 'micron', 'axes': 'ZYX'})";
+    let paths = ["data/train-volume.tif", "large/test-volume.tif", "data/test-volume.tif"].map(|name| dir.path(name));
+    if python(code, &paths.each_ref().map(AsRef::as_ref)).is_none() {
+        return;
+    }
+    dir.run(&format!("{TRAIN} --max_steps 1 --overwrite --recipe native --patch 36")).success();
+    assert_eq!(predict(&["--data_dir", "data"]), "");
+    let told = predict(&["--data_dir", "large"]);
+    assert!(
+        told.contains("objects are 0.50 times as large") && told.contains("pixels of 8.0000 x 8.0000 nm"),
+        "{told}"
+    );
+    fs::copy(dir.path("large/test-volume.tif"), dir.path("data/test-volume.tif")).unwrap();
+    let told = stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success());
+    assert!(told.contains("warning: objects are 0.50 times as large"), "{told}");
 }

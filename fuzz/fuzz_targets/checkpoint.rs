@@ -12,6 +12,7 @@ mod state;
 mod data {
     pub mod labels;
     pub mod samples;
+    pub mod scale;
     pub mod spec;
     pub mod values;
 }

@@ -12,6 +12,7 @@ use super::image_file::{Image, ImageFile, ImageInfo, MOST_CHANNELS};
 use super::labels::Lookup;
 use super::layout::{Case, LabelFiles};
 use super::samples::{Palette, SampleBuffer, SampleFormat, Samples};
+use super::tiff::Resolution;
 use super::values::GreyRange;
 
 /// What is added to a 16-bit sample to keep it as i16, the widest integer below 32 bits that libtorch computes with.
@@ -92,9 +93,16 @@ pub struct CaseShape {
     pub channels: usize,
     pub format: SampleFormat,
     pub has_alpha: bool,
-    pub resolution: Option<super::tiff::Resolution>,
+    pub resolution: Option<Resolution>,
     /// What people should know of how its files are read, each with the file.
     pub notes: Vec<String>,
+}
+
+impl CaseShape {
+    /// Its size in pixels, and the size of a pixel in nm where the file tells it.
+    pub fn scale(&self) -> ([usize; 2], Option<[f64; 2]>) {
+        ([self.height, self.width], self.resolution.as_ref().and_then(Resolution::pixel_nm))
+    }
 }
 
 impl Loader {

@@ -15,6 +15,7 @@ pub mod random;
 mod read_ahead;
 pub mod repeats;
 pub mod samples;
+pub mod scale;
 pub mod scan;
 pub mod slices;
 pub mod spec;

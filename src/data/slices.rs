@@ -20,6 +20,7 @@ use super::labels::{LabelMap, Lookup};
 use super::layout::{Case, Kind, Layout, fail_with};
 use super::repeats::Fingerprint;
 use super::samples::SampleFormat;
+use super::scale::Scale;
 use super::scan::Scan;
 use super::spec::DataSpec;
 use super::tiff::Resolution;
@@ -135,10 +136,13 @@ impl SliceSet {
         if options.trained.is_none() && !options.by_image {
             warnings.extend(scan.uneven(&cases, &ranges));
         }
+        let scale = Scale::of(scan.cases.iter().map(|case| case.shape.scale()));
+        let rescaled = options.trained.and_then(|trained| trained.compare_scale(&scale));
+        warnings.extend(rescaled.map(|text| format!("the images in '{}': {text}", layout.root.display())));
         warnings.extend(scan.outliers(&ranges));
         let notes = scan.grey.iter().filter_map(|(format, values)| values.describe(ranges[format])).collect();
         let names = layout.description.as_ref().map(|description| description.channels.clone()).unwrap_or_default();
-        let spec = DataSpec::new(channels, names, map, options.trained, &ranges);
+        let spec = DataSpec::new(channels, names, map, options.trained, &ranges, scale);
         let resolution = scan.cases.first().and_then(|case| case.shape.resolution.clone());
         let mut set = Self {
             kind: layout.kind,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::LabelMap;
 use super::samples::SampleFormat;
+use super::scale::Scale;
 use super::values::{GreyChoice, GreyRange, GreyValues, percent, short};
 
 /// Share of the samples that are clipped without a word: percentiles leave 0.2 % of the training images out.
@@ -72,10 +73,13 @@ pub struct DataSpec {
     pub float_range: Option<GreyRange>,
     #[serde(default)]
     pub recipe: Recipe,
+    /// The size of the training images and of their pixels.
+    #[serde(default, skip_serializing_if = "Scale::is_unknown")]
+    pub scale: Scale,
 }
 
 impl DataSpec {
-    /// The spec of a dataset with these channels, labels and ranges. What is not known of it is taken from `trained`,
+    /// The spec of a dataset with these channels, labels, ranges and sizes. What is not known of it is taken from `trained`,
     /// the data of the network in use; so is the mapping of its values.
     pub fn new(
         channels: usize,
@@ -83,6 +87,7 @@ impl DataSpec {
         map: Option<LabelMap>,
         trained: Option<&Self>,
         ranges: &BTreeMap<SampleFormat, GreyRange>,
+        scale: Scale,
     ) -> Self {
         let float_range = ranges.get(&SampleFormat::F32).copied();
         let (grey_ranges, float_range) = match trained {
@@ -96,6 +101,7 @@ impl DataSpec {
             grey_ranges,
             float_range,
             recipe: trained.map(|spec| spec.recipe).unwrap_or_default(),
+            scale: trained.map_or(scale, |spec| spec.scale),
         }
     }
 
@@ -103,7 +109,8 @@ impl DataSpec {
     pub fn isbi() -> Self {
         let map = Some(LabelMap::of_two(["membrane", "background"], 255));
         let (channel_names, grey_ranges) = (Vec::new(), BTreeMap::new());
-        Self { channels: 1, channel_names, map, grey_ranges, float_range: None, recipe: Recipe::Reference }
+        let (recipe, scale) = (Recipe::Reference, Scale::default());
+        Self { channels: 1, channel_names, map, grey_ranges, float_range: None, recipe, scale }
     }
 
     /// The number of classes; two where there are no labels.
@@ -185,6 +192,11 @@ impl DataSpec {
             bail!("{told}; {advice}");
         }
         Ok(Some(if clipped > FAR_TOO_MANY_CLIPPED || is_small { format!("{told}; {advice}") } else { told }))
+    }
+
+    /// A warning of images in which objects have another size to the network than in its training.
+    pub fn compare_scale(&self, images: &Scale) -> Option<String> {
+        self.scale.compare(images, self.recipe == Recipe::Reference)
     }
 
     /// Whether pixels are ignored.

@@ -58,8 +58,16 @@ impl TestDir {
         dir
     }
 
-    fn empty() -> Self {
+    pub fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A folder whose `data` has slices of `size` x `size` pixels, as `unet phantom` makes them by `args`.
+    pub fn phantom(slices: u32, size: u32, args: &str) -> Self {
+        let dir = Self::empty();
+        let words = format!("phantom --out data --slices {slices} --size {size} {args}");
+        dir.unet(&words.split_whitespace().collect::<Vec<_>>()).success();
+        dir
     }
 
     /// Every file below `folder` with its content.

@@ -40,7 +40,7 @@ pub use directory::orientation_of_exif;
 pub use read::StackReader;
 pub use write::{SampleKind, StackWriter};
 
-/// Physical pixel size as the file gives it; only carried from a stack to the files made from it.
+/// Physical pixel size as the file gives it: carried from a stack to the files made from it, and compared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resolution {
     /// Pixels per unit as numerator and denominator, neither of them 0: XResolution, YResolution.
@@ -55,6 +55,20 @@ pub struct Resolution {
 }
 
 impl Resolution {
+    /// Height and width of a pixel in nm; `None` where the unit is not one of length, or the inch of printers.
+    pub fn pixel_nm(&self) -> Option<[f64; 2]> {
+        let nm = match (self.imagej_unit.as_deref(), self.unit) {
+            (Some("nm" | "nanometer"), _) => 1.0,
+            // ImageJ writes the Greek letter as an escape.
+            (Some("um" | "micron" | "microns" | "micrometer" | "\\u00B5m"), _) => 1e3,
+            (Some("mm"), _) => 1e6,
+            (Some("cm"), _) | (None, 3) => 1e7,
+            _ => return None,
+        };
+        let side = |(pixels, units): (u32, u32)| nm * f64::from(units) / f64::from(pixels);
+        Some([side(self.y), side(self.x)])
+    }
+
     /// The unit as ImageJ wants it in its text, beside which it does not look at ResolutionUnit. As there, 72 dots per
     /// inch mean that nothing is known.
     fn unit_name(&self) -> Option<&str> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::data::layout::Case;
 use crate::data::loader::{CaseShape, Loader, RawSlice, rounding};
 use crate::data::samples::SampleFormat;
+use crate::data::scale::Scale;
 use crate::data::spec::DataSpec;
 use crate::data::tiff::Resolution;
 use crate::data::values::{GreyRange, GreyValues};
@@ -82,7 +83,9 @@ fn read_case(
     spec: &DataSpec,
     mut send: impl FnMut(Item) -> bool,
 ) -> Result<Vec<String>> {
-    let CaseShape { pages, height, width, channels, format, resolution, has_alpha, notes } = loader.shape(case)?;
+    let shape = loader.shape(case)?;
+    let scale = Scale::of([shape.scale()]);
+    let CaseShape { pages, height, width, channels, format, resolution, has_alpha, notes } = shape;
     let path = loader.path(case).to_owned();
     let name = |count: usize| if count == 1 { "1 channel".to_owned() } else { format!("{count} channels") };
     ensure!(
@@ -114,6 +117,7 @@ fn read_case(
         has_alpha.then(|| "its alpha channel is left out".to_owned()),
         (rounded > 0).then(|| rounding(rounded)),
         spec.compare(&values)?,
+        spec.compare_scale(&scale),
     ];
     let own = own.into_iter().flatten().map(|warning| format!("'{}': {warning}", path.display()));
     Ok(notes.into_iter().chain(own).collect())

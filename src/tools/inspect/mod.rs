@@ -14,6 +14,7 @@ use crate::data::labels::LabelMap;
 use crate::data::layout::{Case, Kind, LabelFiles, Layout, TEST_VOLUME, TRAIN_LABELS, TRAIN_VOLUME, missing_stack};
 use crate::data::repeats::{self, Fingerprint};
 use crate::data::samples::SampleFormat;
+use crate::data::scale::Scale;
 use crate::data::scan::Scan;
 use crate::data::spec::DataSpec;
 use crate::data::values::{GreyChoice, GreyRange, GreyValues};
@@ -42,6 +43,10 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         report.comparison.extend(compare(training, test));
     }
     warn_of_repeats(&mut training, &mut test);
+    if let (Some((_, training)), Some((set, test))) = (&training, &mut test) {
+        // Of the pixels alone: the recipe is not known.
+        set.warnings.extend(training.scale.compare(&test.scale, false));
+    }
     if let (Some((_, training)), Kind::Folders | Kind::ObjectMasks | Kind::NnUnet) = (&training, layout.kind) {
         report.command = Some(command(args, training, &layout));
     }
@@ -68,6 +73,7 @@ struct Inspection<'a> {
 struct Found {
     channels: usize,
     slices: usize,
+    scale: Scale,
     /// Where each image is from, and what tells whether two are equal.
     images: Vec<(String, Fingerprint)>,
     ranges: BTreeMap<SampleFormat, GreyRange>,
@@ -138,7 +144,8 @@ impl Inspection<'_> {
             flat if flat == slices => set.problems.push(format!("all {slices} images are of one value each")),
             flat => set.warnings.push(format!("{flat} of {slices} images are of one value each")),
         }
-        Found { channels: set.channels, slices, images, ranges }
+        let scale = Scale::of(scan.cases.iter().map(|case| case.shape.scale()));
+        Found { channels: set.channels, slices, scale, images, ranges }
     }
 
     fn labels(&self, scan: &Scan, slices: usize, set: &mut Set) {
