@@ -89,7 +89,8 @@ fn objects_of_another_size_than_in_training_are_told() {
     let code = "import sys, tifffile
 for path, side in ((sys.argv[1], 0.004), (sys.argv[2], 0.008), (sys.argv[3], 0.0041)):
     stack = tifffile.imread(path)
-    tifffile.imwrite(path, stack, imagej=True, resolution=(1 / side, 1 / side), metadata={'unit': 'micron', 'axes': 'ZYX'})";
+    metadata = {'unit': 'micron', 'axes': 'ZYX'}
+    tifffile.imwrite(path, stack, imagej=True, resolution=(1 / side, 1 / side), metadata=metadata)";
     let paths = ["data/train-volume.tif", "large/test-volume.tif", "data/test-volume.tif"].map(|name| dir.path(name));
     if python(code, &paths.each_ref().map(AsRef::as_ref)).is_none() {
         return;

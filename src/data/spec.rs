@@ -79,8 +79,8 @@ pub struct DataSpec {
 }
 
 impl DataSpec {
-    /// The spec of a dataset with these channels, labels, ranges and sizes. What is not known of it is taken from `trained`,
-    /// the data of the network in use; so is the mapping of its values.
+    /// The spec of a dataset with these channels, labels, ranges and sizes. What is not known of it is taken from
+    /// `trained`, the data of the network in use; so are the mapping of its values and its sizes.
     pub fn new(
         channels: usize,
         channel_names: Vec<String>,
