@@ -61,18 +61,20 @@ void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, co
   Gradients g{k, inputs, gradients, masks, dw, panels(inputs, k.panel), panels(gradients, k.panel)};
   const Image& any = gradients[0];
   g.tiles = {any.n, divide_up(any.h, k.tile), divide_up(any.w, k.tile), 0};
-  const int64_t count = g.tiles.count(),
+  const int64_t count = g.tiles.count(), square = k.panel * k.panel, sums_bytes = g.pairs() * k.points * square * 4,
                 per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
-  const int64_t batches = divide_up(count, std::max(rows_per_job, rows_limit / per_row));
+  // With enough pairs of panels, one job can make and use the whole dU of a pair. All tiles at once may then take the
+  // memory of the sums that several batches of tiles would need.
+  const bool many_pairs = g.pairs() >= 2 * at::get_num_threads();
+  const bool at_once = many_pairs && count * per_row <= rows_limit + sums_bytes;
+  const int64_t batches = at_once ? 1 : divide_up(count, std::max(rows_per_job, rows_limit / per_row));
   g.rows = up_to_multiple(divide_up(count, batches), rows_per_job);
   g.x_stride = g.stride(g.in.size()), g.g_stride = g.stride(g.out.size());
   g.x_rows = buffer(Buffer::shared_rows, k.points * (g.x_stride + g.g_stride) * k.element_bytes);
   g.g_rows = element(k, g.x_rows, k.points * g.x_stride);
 
-  const int64_t square = k.panel * k.panel;
-  // If there are enough pairs of panels, one job makes and uses the whole dU of a pair.
-  const bool whole = count <= g.rows && g.pairs() >= 2 * at::get_num_threads();
-  float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, g.pairs() * k.points * square * 4));
+  const bool whole = many_pairs && count <= g.rows;
+  float* du = whole ? nullptr : static_cast<float*>(buffer(Buffer::filter, sums_bytes));
   if (db) std::memset(db, 0, (g.out.back().all.first + g.out.back().all.count) * 4);
   for (int64_t first = 0; first < count; first += g.rows) {
     const int64_t now = std::min(g.rows, count - first);
