@@ -77,7 +77,7 @@ fn objects_of_another_size_than_in_training_are_told() {
         stderr(&dir.unet(&[&args, input].concat()).success())
     };
     dir.run(&format!("{TRAIN} --max_steps 1")).success();
-    assert_eq!(predict(&["--data_dir", "data"]), "");
+    assert!(!predict(&["--data_dir", "data"]).contains("objects are"));
     for input in [&["--data_dir", "large"][..], &["--input", "large/test-volume.tif", "--output", "out"]] {
         let told = predict(input);
         assert!(
@@ -96,7 +96,7 @@ for path, side in ((sys.argv[1], 0.004), (sys.argv[2], 0.008), (sys.argv[3], 0.0
         return;
     }
     dir.run(&format!("{TRAIN} --max_steps 1 --overwrite --recipe native --patch 36")).success();
-    assert_eq!(predict(&["--data_dir", "data"]), "");
+    assert!(!predict(&["--data_dir", "data"]).contains("objects are"));
     let told = predict(&["--data_dir", "large"]);
     assert!(
         told.contains("objects are 0.50 times as large") && told.contains("pixels of 8.0000 x 8.0000 nm"),
