@@ -60,10 +60,16 @@ function finish(found) {
   document.body.append(result);
 }
 
-// Curves are drawn after the page, and pictures are decoded later still.
+// Curves are drawn with the first frame, which a busy machine may have late.
+function whenDrawn(work, tries) {
+  if (one(".chart svg").childElementCount > 0 || tries === 0) work();
+  else setTimeout(() => whenDrawn(work, tries - 1), 100);
+}
+
+// Pictures are decoded later still.
 window.addEventListener("load", () => {
-  setTimeout(() => {
+  setTimeout(() => whenDrawn(() => {
     const found = drive();
     setTimeout(() => finish(found), 300);
-  }, 300);
+  }, 60), 300);
 });
