@@ -94,7 +94,7 @@ fn an_interrupted_run_ends_with_the_best_weights_and_scores_of_an_unbroken_one()
     assert_eq!(column(&unbroken, "v_rand_thin"), column(&broken, "v_rand_thin"));
 }
 
-/// Its score can be the best one, so that the run is not complete without it.
+/// The score of the last step can be the best one, so that the run is not complete without it.
 #[test]
 fn a_signal_in_the_last_step_leaves_its_validation_to_the_run_that_goes_on() {
     let args = "--base_filters 16 --crossvalidation_idx 0 --max_steps 1 --evaluate_every 1 --keep_best accuracy";

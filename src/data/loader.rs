@@ -99,7 +99,7 @@ pub struct CaseShape {
 }
 
 impl CaseShape {
-    /// Its size in pixels, and the size of a pixel in nm where the file tells it.
+    /// Height and width in pixels, and those of a pixel in nm where the file tells them.
     pub fn scale(&self) -> ([usize; 2], Option<[f64; 2]>) {
         ([self.height, self.width], self.resolution.as_ref().and_then(Resolution::pixel_nm))
     }

@@ -12,7 +12,7 @@ pub type Fingerprint = Option<u64>;
 pub struct Fingerprinter(DefaultHasher);
 
 impl Fingerprinter {
-    /// For an image of this height and width.
+    /// A beginning without samples, for an image of this height and width.
     pub fn new(size: [usize; 2]) -> Self {
         let mut hasher = DefaultHasher::new();
         size.into_iter().for_each(|side| hasher.write_usize(side));

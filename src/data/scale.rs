@@ -17,7 +17,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Of images with these sizes in pixels, and the sizes of their pixels in nm where they tell them.
+    /// The scale of images with these sizes in pixels, and of pixels of these sizes in nm where their files tell them.
     pub fn of(images: impl IntoIterator<Item = ([usize; 2], Option<[f64; 2]>)>) -> Self {
         let mut images = images.into_iter();
         let Some((size, pixel_nm)) = images.next() else { return Self::default() };

@@ -310,7 +310,7 @@ impl SliceSet {
         [height, width]
     }
 
-    /// These slices with what tells whether their images are equal.
+    /// Slices by their indices, each with what tells whether images are equal.
     pub fn fingerprints(&self, indices: impl IntoIterator<Item = usize>) -> Vec<(usize, Fingerprint)> {
         indices.into_iter().map(|index| (index, self.infos[index].fingerprint)).collect()
     }

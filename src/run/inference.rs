@@ -9,14 +9,17 @@ use anyhow::{Context, Result};
 use tch::{Device, Kind, Tensor};
 
 use super::context::Compute;
+use super::memory;
+use crate::cli::config::Config;
 use crate::data::slices::Slice;
 use crate::data::spec::{DataSpec, Recipe};
 use crate::engine::step_runner::StepRunner;
+use crate::model::architecture::Architecture;
 use crate::model::unet::Predictor;
 use crate::recipe::batches::preprocessed_images;
 use crate::recipe::normalisation::GreyMap;
-use crate::recipe::preprocessing::{largest_plane, resize};
-use crate::recipe::tiles::{Tile, tiles};
+use crate::recipe::preprocessing::{MARGIN, largest_plane, resize};
+use crate::recipe::tiles::{Tile, fitting_output, tiles};
 
 /// How slices are predicted, beside the recipe.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,21 @@ pub struct PredictionOptions {
     pub tile: i64,
     /// Whether the eight orientations of an image are averaged.
     pub tta: bool,
+}
+
+/// The side of a tile's output in the native recipe: what `--tile` asks for, else the largest whose prediction fits
+/// into the share of memory that `--memory_share` allows.
+pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i64 {
+    const LARGEST: i64 = 1028;
+    const SMALLEST: i64 = 68;
+    if let Some(side) = config.native.tile {
+        return fitting_output(side);
+    }
+    let budget = memory::budget(config.memory_share.max(0.1));
+    let element = compute.precision.0.elt_size_in_bytes() as u64;
+    let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
+    let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
+    sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
 }
 
 /// Predicts slices by the recipe that the networks were trained with. The probabilities of several are averaged.
@@ -226,7 +244,6 @@ mod tests {
     use super::*;
     use crate::data::spec::GreyScaling;
     use crate::data::values::GreyRange;
-    use crate::model::architecture::Architecture;
     use crate::model::init::Init;
     use crate::model::unet::UNet;
 

@@ -31,8 +31,6 @@ use crate::model::unet::UNet;
 use crate::output::logger::{Logger, ReadingBar};
 use crate::output::manifest::DatasetRecord;
 use crate::recipe::batches::TrainingBatches;
-use crate::recipe::preprocessing::MARGIN;
-use crate::recipe::tiles::fitting_output;
 
 /// Filters of the first level by default: the paper's.
 const DEFAULT_BASE_FILTERS: i64 = 64;
@@ -342,21 +340,6 @@ fn recipe(config: &Config, trained: Option<&DataSpec>) -> Result<Recipe> {
         );
     }
     Ok(trained)
-}
-
-/// The side of a tile's output in the native recipe: what `--tile` asks for, else the largest whose prediction fits
-/// into the share of memory that `--memory_share` allows.
-pub fn tile(config: &Config, architecture: Architecture, compute: &Compute) -> i64 {
-    const LARGEST: i64 = 1028;
-    const SMALLEST: i64 = 68;
-    if let Some(side) = config.native.tile {
-        return fitting_output(side);
-    }
-    let budget = memory::budget(config.memory_share.max(0.1));
-    let element = compute.precision.0.elt_size_in_bytes() as u64;
-    let bytes = |side: i64| architecture.memory(config.batch_size as u64, side + 2 * MARGIN, element, false);
-    let sides = (0..).map(|step| LARGEST - 64 * step).take_while(|side| *side >= SMALLEST);
-    sides.into_iter().find(|&side| bytes(side) <= budget).unwrap_or(SMALLEST)
 }
 
 /// The network that training from the start makes for data of `spec`.

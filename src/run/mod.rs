@@ -202,7 +202,7 @@ fn work(
         net
     };
     if mode.evaluates() || mode.predicts() {
-        let options = PredictionOptions { tile: inputs::tile(config, net.architecture, compute), tta: config.tta };
+        let options = PredictionOptions { tile: inference::tile(config, net.architecture, compute), tta: config.tta };
         let nets = ensemble::join(config, compute, &journal.logger, net, &inputs.spec)?;
         if let (true, Some(data)) = (mode.evaluates(), &inputs.training) {
             evaluate::evaluate(compute, journal, &nets, data, options)?;

@@ -9,8 +9,8 @@ use anyhow::{Result, ensure};
 
 use super::context::{Compute, Journal};
 use super::evaluate::{Scored, score};
-use super::inference::{PredictionOptions, SlicePredictor};
-use super::inputs::{TrainingData, tile};
+use super::inference::{PredictionOptions, SlicePredictor, tile};
+use super::inputs::TrainingData;
 use crate::checkpoint::{self, BestScore, ValidationState};
 use crate::cli::config::Config;
 use crate::cli::validation::Validation;

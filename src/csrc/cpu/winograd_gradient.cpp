@@ -63,8 +63,8 @@ void filter_gradients(const KernelTable& k, const std::vector<Image>& inputs, co
   g.tiles = {any.n, divide_up(any.h, k.tile), divide_up(any.w, k.tile), 0};
   const int64_t count = g.tiles.count(), square = k.panel * k.panel, sums_bytes = g.pairs() * k.points * square * 4,
                 per_row = int64_t(g.in.size() + g.out.size()) * k.panel * k.points * k.element_bytes;
-  // With enough pairs of panels, one job can make and use the whole dU of a pair. All tiles at once may then take the
-  // memory of the sums that several batches of tiles would need.
+  // One job can make and use the whole dU of a pair of panels, if there are pairs enough. All tiles at once may then
+  // take the memory of the sums that several batches of tiles would need.
   const bool many_pairs = g.pairs() >= 2 * at::get_num_threads();
   const bool at_once = many_pairs && count * per_row <= rows_limit + sums_bytes;
   const int64_t batches = at_once ? 1 : divide_up(count, std::max(rows_per_job, rows_limit / per_row));

@@ -44,7 +44,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     }
     warn_of_repeats(&mut training, &mut test);
     if let (Some((_, training)), Some((set, test))) = (&training, &mut test) {
-        // Of the pixels alone: the recipe is not known.
+        // The pixels alone are compared, as the recipe is not known.
         set.warnings.extend(training.scale.compare(&test.scale, false));
     }
     if let (Some((_, training)), Kind::Folders | Kind::ObjectMasks | Kind::NnUnet) = (&training, layout.kind) {
