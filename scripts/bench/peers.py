@@ -5,12 +5,14 @@ Each round runs every contender once, in a process of its own: warm-up steps, th
 median of the counted steps of all rounds. With --minutes a kind of work ends after that time: programs that still run
 are ended, and the rounds made so far count.
 CPU: "tuned" peers run with an allocator that keeps freed memory, as unet's does; memory is that of the process.
+--at_once lets several copies of each program share the cores; --avx2 holds unet and PyTorch to AVX2 instructions.
 GPU: unet runs without and with --xla, PyTorch eagerly and compiled in two modes; memory is that of the device.
 """
 
 import argparse
 import json
 import math
+import os
 import queue
 import statistics
 import subprocess
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +35,8 @@ WORKS = {
 }
 # The peers on each device.
 ENGINES = {"cpu": ("eager", "compile", "openvino"), "cuda": ("eager", "compile", "compile_max")}
+# Hold unet, libtorch's own kernels and oneDNN to AVX2. OpenVINO's releases have no such switch for all of their kernels.
+HELD_TO_AVX2 = dict(UNET_CPU_ISA="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
 # What the benchmark tells about the limits of a device, where it knows them.
 LIMITS = ("tflops", "matmul_tflops", "matmul_share", "traffic", "copy_traffic", "copy_share")
 
@@ -71,6 +76,17 @@ def time_peer(options, engine, mode, amp, environment=None, seconds=None):
     output, peak = run(peer_command(options, engine, mode, amp), environment, seconds)
     result = json.loads(output.splitlines()[-1])
     return result["seconds"], result["device_peak_bytes"] or peak, {}
+
+
+def at_once(count, measure):
+    """`measure` by `count` processes that start together: the steps of all of them, and the sum of their memory."""
+
+    def together(**options):
+        with ThreadPoolExecutor(count) as pool:
+            parts = list(pool.map(lambda _: measure(**options), range(count)))
+        return [step for steps, _, _ in parts for step in steps], sum(peak for _, peak, _ in parts), {}
+
+    return measure if count == 1 else together
 
 
 class WaitingPeer:
@@ -143,14 +159,15 @@ class Contender:
         self.limits.update(limits)
         return statistics.median(seconds)
 
-    def result(self, batch_size):
+    def result(self, images):
+        """The row of the table. `images`: in a step, of all copies that run at once."""
         median = statistics.median(self.seconds)
         return dict(
             name=self.name,
             group=self.group,
             seconds=median,
             spread=[min(self.seconds), max(self.seconds)],
-            images_per_second=batch_size / median,
+            images_per_second=images / median,
             peak_bytes=max(self.peaks),
             **self.limits,
         )
@@ -158,7 +175,8 @@ class Contender:
 
 def contenders(options, mode, amp):
     engines = getattr(options, "engines", None) or ENGINES[options.device]
-    yield Contender("unet", "unet", partial(time_unet, options, mode, amp))
+    copies = partial(at_once, getattr(options, "at_once", 1))
+    yield Contender("unet", "unet", copies(partial(time_unet, options, mode, amp)))
     if options.device == "cuda":
         yield Contender("unet --xla", "unet", partial(time_unet, options, mode, amp, xla=True))
         for engine in engines:
@@ -167,10 +185,10 @@ def contenders(options, mode, amp):
     for engine in engines:
         peer = partial(time_peer, options, engine, mode, amp)
         if engine != "openvino":
-            yield Contender(f"PyTorch {engine}", "stock", peer)
-            yield Contender(f"PyTorch {engine}, keeping allocator", "tuned", partial(peer, KEEP_MEMORY))
-        elif mode == "predict":
-            yield Contender("OpenVINO", "tuned", partial(peer, KEEP_MEMORY))
+            yield Contender(f"PyTorch {engine}", "stock", copies(peer))
+            yield Contender(f"PyTorch {engine}, keeping allocator", "tuned", copies(partial(peer, KEEP_MEMORY)))
+        elif mode == "predict" and not getattr(options, "avx2", False):
+            yield Contender("OpenVINO", "tuned", copies(partial(peer, KEEP_MEMORY)))
 
 
 def compare(options, work):
@@ -188,7 +206,8 @@ def compare(options, work):
         for contender in field:
             if isinstance(contender.measure, WaitingPeer):
                 contender.measure.end()
-    rows = [contender.result(options.batch_size) for contender in field if contender.seconds and not contender.error]
+    images = options.batch_size * getattr(options, "at_once", 1)
+    rows = [contender.result(images) for contender in field if contender.seconds and not contender.error]
     best = {}
     for row in rows:
         best[row["group"]] = min(row["seconds"], best.get(row["group"], row["seconds"]))
@@ -219,7 +238,10 @@ def run_rounds(options, work, field, deadline):
 
 
 def print_result(options, result):
-    print(f"\n{result['work']}, batch {options.batch_size}, {options.base_filters} filters, {options.device}")
+    held = ", held to AVX2" if options.avx2 else ""
+    copies = f", {options.at_once} at once" if options.at_once > 1 else ""
+    setting = f"batch {options.batch_size}, {options.base_filters} filters, {options.device}{held}{copies}"
+    print(f"\n{result['work']}, {setting}")
     for name in result["failed"]:
         print(f"  {name} failed")
     for row in result["contenders"]:
@@ -246,11 +268,21 @@ def main():
     engines = sorted({engine for names in ENGINES.values() for engine in names})
     parser.add_argument("--engines", nargs="+", choices=engines, help="peers to time; all of the device by default")
     parser.add_argument("--minutes", type=float, help="time for each kind of work; no limit by default")
+    parser.add_argument("--avx2", action="store_true", help="CPU: hold all to AVX2 instructions, without OpenVINO")
+    parser.add_argument(
+        "--at_once", type=int, default=1, help="CPU: copies of each program that share the cores; images/s of all of them"
+    )
     parser.add_argument("--json", help="also write the results to this file")
     options = parser.parse_args()
     unknown = set(options.engines or []) - set(ENGINES[options.device])
     if unknown:
         parser.error(f"--engines: {', '.join(sorted(unknown))} does not run on {options.device}")
+    if options.device != "cpu" and (options.avx2 or options.at_once != 1):
+        parser.error("--avx2 and --at_once are for --device cpu")
+    if options.at_once < 1:
+        parser.error("--at_once must be at least 1")
+    if options.avx2:
+        os.environ.update(HELD_TO_AVX2)
     results = []
     for work in options.works:
         try:

@@ -6,6 +6,7 @@ import io
 import signal
 import subprocess
 import sys
+import threading
 import unittest
 from pathlib import Path
 
@@ -152,6 +153,24 @@ class Rounds(unittest.TestCase):
         names = [contender.name for contender in peers.contenders(options, "predict", False)]
         self.assertIn("OpenVINO", names)
         self.assertIn("PyTorch compile, keeping allocator", names)
+        options.avx2 = True
+        names = [contender.name for contender in peers.contenders(options, "predict", False)]
+        self.assertNotIn("OpenVINO", names)
+
+    def test_copies_that_run_at_once_start_together_and_add_up(self):
+        barrier = threading.Barrier(3)
+
+        def measure(seconds):
+            # Breaks where the three do not run at the same time.
+            barrier.wait(seconds)
+            return [3.0, 5.0], 10, {"tflops": 1}
+
+        copies = peers.Contender("copies", "unet", peers.at_once(3, measure))
+        options = argparse.Namespace(rounds=2, batch_size=4, device="cpu", at_once=3)
+        with contextlib.redirect_stderr(io.StringIO()):
+            peers.run_rounds(options, "train", [copies], peers.time.monotonic() + 60)
+        self.assertEqual((len(copies.seconds), copies.peaks), (12, [30, 30]))
+        self.assertEqual(copies.result(12)["images_per_second"], 3.0)
 
 
 if __name__ == "__main__":
