@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs of `unet` that share their cores: two and three trainings at once, and one beside a busy program.
 
-Usage: shared_cores.py UNET DATA_DIR [--base_filters 16] [--batch_size 2] [--steps 40] [--rounds 2]
+Usage: shared_cores.py UNET DATA_DIR [--base_filters 16] [--batch_size 2] [--steps 40] [--rounds 2] [--works WORK ...]
 
 Prints what all runs make together in images per second, and its ratio to one run alone; for the busy neighbour, which
 computes on one core without pause, how many times as long a step takes as alone. The rounds alternate, in one sitting.
@@ -19,6 +19,8 @@ import tempfile
 
 from commands import flags
 
+# Each work: how many runs, and whether a busy program computes beside them.
+WORKS = {"alone": (1, False), "two": (2, False), "three": (3, False), "busy": (1, True)}
 # Any choice of the user turns the program's own rule off; this one is libgomp's default for two cores.
 WITHOUT_RULE = {"GOMP_SPINCOUNT": "300000"}
 
@@ -69,10 +71,11 @@ def main():
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=list(WORKS), help="beside `alone`, which all need")
     options = parser.parse_args()
     options.unet = options.unet.resolve()
     policies = {"as it comes": {}, "without the rule": WITHOUT_RULE}
-    works = {"alone": (1, False), "two": (2, False), "three": (3, False), "beside a busy program": (1, True)}
+    works = {name: work for name, work in WORKS.items() if name in ["alone", *options.works]}
     found = {(policy, work): [] for policy in policies for work in works}
     for _ in range(options.rounds):
         for work, (runs, neighbour) in works.items():

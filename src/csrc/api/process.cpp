@@ -51,8 +51,15 @@ class IdleTeam {
     owner_ = std::thread([this] { hold(); });
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return is_there_; });
+    lock.unlock();
+    if (formed_ == size_) return;
+    leave();
+    TORCH_CHECK(false, "libgomp formed a team of ", formed_, " threads in place of ", size_);
   }
-  ~IdleTeam() {
+  ~IdleTeam() { leave(); }
+
+ private:
+  void leave() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       is_wanted_ = false;
@@ -61,19 +68,21 @@ class IdleTeam {
     owner_.join();
   }
 
- private:
   // A team lives as long as the thread that formed it.
   void hold() {
+    // The compiler drops a region that does nothing.
+    std::atomic<int> formed{0};
 #pragma omp parallel num_threads(size_)
-    {
-    }
+    ++formed;
     std::unique_lock<std::mutex> lock(mutex_);
+    formed_ = formed;
     is_there_ = true;
     changed_.notify_all();
     changed_.wait(lock, [this] { return !is_wanted_; });
   }
 
   const int size_;
+  int formed_ = 0;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_there_ = false, is_wanted_ = true;
