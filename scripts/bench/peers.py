@@ -35,7 +35,7 @@ WORKS = {
 }
 # The peers on each device.
 ENGINES = {"cpu": ("eager", "compile", "openvino"), "cuda": ("eager", "compile", "compile_max")}
-# Hold unet, libtorch's own kernels and oneDNN to AVX2. OpenVINO's releases have no such switch for all of their kernels.
+# Hold unet, libtorch's own kernels and oneDNN to AVX2. OpenVINO's releases have no switch for all of their kernels.
 HELD_TO_AVX2 = dict(UNET_CPU_ISA="avx2", ATEN_CPU_CAPABILITY="avx2", ONEDNN_MAX_CPU_ISA="AVX2")
 # What the benchmark tells about the limits of a device, where it knows them.
 LIMITS = ("tflops", "matmul_tflops", "matmul_share", "traffic", "copy_traffic", "copy_share")
@@ -270,7 +270,7 @@ def main():
     parser.add_argument("--minutes", type=float, help="time for each kind of work; no limit by default")
     parser.add_argument("--avx2", action="store_true", help="CPU: hold all to AVX2 instructions, without OpenVINO")
     parser.add_argument(
-        "--at_once", type=int, default=1, help="CPU: copies of each program that share the cores; images/s of all of them"
+        "--at_once", type=int, default=1, help="CPU: copies of each program that run together; images/s of all"
     )
     parser.add_argument("--json", help="also write the results to this file")
     options = parser.parse_args()
