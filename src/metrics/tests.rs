@@ -280,3 +280,21 @@ fn slices_that_cannot_score_in_full_are_named_and_count_as_fiji_counts_them() {
     let mean = ChallengeScores::new(&slices[..2]).v_info_thin;
     assert!((mean - ChallengeScores::new(&slices[..1]).v_info_thin / 2.0).abs() < TOLERANCE);
 }
+
+/// Two cells with a border of the given probability between them.
+#[test]
+fn a_best_threshold_at_the_end_of_the_scale_is_told() {
+    let scores = |border: f32| {
+        let labels: Vec<bool> = (0..81).map(|pixel| pixel % 9 != 4).collect();
+        let probability: Vec<f32> = labels.iter().map(|&is_inside| if is_inside { 1.0 } else { border }).collect();
+        ChallengeScores::new(&[SliceScores::new(&labels, &probability, 9, 1)])
+    };
+    for border in [0.1, 0.45, 0.75] {
+        assert_eq!(scores(border).advice(), None, "{border}");
+    }
+    for border in [0.85, 0.95] {
+        let told = scores(border);
+        assert_eq!(told.v_rand_thin, 1.0);
+        assert!(told.advice().is_some_and(|text| text.contains("--class_weights")), "{border}");
+    }
+}

@@ -121,6 +121,9 @@ pub fn evaluate(
     let (losses, named) = (scores.losses(), scores.scores());
     logger.log(Step::Summary, &losses);
     logger.log(Step::Summary, &named);
+    if let Some(hint) = scores.challenge.and_then(|challenge| challenge.advice()) {
+        logger.note(&hint);
+    }
     if scores.challenge.is_none() || !data.slices.kind.is_challenge() {
         logger.note(scores.classes.table().trim_end());
     }
