@@ -187,9 +187,9 @@ impl ChallengeScores {
         let is_last = self.v_rand_thin_threshold > thresholds()[THRESHOLDS - 3];
         is_last.then(|| {
             format!(
-                "hint: v_rand_thin is best at threshold {:.1}, the end of its scale: objects are joined where the network \
-                 finds the background between them unlikely; training with --class_weights 10,1 (background, objects) \
-                 makes it count more",
+                "hint: v_rand_thin is best at threshold {:.1}, the end of its scale: objects are joined where the \
+                 network finds the background between them unlikely; training with --class_weights 10,1 (background, \
+                 objects) makes it count more",
                 self.v_rand_thin_threshold
             )
         })
