@@ -106,8 +106,8 @@ class Waiting(unittest.TestCase):
 
 
 class Rounds(unittest.TestCase):
-    def compare(self, field, rounds=2):
-        options = argparse.Namespace(rounds=rounds, batch_size=4, device="cpu")
+    def compare(self, field, rounds=2, **others):
+        options = argparse.Namespace(rounds=rounds, batch_size=4, device="cpu", **others)
         original, peers.contenders = peers.contenders, lambda *_: iter(field)
         self.addCleanup(lambda: setattr(peers, "contenders", original))
         with contextlib.redirect_stderr(io.StringIO()):
@@ -166,11 +166,10 @@ class Rounds(unittest.TestCase):
             return [3.0, 5.0], 10, {"tflops": 1}
 
         copies = peers.Contender("copies", "unet", peers.at_once(3, measure))
-        options = argparse.Namespace(rounds=2, batch_size=4, device="cpu", at_once=3)
-        with contextlib.redirect_stderr(io.StringIO()):
-            peers.run_rounds(options, "train", [copies], peers.time.monotonic() + 60)
-        self.assertEqual((len(copies.seconds), copies.peaks), (12, [30, 30]))
-        self.assertEqual(copies.result(12)["images_per_second"], 3.0)
+        (row,) = self.compare([copies], at_once=3, minutes=1)["contenders"]
+        self.assertEqual((len(copies.seconds), row["peak_bytes"]), (12, 30))
+        # Three copies of batch 4 in 4 s.
+        self.assertEqual(row["images_per_second"], 3.0)
 
 
 if __name__ == "__main__":

@@ -182,15 +182,16 @@ impl ChallengeScores {
     }
 
     /// What to try where the best threshold of V_Rand is at the end of the scale, so that a still higher one might be
-    /// better: the network gives the background between objects too small a probability.
-    pub fn advice(&self) -> Option<String> {
+    /// better: the network gives what lies between objects too small a probability. `names` are those of the classes.
+    pub fn advice(&self, names: &[String]) -> Option<String> {
         let is_last = self.v_rand_thin_threshold > thresholds()[THRESHOLDS - 3];
         is_last.then(|| {
             format!(
                 "hint: v_rand_thin is best at threshold {:.1}, the end of its scale: objects are joined where the \
-                 network finds the background between them unlikely; training with --class_weights 10,1 (background, \
-                 objects) makes it count more",
-                self.v_rand_thin_threshold
+                 network finds what lies between them unlikely; a larger weight of it in training, such as \
+                 --class_weights 10,1 ({}), makes it count more",
+                self.v_rand_thin_threshold,
+                names.join(", ")
             )
         })
     }

@@ -289,12 +289,13 @@ fn a_best_threshold_at_the_end_of_the_scale_is_told() {
         let probability: Vec<f32> = labels.iter().map(|&is_inside| if is_inside { 1.0 } else { border }).collect();
         ChallengeScores::new(&[SliceScores::new(&labels, &probability, 9, 1)])
     };
+    let names = ["membrane", "inside"].map(str::to_owned);
     for border in [0.1, 0.45, 0.75] {
-        assert_eq!(scores(border).advice(), None, "{border}");
+        assert_eq!(scores(border).advice(&names), None, "{border}");
     }
     for border in [0.85, 0.95] {
         let told = scores(border);
         assert_eq!(told.v_rand_thin, 1.0);
-        assert!(told.advice().is_some_and(|text| text.contains("--class_weights")), "{border}");
+        assert!(told.advice(&names).is_some_and(|text| text.contains("10,1 (membrane, inside)")), "{border}");
     }
 }

@@ -121,7 +121,8 @@ pub fn evaluate(
     let (losses, named) = (scores.losses(), scores.scores());
     logger.log(Step::Summary, &losses);
     logger.log(Step::Summary, &named);
-    if let Some(hint) = scores.challenge.and_then(|challenge| challenge.advice()) {
+    let names = data.slices.spec.class_names();
+    if let Some(hint) = scores.challenge.and_then(|challenge| challenge.advice(&names)) {
         logger.note(&hint);
     }
     if scores.challenge.is_none() || !data.slices.kind.is_challenge() {
@@ -129,7 +130,6 @@ pub fn evaluate(
     }
     write_json(&model_dir.scores(), &scores)?;
     logger.note(&format!("scores: {}", model_dir.scores().display()));
-    let names = data.slices.spec.class_names();
     write_atomically(&model_dir.confusion_table(), &confusion.csv(&names)?)?;
     let title = format!("{} validation slices", data.split.validation.len());
     let picture = confusion_matrix(&title, &names, &confusion).and_then(|canvas| canvas.png());
