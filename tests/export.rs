@@ -176,7 +176,7 @@ for name in 'fixed', 'dynamic':
     assert_eq!(dynamic[3], serde_json::json!(["batch", 2, "output_height", "output_width"]));
     let facts = &dynamic[4];
     assert_eq!((&facts["input_size"], &facts["sides_that_fit"]), (&"dynamic".into(), &"188 + 16 k".into()));
-    assert_eq!(facts["classes"], serde_json::json!(["membrane", "background"]));
+    assert_eq!(facts["classes"], serde_json::json!(["membrane", "inside"]));
     assert_eq!((&facts["black"], &facts["white"]), (&0.0.into(), &255.0.into()));
     assert_eq!(facts["source"], concat!("unet ", env!("CARGO_PKG_VERSION")));
 }

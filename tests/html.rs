@@ -196,7 +196,7 @@ fn runs_are_shown_side_by_side() {
     assert_eq!(report["runs"][1]["curves"]["train_ce_loss"].as_array().unwrap().len(), 8);
     let class = |name: &str, at: usize| dir.json(name)["classes"][at]["dice"].as_f64().unwrap();
     let classes = report["comparison"]["classes"].as_array().unwrap();
-    let row = classes.iter().find(|row| row["class"] == "background" && row["key"] == "dice").unwrap();
+    let row = classes.iter().find(|row| row["class"] == "inside" && row["key"] == "dice").unwrap();
     assert_eq!(row["values"], json!([class("model/eval.json", 1), class("other/eval.json", 1)]));
     let pages: Vec<&Value> = report["runs"].as_array().unwrap().iter().map(|run| &run["page"]).collect();
     assert_eq!(pages, ["model/report.html", "other/report.html"]);

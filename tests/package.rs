@@ -194,7 +194,7 @@ fn a_package_says_what_its_flags_and_its_run_say() {
     ]);
     assert_eq!(said["authors"], authors);
     assert_eq!(said["cite"][1], serde_json::json!({"text": "Ours, 2026", "doi": "10.1000/182"}));
-    assert_eq!(said["config"]["unet"]["classes"], serde_json::json!(["membrane", "background"]));
+    assert_eq!(said["config"]["unet"]["classes"], serde_json::json!(["membrane", "inside"]));
     assert_eq!(said["outputs"][0]["axes"][2]["size"]["offset"], -184);
     assert!(said["outputs"][0].get("postprocessing").is_none(), "the graph has the softmax already");
     let readme = read("README.md");

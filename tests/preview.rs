@@ -144,8 +144,8 @@ fn samples_of_the_reference_recipe_are_the_slices_as_the_formula_resizes_them() 
             stored.bytes.into_iter().map(f64::from).collect()
         };
         let image = resized(&values("images"), 200, 388);
-        let is_background: Vec<f64> = values("masks").iter().map(|value| value / 255.0).collect();
-        let is_background = resized(&is_background, 200, 388);
+        let is_inside: Vec<f64> = values("masks").iter().map(|value| value / 255.0).collect();
+        let is_inside = resized(&is_inside, 200, 388);
         // The output is 92 to 479 of the input's 572 pixels: 46 to 239 on half the size.
         let of_output = |y: usize, x: usize, values: &[f64]| {
             let inside = |at: usize| (92..480).contains(&at);
@@ -164,7 +164,7 @@ fn samples_of_the_reference_recipe_are_the_slices_as_the_formula_resizes_them() 
             assert!((f64::from(input[0]) - expected).abs() < 0.51, "{name} at {y}, {x}: {input:?}, {expected}");
             assert_eq!([input[0]; 3], input);
             // The class is that of the pixel in the middle, which is the lower right one of the four.
-            let share = of_output(2 * y + 1, 2 * x + 1, &is_background).unwrap_or(0.0);
+            let share = of_output(2 * y + 1, 2 * x + 1, &is_inside).unwrap_or(0.0);
             if (share - 0.5).abs() > 1e-4 {
                 let class = u8::from(share >= 0.5);
                 classes[usize::from(class)] += 1;

@@ -293,7 +293,7 @@ fn membranes_that_have_most_pixels_are_told_to_be_something_else() {
     if !alter(&dir, "data", "labels = 255 - labels") {
         return;
     }
-    assert!(told().contains("--label_map '255=membrane;0=background'"), "{}", told());
+    assert!(told().contains("--label_map '255=membrane;0=inside'"), "{}", told());
     assert!(stdout(&dir.unet(&["inspect", "--data_dir", "data"]).success()).contains("warning: most label pixels"));
     let map = "0=background;255=object";
     let args =

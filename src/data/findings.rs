@@ -24,7 +24,7 @@ fn warn_of_membrane(map: &LabelMap, pixels: &[u64]) -> Option<String> {
     (membrane > inside && inside > 0).then(|| {
         format!(
             "most label pixels ({}) are {line}, which in stacks stands for the membranes between cells; if {cell} is \
-             the membrane, give --label_map '{cell}=membrane;{line}=background', if {line} is the background of \
+             the membrane, give --label_map '{cell}=membrane;{line}=inside', if {line} is the background of \
              objects, --label_map '{line}=background;{cell}=object'",
             percent(membrane as f64 / (membrane + inside) as f64)
         )

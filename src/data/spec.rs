@@ -105,9 +105,9 @@ impl DataSpec {
         }
     }
 
-    /// The reference's: grey images, membrane and background.
+    /// The reference's: grey images, membranes and the inside of cells.
     pub fn isbi() -> Self {
-        let map = Some(LabelMap::of_two(["membrane", "background"], 255));
+        let map = Some(LabelMap::of_two(["membrane", "inside"], 255));
         let (channel_names, grey_ranges) = (Vec::new(), BTreeMap::new());
         let (recipe, scale) = (Recipe::Reference, Scale::default());
         Self { channels: 1, channel_names, map, grey_ranges, float_range: None, recipe, scale }
@@ -214,7 +214,7 @@ impl DataSpec {
         part(self) == part(other) && formats.iter().all(has_same_range) && has_same_floats
     }
 
-    /// For messages: `1 channel(s), 8-bit 0 to 255, classes 0=membrane;255=background, native recipe`.
+    /// For messages: `1 channel(s), 8-bit 0 to 255, classes 0=membrane;255=inside, native recipe`.
     pub fn describe(&self) -> String {
         let greys = self.grey_ranges.iter().map(|(format, range)| format!(", {} {}", format.name(), range.describe()));
         let classes = self.map.as_ref().map_or_else(|| "none".to_owned(), LabelMap::describe);
@@ -226,7 +226,7 @@ impl DataSpec {
     pub fn class_names(&self) -> Vec<String> {
         match &self.map {
             Some(map) => map.names().map(str::to_owned).collect(),
-            None => ["membrane", "background"].map(str::to_owned).to_vec(),
+            None => ["membrane", "inside"].map(str::to_owned).to_vec(),
         }
     }
 }

@@ -17,7 +17,7 @@ fn grey(values: &[u8]) -> LabelValues {
     found(Samples::U8(values), 1, None)
 }
 
-const NAMES: [&str; 2] = ["membrane", "background"];
+const NAMES: [&str; 2] = ["membrane", "inside"];
 
 fn guessed(samples: Samples<'_>) -> anyhow::Result<Vec<u8>> {
     let found = found(samples, 1, None);

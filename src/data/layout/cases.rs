@@ -40,7 +40,7 @@ impl Kind {
     /// Names of the classes of labels that are 0 and one other value.
     pub fn names_of_two(self) -> [&'static str; 2] {
         match self {
-            Self::Stacks => ["membrane", "background"],
+            Self::Stacks => ["membrane", "inside"],
             _ => ["background", "foreground"],
         }
     }

@@ -200,7 +200,7 @@ fn citation(citation: &Citation) -> Value {
     }
 }
 
-/// `U-Net for membrane and background`, of the characters that the specification allows.
+/// `U-Net for membrane and inside`, of the characters that the specification allows.
 fn default_name(classes: &[String]) -> String {
     let name = format!("U-Net for {}", classes.join(" and "));
     let symbols = name.chars().filter(|&symbol| fits_in_name(symbol)).take(LONGEST_NAME);
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn default_names_are_of_allowed_characters() {
         let names = |names: &[&str]| default_name(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
-        assert_eq!(names(&["membrane", "background"]), "U-Net for membrane and background");
+        assert_eq!(names(&["membrane", "inside"]), "U-Net for membrane and inside");
         assert_eq!(names(&["Zellwände", "a/b"]), "U-Net for Zellwnde and ab");
         assert_eq!(names(&["x".repeat(80).as_str()]), format!("U-Net for {}", "x".repeat(54)));
     }
