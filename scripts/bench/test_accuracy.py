@@ -242,6 +242,17 @@ class HarnessTest(unittest.TestCase):
         self.assertTrue((self.folder / "pictures" / "accuracy_curves_ablation.svg").exists())
         self.assertIn("-->\n![curves](pictures/accuracy_curves_ablation.svg)\n", page)
 
+    def test_a_row_is_compared_with_the_base_of_its_own_seeds(self):
+        self.run_it()
+        (self.folder / "rows" / "base_tta-seed0.json").unlink()
+        self.run_it("--tables")
+        page = (self.folder / "page.md").read_text()
+        # Seed 1 alone: 0.94 against the base's 0.91, whose mean over both seeds is 0.905.
+        self.assertIn("| base_tta | 0.9400 | +0.0300 |", page)
+        # The ensemble of both seeds is compared with the mean of both.
+        both = self.row("both-seed0-1")["scores"]["v_rand_thin"]
+        self.assertIn(f"| both | {both:.4f} | {both - 0.905:+.4f} |", page)
+
     def test_rows_of_other_flags_are_not_in_the_tables(self):
         self.run_it("--names", "base")
         changed = small_list()

@@ -62,8 +62,15 @@ def training(row, key, total=False):
 
 
 def against(rows, base):
-    """Difference of the mean V_Rand from that of `base`."""
-    return f"{fmean(score(rows, 'v_rand_thin')) - fmean(score(base, 'v_rand_thin')):+.4f}" if base else "-"
+    """Difference of V_Rand from that of `base`, mean over the seeds that both have: a seed draws the same windows."""
+    of_seed = {seed: value for row in base for seed in row["seeds"] for value in score([row], "v_rand_thin")}
+    differences = [
+        value - fmean(of_seed[seed] for seed in row["seeds"])
+        for row in rows
+        for value in score([row], "v_rand_thin")
+        if set(row["seeds"]) <= of_seed.keys()
+    ]
+    return f"{fmean(differences):+.4f}" if differences else "-"
 
 
 def group_table(experiments, rows):
