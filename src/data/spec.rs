@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::labels::LabelMap;
+use super::labels::{CHALLENGE_CLASSES, LabelMap};
 use super::samples::SampleFormat;
 use super::scale::Scale;
 use super::values::{GreyChoice, GreyRange, GreyValues, percent, short};
@@ -107,7 +107,7 @@ impl DataSpec {
 
     /// The reference's: grey images, membranes and the inside of cells.
     pub fn isbi() -> Self {
-        let map = Some(LabelMap::of_two(["membrane", "inside"], 255));
+        let map = Some(LabelMap::of_two(CHALLENGE_CLASSES, 255));
         let (channel_names, grey_ranges) = (Vec::new(), BTreeMap::new());
         let (recipe, scale) = (Recipe::Reference, Scale::default());
         Self { channels: 1, channel_names, map, grey_ranges, float_range: None, recipe, scale }
@@ -226,7 +226,7 @@ impl DataSpec {
     pub fn class_names(&self) -> Vec<String> {
         match &self.map {
             Some(map) => map.names().map(str::to_owned).collect(),
-            None => ["membrane", "inside"].map(str::to_owned).to_vec(),
+            None => CHALLENGE_CLASSES.map(str::to_owned).to_vec(),
         }
     }
 }

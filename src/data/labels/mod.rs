@@ -18,6 +18,9 @@ pub use map::{LabelMap, Lookup};
 /// The class index of pixels that enter neither loss nor scores.
 pub const IGNORED: u8 = 255;
 
+/// The names of the challenge's two classes: 0 is stored for a membrane, another value for the inside of a cell.
+pub const CHALLENGE_CLASSES: [&str; 2] = ["membrane", "inside"];
+
 /// The most classes that a label map may have.
 pub const MOST_CLASSES: usize = 64;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::data::image_file::has_image_suffix;
-use crate::data::labels::LabelMap;
+use crate::data::labels::{CHALLENGE_CLASSES, LabelMap};
 
 /// How a dataset is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Kind {
     /// Names of the classes of labels that are 0 and one other value.
     pub fn names_of_two(self) -> [&'static str; 2] {
         match self {
-            Self::Stacks => ["membrane", "inside"],
+            Self::Stacks => CHALLENGE_CLASSES,
             _ => ["background", "foreground"],
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::files::{reserved, words};
 use crate::cli::ScoreArgs;
-use crate::data::labels::{LabelMap, LabelValue, LabelValues};
+use crate::data::labels::{CHALLENGE_CLASSES, LabelMap, LabelValue, LabelValues};
 use crate::data::tiff::{SampleFormat, Samples, StackReader};
 use crate::data::values::GreyBounds;
 use crate::metrics::{ChallengeScores, SliceScores, warnings, wrong_share};
@@ -107,7 +107,7 @@ fn read_labels(labels: StackReader, path: &Path) -> Result<Vec<bool>> {
 
 /// Errors: other values than 0 and one of 1, 255 or 65,535.
 fn two_classes(found: &LabelValues) -> Result<()> {
-    let map = LabelMap::choose(found, None, None, None, ["membrane", "inside"])?;
+    let map = LabelMap::choose(found, None, None, None, CHALLENGE_CLASSES)?;
     if !map.is_plain_pair() {
         bail!("label values {}, expected 0 (membrane) and one of 1, 255 or 65535", found.shares());
     }

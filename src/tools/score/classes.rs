@@ -8,12 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use super::files::{reserved, words};
 use crate::cli::ScoreArgs;
-use crate::data::labels::{IGNORED, LabelMap, LabelValues, Lookup};
+use crate::data::labels::{CHALLENGE_CLASSES, IGNORED, LabelMap, LabelValues, Lookup};
 use crate::data::tiff::StackReader;
 use crate::metrics::{Confusion, Summary};
-
-/// The names of two classes that no map names; scores of these are not by class.
-const TWO: [&str; 2] = ["membrane", "inside"];
 
 /// The map by which both stacks are scored: that of `--label_map`, or a guess from their values where the labels have
 /// more than two classes. `None`: labels of two classes, or of values that are not understood.
@@ -30,7 +27,8 @@ pub fn label_map(args: &ScoreArgs) -> Result<Option<LabelMap>> {
         return Ok(Some(map));
     }
     let mut found = count(&args.labels)?;
-    let is_of_many = found.not_whole().is_none() && LabelMap::guess(&found, TWO).is_ok_and(|map| map.classes.len() > 2);
+    let is_of_many = found.not_whole().is_none()
+        && LabelMap::guess(&found, CHALLENGE_CLASSES).is_ok_and(|map| map.classes.len() > 2);
     if !is_of_many {
         return Ok(None);
     }
@@ -41,7 +39,7 @@ pub fn label_map(args: &ScoreArgs) -> Result<Option<LabelMap>> {
     let predicted = values(&args.prediction).with_context(cannot)?;
     // The values of both count, as either may lack a class that the other has.
     predicted.counts().for_each(|(value, count)| found.count(value, count));
-    LabelMap::guess(&found, TWO).with_context(cannot).map(Some)
+    LabelMap::guess(&found, CHALLENGE_CLASSES).with_context(cannot).map(Some)
 }
 
 /// The values of a stack of classes.
