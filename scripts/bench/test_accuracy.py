@@ -239,7 +239,9 @@ class HarnessTest(unittest.TestCase):
         # A line for each of 4 experiments, with 2 seeds but for the ensemble.
         svg = xml.etree.ElementTree.parse(self.folder / "pictures" / "accuracy_ablation.svg")
         self.assertEqual(sum(element.tag.endswith("circle") for element in svg.iter()), 7)
-        self.assertTrue((self.folder / "pictures" / "accuracy_curves_ablation.svg").exists())
+        curves = (self.folder / "pictures" / "accuracy_curves_ablation.svg").read_text()
+        self.assertIn("the base", curves)
+        self.assertNotIn("base_tta", curves)
         self.assertIn("-->\n![curves](pictures/accuracy_curves_ablation.svg)\n", page)
 
     def test_a_row_is_compared_with_the_base_of_its_own_seeds(self):

@@ -99,12 +99,20 @@ def errors_of(rows):
 
 
 def learning_curves(experiments, rows):
-    """Validation scores by images seen, a panel for each score and a line for each seed. `None` without curves."""
+    """Validation scores by images seen, a panel for each score and a line for each seed. `None` without curves.
+
+    Experiments that score another one's training have no line, as it would be the same one.
+    """
     curves = {
         each.title: [(row["trainings"][0], row["trainings"][0].get("curve")) for row in rows[each.name]]
         for each in experiments
+        if not each.run_of
     }
-    curves = {title: [pair for pair in found if pair[1]] for title, found in curves.items()}
+    # A line takes two points.
+    curves = {
+        title: [pair for pair in found if pair[1] and max(map(len, pair[1].values())) > 1]
+        for title, found in curves.items()
+    }
     curves = {title: found for title, found in curves.items() if found}
     if not curves:
         return None
