@@ -360,6 +360,22 @@ class PeerTest(unittest.TestCase):
             self.assertIn(part, words)
 
 
+class HeadlineTest(unittest.TestCase):
+    def row(self, title, score, seconds):
+        machine = dict(cpu="EPYC", cpu_numbers="family 25 model 1", cpu_extensions=["avx2"], threads=2)
+        scores = dict(v_rand_thin=score, v_info_thin=score + 0.02)
+        return dict(title=title, seeds=[0], scores=scores, trainings=[dict(seconds=seconds)], machine=machine)
+
+    def test_each_of_the_two_has_its_own_minutes(self):
+        targets = [dict(experiment="own", score="v_rand_thin", ahead_of="other")]
+        rows = dict(own=[self.row("ours", 0.95, 3840)], other=[self.row("theirs", 0.88, 3606)])
+        lines = tables.headline(targets, rows).splitlines()
+        self.assertEqual(lines[0], "On 2 threads of a CPU (EPYC, family 25 model 1, avx2):")
+        self.assertIn("- ours, after 64 minutes of training: V_Rand **0.9500**, V_Info **0.9700**", lines)
+        self.assertIn("- theirs, after 60 minutes of training: V_Rand **0.8800**, V_Info **0.9000**", lines)
+        self.assertEqual(tables.headline(targets, dict(rows, other=[])), "Not run yet.")
+
+
 class RunLogTest(unittest.TestCase):
     def log(self, *records):
         path = Path(self.enterContext(tempfile.TemporaryDirectory())) / "log.json"

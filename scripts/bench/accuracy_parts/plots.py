@@ -98,22 +98,21 @@ def errors_of(rows):
     return [max(1 - row["scores"]["v_rand_thin"], 1e-4) for row in rows]
 
 
+def has_a_line(training):
+    """Whether it was validated twice or more on the way: a line takes two points."""
+    return len(training.get("curve", {}).get("step", [])) > 1
+
+
 def learning_curves(experiments, rows):
     """Validation scores by images seen, a panel for each score and a line for each seed. `None` without curves.
 
     Experiments that score another one's training have no line, as it would be the same one.
     """
-    curves = {
-        each.title: [(row["trainings"][0], row["trainings"][0].get("curve")) for row in rows[each.name]]
-        for each in experiments
-        if not each.run_of
-    }
-    # A line takes two points.
-    curves = {
-        title: [pair for pair in found if pair[1] and max(map(len, pair[1].values())) > 1]
-        for title, found in curves.items()
-    }
-    curves = {title: found for title, found in curves.items() if found}
+    curves = {}
+    for each in experiments:
+        found = [] if each.run_of else [row["trainings"][0] for row in rows[each.name]]
+        if drawn := list(filter(has_a_line, found)):
+            curves[each.title] = drawn
     if not curves:
         return None
     panels = [("v_rand_thin", "V_Rand"), ("eval_dice_score", "soft Dice")]
@@ -121,8 +120,8 @@ def learning_curves(experiments, rows):
     width = (WIDTH - left - 30 - gap) / 2
     drawing = Drawing(top + height + 60 + 22 * len(curves), "Scores of the held-out slices while training goes on")
     lines = {
-        (title, name): [points(training, curve, name) for training, curve in found if curve.get(name)]
-        for title, found in curves.items()
+        (title, name): [points(training, name) for training in drawn if training["curve"].get(name)]
+        for title, drawn in curves.items()
         for name, _ in panels
     }
     images = [x for drawn in lines.values() for line in drawn for x, _ in line]
@@ -145,9 +144,9 @@ def learning_curves(experiments, rows):
     return drawing.svg()
 
 
-def points(training, curve, name):
-    """(images seen, score) of a curve."""
-    images = training["images_seen"] / training["steps"]
+def points(training, name):
+    """(images seen, score) of the validations on the way."""
+    curve, images = training["curve"], training["images_seen"] / training["steps"]
     return [(step * images, value) for step, value in zip(curve["step"], curve[name], strict=True)]
 
 

@@ -153,18 +153,17 @@ def target_table(targets, rows):
 
 
 def headline(targets, rows):
-    """One sentence, of the experiment that is to be ahead of another."""
+    """The experiment that is to be ahead of another, beside it, each with the minutes that it was trained for."""
     target = next((each for each in targets if "ahead_of" in each), None)
     if target is None or measure(target, rows) is None:
         return NOTHING_YET
-    own, other = rows[target["experiment"]], rows[target["ahead_of"]]
-    words = [
-        f"V_Rand {spread(score(each, 'v_rand_thin'))}, V_Info {spread(score(each, 'v_info_thin'))}"
-        for each in (own, other)
-    ]
-    minutes = fmean([training(row, "seconds") for row in own]) / 60
-    machine = own[0]["machine"]
-    return (
-        f"After {minutes:.0f} minutes of training on {machine['threads']} threads of a CPU ({machine['cpu']}):\n\n"
-        f"- {own[0]['title']}: **{words[0]}**\n- {other[0]['title']}: {words[1]}"
-    )
+    machine = rows[target["experiment"]][0]["machine"]
+    cpu = ", ".join([machine["cpu"], machine["cpu_numbers"], *machine["cpu_extensions"]])
+    lines = [f"On {machine['threads']} threads of a CPU ({cpu}):\n"]
+    for found in (rows[target["experiment"]], rows[target["ahead_of"]]):
+        minutes = fmean([training(row, "seconds") for row in found]) / 60
+        v_rand, v_info = (spread(score(found, name)) for name in ("v_rand_thin", "v_info_thin"))
+        lines.append(
+            f"- {found[0]['title']}, after {minutes:.0f} minutes of training: V_Rand **{v_rand}**, V_Info **{v_info}**"
+        )
+    return "\n".join(lines)
